@@ -1,0 +1,344 @@
+internal import Primitives
+
+/// Turns events into drafts; keeps its buffers from one event to the next.
+struct EventParser {
+    /// The members of an event, in the canonical order of a record.
+    private struct Members {
+        var action: Range<Int>?
+        var actor: Range<Int>?
+        var after: Range<Int>?
+        var before: Range<Int>?
+        var compliance: Range<Int>?
+        var entityID: Range<Int>?
+        var entityType: Range<Int>?
+        var occurredAt: Range<Int>?
+        var organization: Range<Int>?
+        var outcome: Range<Int>?
+        var reason: Range<Int>?
+        var severity: Range<Int>?
+    }
+
+    private let context: EventContext
+    private var canonicalizer: JSONCanonicalizer
+
+    init(context: EventContext) {
+        self.context = context
+        self.canonicalizer = JSONCanonicalizer(limits: JSONLimits(bytesMax: EventLimits.eventBytesMax))
+    }
+
+    mutating func parse(_ input: [UInt8], range: Range<Int>) throws(EventError) -> EventDraft {
+        do {
+            try self.canonicalizer.run(input, range: range)
+        } catch {
+            throw EventError(json: error)
+        }
+        guard self.canonicalizer.output.first == UInt8(ascii: "{") else {
+            throw EventError(.notAnObject, "an event is a JSON object")
+        }
+        let members = try self.members()
+        return try self.assemble(members)
+    }
+
+    private func members() throws(EventError) -> Members {
+        var members = Members()
+        for member in self.canonicalizer.members {
+            let name = member.key.lowerBound + 1..<member.key.upperBound - 1
+            switch EventMember(self.canonicalizer.output, name) {
+            case .action: members.action = member.value
+            case .actor: members.actor = member.value
+            case .after: members.after = member.value
+            case .before: members.before = member.value
+            case .compliance: members.compliance = member.value
+            case .entityID: members.entityID = member.value
+            case .entityType: members.entityType = member.value
+            case .occurredAt: members.occurredAt = member.value
+            case .organization: members.organization = member.value
+            case .outcome: members.outcome = member.value
+            case .reason: members.reason = member.value
+            case .severity: members.severity = member.value
+            case nil:
+                let key = JSONText.unescaped(self.canonicalizer.output, member.key)
+                throw EventError(
+                    .unknownMember,
+                    "an event has no such member",
+                    member: JSONPointer.child(of: "", key)
+                )
+            }
+        }
+        return members
+    }
+
+    /// Writes the draft, member by member in canonical order.
+    private func assemble(_ members: Members) throws(EventError) -> EventDraft {
+        let bytes = self.canonicalizer.output
+        var text: [UInt8] = []
+        text.reserveCapacity(bytes.count + self.context.requestFragment.count + EventDraft.addedBytesMax)
+        text.append(contentsOf: Names.openAction)
+        text.append(contentsOf: bytes[try self.text(members.action, "action", EventLimits.actionBytesMax)])
+        text.append(contentsOf: Names.putActor)
+        try self.appendActor(members.actor, to: &text)
+        text.append(contentsOf: Names.putAfter)
+        self.append(members.after, to: &text)
+        text.append(contentsOf: Names.putBefore)
+        self.append(members.before, to: &text)
+        if let compliance = self.present(members.compliance) {
+            guard bytes[compliance.lowerBound] == UInt8(ascii: "{") else {
+                throw EventError(.wrongType, "an object is wanted here", member: "/compliance")
+            }
+            text.append(contentsOf: Names.putCompliance)
+            text.append(contentsOf: bytes[compliance])
+        }
+        text.append(contentsOf: Names.putEntityID)
+        text.append(contentsOf: bytes[try self.text(members.entityID, "entity_id", EventLimits.entityIDBytesMax)])
+        text.append(contentsOf: Names.putEntityType)
+        text.append(contentsOf: bytes[try self.text(members.entityType, "entity_type", EventLimits.entityTypeBytesMax)])
+        if let occurredAt = self.present(members.occurredAt) {
+            text.append(contentsOf: Names.putOccurredAt)
+            try self.appendTime(occurredAt, to: &text)
+        }
+        text.append(contentsOf: Names.putOrganization)
+        if let organization = self.present(members.organization) {
+            guard bytes[organization].elementsEqual(self.context.organizationText) else {
+                throw EventError(
+                    .organizationMismatch,
+                    "the event names another organization than the one it is sent to",
+                    member: "/organization"
+                )
+            }
+        }
+        text.append(contentsOf: self.context.organizationText)
+        text.append(contentsOf: Names.putOutcome)
+        text.append(contentsOf: try self.word(members.outcome, "outcome", Names.outcomes))
+        let previousPlace = text.count
+        if let reason = self.present(members.reason) {
+            _ = try self.text(reason, "reason", EventLimits.reasonBytesMax)
+            text.append(contentsOf: Names.putReason)
+            text.append(contentsOf: bytes[reason])
+        }
+        let recordedAtPlace = text.count
+        text.append(contentsOf: self.context.requestFragment)
+        let sequencePlace = text.count
+        text.append(contentsOf: Names.putSeverity)
+        text.append(contentsOf: try self.word(members.severity, "severity", Names.severities))
+        text.append(UInt8(ascii: "}"))
+        guard text.count + EventDraft.addedBytesMax <= EventLimits.recordBytesMax else {
+            throw EventError(.recordTooLarge, "the record would be longer than \(EventLimits.recordBytesMax) bytes")
+        }
+        return EventDraft(
+            text: text,
+            previousPlace: previousPlace,
+            recordedAtPlace: recordedAtPlace,
+            sequencePlace: sequencePlace
+        )
+    }
+
+    /// Null counts as absent for members that may be absent.
+    private func present(_ range: Range<Int>?) -> Range<Int>? {
+        guard let range, self.canonicalizer.output[range.lowerBound] != UInt8(ascii: "n") else { return nil }
+        return range
+    }
+
+    private func append(_ range: Range<Int>?, to text: inout [UInt8]) {
+        if let range {
+            text.append(contentsOf: self.canonicalizer.output[range])
+        } else {
+            text.append(contentsOf: Names.null)
+        }
+    }
+
+    /// Checks that a member is there and is a text within its limit.
+    private func text(_ range: Range<Int>?, _ member: String, _ bytesMax: Int) throws(EventError) -> Range<Int> {
+        guard let range else { throw EventError(.missingMember, "this member is needed", member: "/\(member)") }
+        guard self.canonicalizer.output[range.lowerBound] == JSONText.quote else {
+            throw EventError(.wrongType, "a string is wanted here", member: "/\(member)")
+        }
+        guard range.count > 2 else { throw EventError(.emptyText, "this text must not be empty", member: "/\(member)") }
+        if range.count - 2 > bytesMax {
+            guard JSONText.unescapedCount(self.canonicalizer.output, range) <= bytesMax else {
+                throw EventError(.textTooLong, "the text is longer than \(bytesMax) bytes", member: "/\(member)")
+            }
+        }
+        return range
+    }
+
+    /// The quoted word of a member that takes one of a few; the first of `words` when it is absent.
+    private func word(_ range: Range<Int>?, _ member: String, _ words: [[UInt8]]) throws(EventError) -> [UInt8] {
+        guard let range = self.present(range) else { return words[0] }
+        let given = self.canonicalizer.output[range]
+        for word in words where given.elementsEqual(word) { return word }
+        guard given.first == JSONText.quote else {
+            throw EventError(.wrongType, "a string is wanted here", member: "/\(member)")
+        }
+        let known = words.map { String(decoding: $0.dropFirst().dropLast(), as: UTF8.self) }.joined(separator: ", ")
+        throw EventError(.valueNotAllowed, "this is none of: \(known)", member: "/\(member)")
+    }
+
+    private func appendTime(_ range: Range<Int>, to text: inout [UInt8]) throws(EventError) {
+        guard self.canonicalizer.output[range.lowerBound] == JSONText.quote else {
+            throw EventError(.wrongType, "a string is wanted here", member: "/occurred_at")
+        }
+        let inner = range.lowerBound + 1..<range.upperBound - 1
+        guard inner.count <= Names.timeBytesMax,
+            let time = RecordTime.parse(self.canonicalizer.output, inner) ?? Timestamp(self.canonicalizer.output[inner])
+        else {
+            throw EventError(.valueNotAllowed, "this is not a date and time of RFC 3339", member: "/occurred_at")
+        }
+        text.append(JSONText.quote)
+        time.appendText(to: &text)
+        text.append(JSONText.quote)
+    }
+
+    // MARK: Actor
+
+    private func appendActor(_ range: Range<Int>?, to text: inout [UInt8]) throws(EventError) {
+        guard let range = self.present(range) else {
+            guard let standing = self.context.defaultActorText else {
+                throw EventError(.missingMember, "this member is needed", member: "/actor")
+            }
+            text.append(contentsOf: standing)
+            return
+        }
+        let bytes = self.canonicalizer.output
+        switch bytes[range.lowerBound] {
+        case JSONText.quote:
+            text.append(contentsOf: Names.openID)
+            text.append(contentsOf: bytes[try self.text(range, "actor", EventLimits.actorIDBytesMax)])
+            text.append(contentsOf: Names.putUserKind)
+        case UInt8(ascii: "{"): try self.appendActor(object: range, to: &text)
+        default: throw EventError(.wrongType, "a string or an object is wanted here", member: "/actor")
+        }
+    }
+
+    private func appendActor(object range: Range<Int>, to text: inout [UInt8]) throws(EventError) {
+        let bytes = self.canonicalizer.output
+        var id: Range<Int>?
+        var kind: Range<Int>?
+        var rest: [(name: [UInt8], value: Range<Int>)] = []
+        for (key, value) in self.members(of: range) {
+            switch bytes[key.lowerBound + 1..<key.upperBound - 1] {
+            case Names.id: id = value
+            case Names.kind: kind = value
+            case Names.name: rest.append((Names.putName, try self.actorText(value, "name")))
+            case Names.onBehalfOf: rest.append((Names.putOnBehalfOf, try self.actorText(value, "on_behalf_of")))
+            case Names.role: rest.append((Names.putRole, try self.actorText(value, "role")))
+            default:
+                throw EventError(
+                    .unknownMember,
+                    "an actor has no such member",
+                    member: JSONPointer.child(of: "/actor", JSONText.unescaped(bytes, key))
+                )
+            }
+        }
+        text.append(contentsOf: Names.openID)
+        text.append(contentsOf: bytes[try self.text(id, "actor/id", EventLimits.actorIDBytesMax)])
+        text.append(contentsOf: Names.putKind)
+        text.append(contentsOf: try self.word(kind, "actor/kind", Names.kinds))
+        for (name, value) in rest where self.present(value) != nil {
+            text.append(contentsOf: name)
+            text.append(contentsOf: bytes[value])
+        }
+        text.append(UInt8(ascii: "}"))
+    }
+
+    private func actorText(_ range: Range<Int>, _ member: String) throws(EventError) -> Range<Int> {
+        guard self.present(range) != nil else { return range }
+        return try self.text(range, "actor/\(member)", EventLimits.actorTextBytesMax)
+    }
+
+    /// The members of an object in the canonical text, in its order.
+    private func members(of range: Range<Int>) -> [(key: Range<Int>, value: Range<Int>)] {
+        var found: [(key: Range<Int>, value: Range<Int>)] = []
+        var scanner = CanonicalScanner(self.canonicalizer.output, range: range)
+        guard scanner.take(UInt8(ascii: "{")), !scanner.take(UInt8(ascii: "}")) else { return found }
+        repeat {
+            let keyStart = scanner.next
+            guard (try? scanner.string()) != nil else { return found }
+            let key = keyStart..<scanner.next
+            guard scanner.take(UInt8(ascii: ":")) else { return found }
+            let valueStart = scanner.next
+            guard (try? scanner.value()) != nil else { return found }
+            found.append((key, valueStart..<scanner.next))
+        } while scanner.take(UInt8(ascii: ","))
+        return found
+    }
+}
+
+/// The members that an event may have.
+private enum EventMember {
+    case action
+    case actor
+    case after
+    case before
+    case compliance
+    case entityID
+    case entityType
+    case occurredAt
+    case organization
+    case outcome
+    case reason
+    case severity
+
+    /// The member with the name in `bytes[range]`; the length tells most of them apart.
+    init?(_ bytes: [UInt8], _ range: Range<Int>) {
+        let candidates: InlineArray<3, (StaticString, EventMember)?>
+        switch range.count {
+        case 5: candidates = [("actor", .actor), ("after", .after), nil]
+        case 6: candidates = [("action", .action), ("before", .before), ("reason", .reason)]
+        case 7: candidates = [("outcome", .outcome), nil, nil]
+        case 8: candidates = [("severity", .severity), nil, nil]
+        case 9: candidates = [("entity_id", .entityID), nil, nil]
+        case 10: candidates = [("compliance", .compliance), nil, nil]
+        case 11: candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), nil]
+        case 12: candidates = [("organization", .organization), nil, nil]
+        default: return nil
+        }
+        for place in candidates.indices {
+            guard let candidate = candidates[place] else { continue }
+            let isEqual = candidate.0.withUTF8Buffer { name in
+                var offset = 0
+                while offset < name.count, bytes[range.lowerBound + offset] == name[offset] { offset += 1 }
+                return offset == name.count
+            }
+            if isEqual {
+                self = candidate.1
+                return
+            }
+        }
+        return nil
+    }
+}
+
+/// Names of members as bytes, with the marks that go around them.
+private enum Names {
+    static let id = Array("id".utf8)[...]
+    static let kind = Array("kind".utf8)[...]
+    static let name = Array("name".utf8)[...]
+    static let onBehalfOf = Array("on_behalf_of".utf8)[...]
+    static let role = Array("role".utf8)[...]
+
+    static let openAction = Array("{\"action\":".utf8)
+    static let putActor = Array(",\"actor\":".utf8)
+    static let putAfter = Array(",\"after\":".utf8)
+    static let putBefore = Array(",\"before\":".utf8)
+    static let putCompliance = Array(",\"compliance\":".utf8)
+    static let putEntityID = Array(",\"entity_id\":".utf8)
+    static let putEntityType = Array(",\"entity_type\":".utf8)
+    static let putOccurredAt = Array(",\"occurred_at\":".utf8)
+    static let putOrganization = Array(",\"organization\":".utf8)
+    static let putOutcome = Array(",\"outcome\":".utf8)
+    static let putReason = Array(",\"reason\":".utf8)
+    static let putSeverity = Array(",\"severity\":".utf8)
+    static let openID = Array("{\"id\":".utf8)
+    static let putKind = Array(",\"kind\":".utf8)
+    static let putUserKind = Array(",\"kind\":\"user\"}".utf8)
+    static let putName = Array(",\"name\":".utf8)
+    static let putOnBehalfOf = Array(",\"on_behalf_of\":".utf8)
+    static let putRole = Array(",\"role\":".utf8)
+    static let null = Array("null".utf8)
+
+    static let kinds = ActorKind.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
+    static let severities = Severity.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
+    static let outcomes = Outcome.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
+    /// The longest text of RFC 3339 that is read: nine fractional digits and a zone offset.
+    static let timeBytesMax = 35
+}

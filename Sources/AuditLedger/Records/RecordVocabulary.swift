@@ -1,0 +1,160 @@
+package import Primitives
+
+/// What kind of actor did something.
+package enum ActorKind: String, Sendable, Hashable, CaseIterable {
+    case user
+    case apiKey = "api_key"
+    case serviceAccount = "service_account"
+    case system
+}
+
+/// How much an act matters to those who review the ledger.
+package enum Severity: String, Sendable, Hashable, CaseIterable {
+    case info
+    case notice
+    case warning
+    case critical
+}
+
+/// How an act ended.
+package enum Outcome: String, Sendable, Hashable, CaseIterable {
+    case success
+    case denied
+    case failed
+}
+
+/// The way by which a request came in.
+package enum RequestChannel: String, Sendable, Hashable, CaseIterable {
+    case ui
+    case api
+    case qr
+    case mcp
+    case system
+    case support
+}
+
+/// Who did something, as known at that time.
+package struct Actor: Sendable, Hashable {
+    package var kind: ActorKind
+    package var id: String
+    package var name: String?
+    package var role: String?
+    package var onBehalfOf: String?
+
+    package init(
+        kind: ActorKind = .user,
+        id: String,
+        name: String? = nil,
+        role: String? = nil,
+        onBehalfOf: String? = nil
+    ) {
+        self.kind = kind
+        self.id = id
+        self.name = name
+        self.role = role
+        self.onBehalfOf = onBehalfOf
+    }
+
+    /// Appends the canonical object; texts are cut to their limits.
+    func append(to output: inout [UInt8]) {
+        output += Array("{\"id\":".utf8)
+        RecordText.appendQuoted(self.id, bytesMax: EventLimits.actorIDBytesMax, to: &output)
+        output += Array(",\"kind\":\"\(self.kind.rawValue)\"".utf8)
+        for (key, text) in [("name", self.name), ("on_behalf_of", self.onBehalfOf), ("role", self.role)] {
+            guard let text else { continue }
+            output += Array(",\"\(key)\":".utf8)
+            RecordText.appendQuoted(text, bytesMax: EventLimits.actorTextBytesMax, to: &output)
+        }
+        output.append(UInt8(ascii: "}"))
+    }
+}
+
+/// How a request reached the cluster.
+package struct RequestInfo: Sendable, Hashable {
+    package var id: String
+    package var channel: RequestChannel
+    package var ip: String?
+    package var userAgent: String?
+    /// The method by which the caller proved who it is, such as `bearer`; never the proof itself.
+    package var authentication: String?
+
+    package init(
+        id: String,
+        channel: RequestChannel = .api,
+        ip: String? = nil,
+        userAgent: String? = nil,
+        authentication: String? = nil
+    ) {
+        self.id = id
+        self.channel = channel
+        self.ip = ip
+        self.userAgent = userAgent
+        self.authentication = authentication
+    }
+
+    /// Appends the canonical object; texts are cut to their limits.
+    func append(to output: inout [UInt8]) {
+        output.append(UInt8(ascii: "{"))
+        if let authentication = self.authentication {
+            output += Array("\"authentication\":".utf8)
+            RecordText.appendQuoted(authentication, bytesMax: EventLimits.requestTextBytesMax, to: &output)
+            output.append(UInt8(ascii: ","))
+        }
+        output += Array("\"channel\":\"\(self.channel.rawValue)\",\"id\":".utf8)
+        RecordText.appendQuoted(self.id, bytesMax: EventLimits.requestTextBytesMax, to: &output)
+        if let ip = self.ip {
+            output += Array(",\"ip\":".utf8)
+            RecordText.appendQuoted(ip, bytesMax: EventLimits.requestTextBytesMax, to: &output)
+        }
+        if let userAgent = self.userAgent {
+            output += Array(",\"user_agent\":".utf8)
+            RecordText.appendQuoted(userAgent, bytesMax: EventLimits.userAgentBytesMax, to: &output)
+        }
+        output.append(UInt8(ascii: "}"))
+    }
+}
+
+/// Texts that the node itself puts into records.
+enum RecordText {
+    /// Appends a canonical string, cut to at most `bytesMax` bytes of UTF-8 at the end of a scalar.
+    static func appendQuoted(_ text: String, bytesMax: Int, to output: inout [UInt8]) {
+        var bytes = Array(text.utf8)[...]
+        if bytes.count > bytesMax {
+            var end = bytesMax
+            while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 }
+            bytes = bytes[..<end]
+        }
+        JSONText.appendQuoted(bytes, to: &output)
+    }
+}
+
+/// What the node knows of a request before it reads its events.
+package struct EventContext: Sendable {
+    /// The organization that the events are for.
+    package let organization: OrganizationKey
+    package let request: RequestInfo
+    /// Who acts when an event names nobody; nil makes `actor` needed.
+    package let defaultActor: Actor?
+    /// `"key"`, quoted.
+    let organizationText: [UInt8]
+    /// `,"request":{…}`.
+    let requestFragment: [UInt8]
+    let defaultActorText: [UInt8]?
+
+    package init(organization: OrganizationKey, request: RequestInfo, defaultActor: Actor?) {
+        self.organization = organization
+        self.request = request
+        self.defaultActor = defaultActor
+        var text: [UInt8] = []
+        JSONText.appendQuoted(Array(organization.rawValue.utf8), to: &text)
+        self.organizationText = text
+        var fragment = Array(",\"request\":".utf8)
+        request.append(to: &fragment)
+        self.requestFragment = fragment
+        self.defaultActorText = defaultActor.map { actor in
+            var text: [UInt8] = []
+            actor.append(to: &text)
+            return text
+        }
+    }
+}

@@ -1,0 +1,52 @@
+internal import struct Crypto.SHA256
+internal import struct Crypto.SHA256Digest
+package import Primitives
+
+/// The two hashes of RFC 6962 section 2.1: leaves and inner nodes are told apart by their first byte.
+package enum LedgerHash {
+    /// SHA-256(0x00 ‖ bytes): the checksum of a record.
+    package static func leaf(_ bytes: [UInt8]) -> Digest {
+        var hash = SHA256()
+        self.prefixes.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[0..<1])) }
+        bytes.withUnsafeBytes { hash.update(bufferPointer: $0) }
+        return self.digest(hash.finalize())
+    }
+
+    /// SHA-256(0x01 ‖ left ‖ right): an inner node.
+    package static func node(_ left: Digest, _ right: Digest) -> Digest {
+        var hash = SHA256()
+        let words = (
+            left.words.0.bigEndian, left.words.1.bigEndian, left.words.2.bigEndian, left.words.3.bigEndian,
+            right.words.0.bigEndian, right.words.1.bigEndian, right.words.2.bigEndian, right.words.3.bigEndian
+        )
+        self.prefixes.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[1..<2])) }
+        withUnsafeBytes(of: words) { hash.update(bufferPointer: $0) }
+        return self.digest(hash.finalize())
+    }
+
+    /// SHA-256 of nothing: the root of the empty tree.
+    package static let emptyRoot = Self.digest(SHA256().finalize())
+
+    /// Reads a stored digest: 32 bytes, or nil.
+    static func digest(stored bytes: [UInt8]) -> Digest? {
+        guard bytes.count == Digest.byteCount else { return nil }
+        return bytes.withUnsafeBytes { self.digest(in: $0) }
+    }
+
+    private static let prefixes: [UInt8] = [0x00, 0x01]
+
+    private static func digest(_ value: SHA256Digest) -> Digest {
+        value.withUnsafeBytes { self.digest(in: $0) }
+    }
+
+    private static func digest(in bytes: UnsafeRawBufferPointer) -> Digest {
+        Digest(
+            words: (
+                UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
+                UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)),
+                UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 16, as: UInt64.self)),
+                UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 24, as: UInt64.self))
+            )
+        )
+    }
+}

@@ -1,0 +1,477 @@
+package import Primitives
+package import Storage
+
+/// Re-reads one replica of an organization's ledger and recomputes everything from the records' bytes.
+///
+/// What is read is every key of the organization, never only as many as the head or any other stored number says.
+package struct LedgerVerifier {
+    /// Records that are read before their tree nodes are.
+    private static let chunkRecordsMax = 2048
+    private static let chunkBytesMax = 4 << 20
+
+    private let reader: LedgerReader
+    private let organizationText: [UInt8]
+    private var tree = MerkleTree()
+    private var lastChecksum = Digest.zero
+    private var lastRecordedAt: Timestamp?
+    private var bytesRead = UInt64(0)
+
+    private init(reader: LedgerReader, key: OrganizationKey) {
+        self.reader = reader
+        var text: [UInt8] = []
+        JSONText.appendQuoted(Array(key.rawValue.utf8), to: &text)
+        self.organizationText = text
+    }
+
+    /// Verifies one replica.
+    ///
+    /// Reads the whole ledger and blocks while it does.
+    /// - Parameters:
+    ///   - store: A snapshot, so that appends meanwhile do not look like damage.
+    ///   - key: The name that every record must carry.
+    ///   - progress: Gets the number of records verified so far; false stops.
+    /// - Throws: `.cancelled`, or `.storage` when the store fails in another way than by corruption.
+    package static func verify(
+        store: any KeyValueReader,
+        organization: OrganizationID,
+        key: OrganizationKey,
+        progress: (_ recordsVerified: UInt64) -> Bool = { _ in true }
+    ) throws(LedgerError) -> ReplicaVerification {
+        var verifier = LedgerVerifier(reader: LedgerReader(store: store, organization: organization), key: key)
+        let finding = try verifier.run(progress)
+        return ReplicaVerification(
+            organization: organization,
+            size: verifier.tree.size,
+            root: verifier.tree.root,
+            lastChecksum: verifier.lastChecksum,
+            bytesRead: verifier.bytesRead,
+            finding: finding
+        )
+    }
+
+    /// The sequence that should come next.
+    private var expected: SequenceNumber { SequenceNumber(self.tree.size + 1) }
+
+    private mutating func run(_ progress: (UInt64) -> Bool) throws(LedgerError) -> LedgerFinding? {
+        // A head that cannot be read is a finding, but records before it come first.
+        var head: LedgerHead?
+        do {
+            head = try self.reader.head()
+        } catch {
+            guard error.code == .damaged else { throw error }
+        }
+        while true {
+            let chunk = try self.readChunk(head: head)
+            if let finding = try self.check(chunk, head: head) { return finding }
+            if let finding = chunk.finding { return finding }
+            guard progress(self.tree.size) else {
+                throw LedgerError(
+                    code: .cancelled,
+                    message: "verification of organization \(self.reader.organization) was stopped"
+                )
+            }
+            if chunk.isLast { break }
+        }
+        if let finding = try self.checkNodesBeyondEnd() { return finding }
+        return self.checkHead(head)
+    }
+
+    // MARK: Reading
+
+    /// Records with gapless sequences, and what stopped them.
+    private struct Chunk {
+        var records: [[UInt8]] = []
+        var isLast = false
+        /// What is wrong after the last of `records`.
+        var finding: LedgerFinding?
+    }
+
+    private mutating func readChunk(head: LedgerHead?) throws(LedgerError) -> Chunk {
+        var chunk = Chunk()
+        var bytesCount = 0
+        var strangeKey: SequenceNumber?
+        var hasStrangeKey = false
+        let first = self.expected
+        // The first chunk begins at the organization's first possible key, so that a record 0 is seen.
+        let lower =
+            self.tree.size == 0
+            ? LedgerKeys.head(self.reader.organization) : LedgerKeys.record(self.reader.organization, first)
+        var failure: StorageError?
+        chunk.isLast = true
+        do {
+            try self.reader.store.scan(
+                .records,
+                from: lower,
+                to: keyAfter(prefix: LedgerKeys.head(self.reader.organization))
+            ) { key, value in
+                let wanted = SequenceNumber(first.rawValue + UInt64(chunk.records.count))
+                guard let sequence = LedgerKeys.sequence(ofRecordKey: key), sequence == wanted else {
+                    strangeKey = LedgerKeys.sequence(ofRecordKey: key)
+                    hasStrangeKey = true
+                    return false
+                }
+                chunk.records.append(value)
+                bytesCount += value.count
+                if chunk.records.count < Self.chunkRecordsMax, bytesCount < Self.chunkBytesMax { return true }
+                chunk.isLast = false
+                return false
+            }
+        } catch {
+            failure = error
+        }
+        self.bytesRead += UInt64(bytesCount)
+        let next = SequenceNumber(first.rawValue + UInt64(chunk.records.count))
+        if let failure {
+            chunk.finding = try self.unreadable(failure, next, "the store cannot read the record")
+        } else if hasStrangeKey {
+            chunk.finding = try self.strange(strangeKey, expected: next, head: head)
+        }
+        return chunk
+    }
+
+    private func unreadable(
+        _ error: StorageError,
+        _ sequence: SequenceNumber,
+        _ detail: String
+    ) throws(LedgerError) -> LedgerFinding {
+        guard error.code == .corruption else {
+            throw LedgerError(
+                code: .storage,
+                message: "verifying organization \(self.reader.organization) at record \(sequence)",
+                cause: error
+            )
+        }
+        return LedgerFinding(sequence: sequence, kind: .unreadable, detail: detail)
+    }
+
+    /// A key that does not follow the one before it.
+    private func strange(
+        _ found: SequenceNumber?,
+        expected: SequenceNumber,
+        head: LedgerHead?
+    ) throws(LedgerError) -> LedgerFinding {
+        guard let found, found > expected else {
+            return LedgerFinding(
+                sequence: expected,
+                kind: .extraRecord,
+                detail: "a key stands here that is not that of a record"
+            )
+        }
+        // A leaf that is there says that the absent record was appended, whatever the head says.
+        let leaf = LedgerKeys.node(self.reader.organization, TreePosition(level: 0, index: expected.rawValue - 1))
+        if let head, expected.rawValue > head.size, try self.reader.get(leaf, .treeNodes) == nil {
+            return LedgerFinding(
+                sequence: found,
+                kind: .extraRecord,
+                detail: "a record stands beyond the head and a gap"
+            )
+        }
+        return LedgerFinding(
+            sequence: expected,
+            kind: .missing,
+            detail: "records \(expected) to \(found.rawValue - 1) are absent, record \(found) is there"
+        )
+    }
+
+    // MARK: Records
+
+    private mutating func check(_ chunk: Chunk, head: LedgerHead?) throws(LedgerError) -> LedgerFinding? {
+        guard !chunk.records.isEmpty else { return nil }
+        let start = self.tree.size
+        var nodes = try StoredNodes(
+            reader: self.reader,
+            from: start,
+            to: start + UInt64(chunk.records.count)
+        )
+        for (offset, bytes) in chunk.records.enumerated() {
+            let following = offset + 1 < chunk.records.count ? chunk.records[offset + 1] : nil
+            if let finding = try self.check(bytes, following: following, nodes: &nodes, head: head) { return finding }
+        }
+        return nil
+    }
+
+    private mutating func check(
+        _ bytes: [UInt8],
+        following: [UInt8]?,
+        nodes: inout StoredNodes,
+        head: LedgerHead?
+    ) throws(LedgerError) -> LedgerFinding? {
+        let sequence = self.expected
+        let checksum = LedgerHash.leaf(bytes)
+        let leaf = TreePosition(level: 0, index: sequence.rawValue - 1)
+        let stored = nodes.take(leaf)
+        let fields = try? RecordFields(scanning: bytes)
+        if stored != .digest(checksum) {
+            return try self.explain(bytes, fields, checksum, stored, following: following, head: head)
+        }
+        guard let fields else {
+            return LedgerFinding(sequence: sequence, kind: .malformed, detail: "the bytes are not those of a record")
+        }
+        guard fields.sequence == sequence else {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .reordered,
+                detail: "the record that stands here says that it is record \(fields.sequence)"
+            )
+        }
+        guard fields.json(.organization)?.elementsEqual(self.organizationText) == true else {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .malformed,
+                detail: "the record is of another organization"
+            )
+        }
+        guard fields.previous == self.lastChecksum else {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .brokenChain,
+                detail: sequence.rawValue == 1
+                    ? "the first record does not begin the chain"
+                    : "previous is not the checksum of record \(sequence.rawValue - 1)"
+            )
+        }
+        if let last = self.lastRecordedAt, fields.recordedAt < last {
+            return LedgerFinding(sequence: sequence, kind: .malformed, detail: "recorded_at goes back")
+        }
+        var finding: LedgerFinding?
+        self.tree.push(checksum) { position, digest in
+            guard position.level > 0, finding == nil else { return }
+            finding = Self.compare(nodes.take(position), with: digest, at: position)
+        }
+        self.lastChecksum = checksum
+        self.lastRecordedAt = fields.recordedAt
+        return finding
+    }
+
+    private static func compare(
+        _ stored: StoredNodes.Node,
+        with digest: Digest,
+        at position: TreePosition
+    ) -> LedgerFinding? {
+        let place = "tree node \(position.level)/\(position.index)"
+        let range = "records \(position.firstSequence) to \(position.lastSequence)"
+        switch stored {
+        case .digest(let found) where found == digest: return nil
+        case .digest:
+            return LedgerFinding(
+                sequence: position.lastSequence,
+                kind: .treeNodeMismatch,
+                detail: "\(place) is not the hash over \(range)"
+            )
+        case .absent:
+            return LedgerFinding(
+                sequence: position.lastSequence,
+                kind: .treeNodeMismatch,
+                detail: "\(place) over \(range) is absent"
+            )
+        case .unreadable:
+            return LedgerFinding(
+                sequence: position.lastSequence,
+                kind: .unreadable,
+                detail: "the store cannot read \(place) over \(range)"
+            )
+        }
+    }
+
+    /// Why a record's hash is not the leaf that is stored.
+    private func explain(
+        _ bytes: [UInt8],
+        _ fields: RecordFields?,
+        _ checksum: Digest,
+        _ stored: StoredNodes.Node,
+        following: [UInt8]?,
+        head: LedgerHead?
+    ) throws(LedgerError) -> LedgerFinding {
+        let sequence = self.expected
+        if stored == .unreadable {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .unreadable,
+                detail: "the store cannot read tree node 0/\(sequence.rawValue - 1)"
+            )
+        }
+        if let head, sequence.rawValue > head.size, stored == .absent {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .extraRecord,
+                detail: "the record stands beyond the head, which names \(head.size) records, and has no leaf"
+            )
+        }
+        if let fields, fields.sequence != sequence {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .reordered,
+                detail: "the record that stands here says that it is record \(fields.sequence)"
+            )
+        }
+        // The chain vouches for the record: then it is the leaf that is wrong.
+        if let fields, fields.previous == self.lastChecksum,
+            try self.isVouched(checksum, after: sequence, following: following, head: head)
+        {
+            return LedgerFinding(
+                sequence: sequence,
+                kind: .treeNodeMismatch,
+                detail: stored == .absent
+                    ? "the leaf of the record is absent"
+                    : "the leaf is not the checksum of the record, which the chain confirms"
+            )
+        }
+        return LedgerFinding(
+            sequence: sequence,
+            kind: .modified,
+            detail: "the record's bytes are not those that were hashed when it was appended"
+        )
+    }
+
+    /// Whether the record after, or the head, names `checksum`.
+    private func isVouched(
+        _ checksum: Digest,
+        after sequence: SequenceNumber,
+        following: [UInt8]?,
+        head: LedgerHead?
+    ) throws(LedgerError) -> Bool {
+        if let head, head.size == sequence.rawValue { return head.lastChecksum == checksum }
+        let next: [UInt8]?
+        if let following {
+            next = following
+        } else {
+            do {
+                next = try self.reader.record(at: sequence.next)
+            } catch {
+                guard error.code == .damaged else { throw error }
+                next = nil
+            }
+        }
+        guard let next, let fields = try? RecordFields(scanning: next) else { return false }
+        return fields.previous == checksum
+    }
+
+    // MARK: End and head
+
+    /// Tree nodes that no record accounts for.
+    private func checkNodesBeyondEnd() throws(LedgerError) -> LedgerFinding? {
+        let size = self.tree.size
+        let organization = self.reader.organization
+        var finding: LedgerFinding?
+        for level in UInt8(0)...64 {
+            let next = TreePosition(level: level, index: MerkleTree.nodeCount(level: level, size: size))
+            let upper =
+                level < 64
+                ? LedgerKeys.node(organization, TreePosition(level: level + 1, index: 0))
+                : keyAfter(prefix: LedgerKeys.head(organization))
+            do {
+                try self.reader.store.scan(.treeNodes, from: LedgerKeys.node(organization, next), to: upper) { key, _ in
+                    finding = self.beyondEnd(LedgerKeys.position(ofNodeKey: key))
+                    return false
+                }
+            } catch {
+                finding = try self.unreadable(error, self.expected, "the store cannot read tree nodes of level \(level)")
+            }
+            if finding != nil { break }
+        }
+        return finding
+    }
+
+    private func beyondEnd(_ position: TreePosition?) -> LedgerFinding {
+        if let position, position.level == 0 {
+            return LedgerFinding(
+                sequence: self.expected,
+                kind: .truncated,
+                detail: "the tree has a leaf of record \(position.index + 1), the last record is \(self.tree.size)"
+            )
+        }
+        return LedgerFinding(
+            sequence: SequenceNumber(self.tree.size),
+            kind: .treeNodeMismatch,
+            detail: "a tree node stands where none of \(self.tree.size) records makes one"
+        )
+    }
+
+    private func checkHead(_ head: LedgerHead?) -> LedgerFinding? {
+        let size = self.tree.size
+        let last = SequenceNumber(size)
+        guard let head else {
+            return LedgerFinding(sequence: last, kind: .headMismatch, detail: "the head cannot be read")
+        }
+        if head.size > size, head.lastChecksum != self.lastChecksum {
+            return LedgerFinding(
+                sequence: self.expected,
+                kind: .truncated,
+                detail: "the head names \(head.size) records, \(size) are there"
+            )
+        }
+        let wrong: String
+        if head.size != size {
+            wrong = "the head names \(head.size) records, \(size) sound ones are there"
+        } else if head.lastChecksum != self.lastChecksum {
+            wrong = "the head's last checksum is not that of record \(last)"
+        } else if head.lastRecordedAt != self.lastRecordedAt {
+            wrong = "the head's last time is not that of record \(last)"
+        } else if head.tree != self.tree {
+            wrong = "the head's tree is not that of the records"
+        } else {
+            return nil
+        }
+        return LedgerFinding(sequence: last, kind: .headMismatch, detail: wrong)
+    }
+}
+
+/// The stored tree nodes that the appends of some records wrote, read level by level.
+private struct StoredNodes {
+    enum Node: Equatable {
+        case digest(Digest)
+        case absent
+        case unreadable
+    }
+
+    /// The nodes of one level, by index from ``first`` on.
+    private struct Level {
+        var first: UInt64
+        var nodes: [Node]
+    }
+
+    private var levels: [Level] = []
+
+    /// Reads the nodes that completing the leaves `from..<to` wrote.
+    init(reader: LedgerReader, from: UInt64, to: UInt64) throws(LedgerError) {
+        for level in UInt8(0)..<64 {
+            let first = MerkleTree.nodeCount(level: level, size: from)
+            let end = MerkleTree.nodeCount(level: level, size: to)
+            guard end > first else { break }
+            var nodes = [Node](repeating: .absent, count: Int(end - first))
+            var isDamaged = false
+            var seen = 0
+            do {
+                try reader.store.scan(
+                    .treeNodes,
+                    from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: first)),
+                    to: LedgerKeys.node(reader.organization, TreePosition(level: level, index: end))
+                ) { key, value in
+                    guard let position = LedgerKeys.position(ofNodeKey: key) else { return true }
+                    seen = Int(position.index - first)
+                    nodes[seen] = LedgerHash.digest(stored: value).map(Node.digest) ?? .digest(.zero)
+                    seen += 1
+                    return true
+                }
+            } catch {
+                guard error.code == .corruption else {
+                    throw LedgerError(
+                        code: .storage,
+                        message: "verifying tree nodes of organization \(reader.organization)",
+                        cause: error
+                    )
+                }
+                isDamaged = true
+            }
+            if isDamaged { for place in seen..<nodes.count { nodes[place] = .unreadable } }
+            self.levels.append(Level(first: first, nodes: nodes))
+        }
+    }
+
+    func take(_ position: TreePosition) -> Node {
+        guard Int(position.level) < self.levels.count else { return .absent }
+        let place = Int(position.index - self.levels[Int(position.level)].first)
+        guard place < self.levels[Int(position.level)].nodes.count else { return .absent }
+        return self.levels[Int(position.level)].nodes[place]
+    }
+}

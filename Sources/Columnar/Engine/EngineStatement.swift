@@ -1,0 +1,136 @@
+internal import CDuckDB
+
+/// A prepared statement and, once started, its streaming result. Used by one thread at a time.
+@safe final class EngineStatement: Sendable {
+    private let connection: EngineConnection
+    nonisolated(unsafe) private var statement: duckdb_prepared_statement?  // sendable-ok: one job at a time
+    nonisolated(unsafe) private var result: duckdb_result  // sendable-ok: one job at a time
+    nonisolated(unsafe) private var arrowOptions: duckdb_arrow_options?  // sendable-ok: one job at a time
+    nonisolated(unsafe) private var ended = false  // sendable-ok: one job at a time
+
+    /// Parses and binds `sql`, which must hold exactly one SELECT without parameters.
+    init(_ connection: EngineConnection, sql: String) throws {
+        self.connection = connection
+        unsafe self.result = unsafe duckdb_result()
+        unsafe self.statement = nil
+        unsafe self.arrowOptions = nil
+        var extracted: duckdb_extracted_statements?
+        defer { unsafe duckdb_destroy_extracted(&extracted) }
+        let count = unsafe duckdb_extract_statements(connection.handle, sql, &extracted)
+        guard count > 0 else {
+            guard let message = unsafe duckdb_extract_statements_error(extracted) else {
+                throw ColumnarError(.syntax, "the statement is empty", position: 0)
+            }
+            throw unsafe ColumnarError(engine: engineText(message), doing: "parse")
+        }
+        guard count == 1 else {
+            throw ColumnarError(.notAllowed, "\(count) statements in one text; exactly one is allowed")
+        }
+        let prepared = unsafe duckdb_prepare_extracted_statement(connection.handle, extracted, 0, &self.statement)
+        guard prepared == DuckDBSuccess else {
+            throw unsafe ColumnarError(engine: engineText(duckdb_prepare_error(self.statement)), doing: "bind")
+        }
+        guard unsafe duckdb_prepared_statement_type(self.statement) == DUCKDB_STATEMENT_TYPE_SELECT else {
+            throw ColumnarError(.notAllowed, "only SELECT is allowed")
+        }
+        guard unsafe duckdb_nparams(self.statement) == 0 else {
+            throw ColumnarError(.binder, "the statement has parameters, for which there are no values")
+        }
+        unsafe duckdb_connection_get_arrow_options(connection.handle, &self.arrowOptions)
+    }
+
+    deinit { self.close() }
+
+    /// Frees the statement and its result, running or not. May be called again; nothing else may follow.
+    func close() {
+        unsafe self.ended = true
+        unsafe duckdb_destroy_result(&self.result)
+        unsafe duckdb_destroy_prepare(&self.statement)
+        unsafe duckdb_destroy_arrow_options(&self.arrowOptions)
+    }
+
+    /// Names and types of the result.
+    func schema() throws -> ArrowSchema {
+        let count = unsafe Int(duckdb_prepared_statement_column_count(self.statement))
+        var types = unsafe [duckdb_logical_type?](repeating: nil, count: count)
+        defer { for index in unsafe types.indices { unsafe duckdb_destroy_logical_type(&types[index]) } }
+        var names = unsafe [UnsafePointer<CChar>?](repeating: nil, count: count)
+        defer {
+            for index in unsafe names.indices { unsafe duckdb_free(UnsafeMutableRawPointer(mutating: names[index])) }
+        }
+        for index in 0..<count {
+            unsafe types[index] = unsafe duckdb_prepared_statement_column_logical_type(self.statement, idx_t(index))
+            unsafe names[index] = unsafe duckdb_prepared_statement_column_name(self.statement, idx_t(index))
+        }
+        var schema = unsafe CArrowSchema()
+        try unsafe check(
+            duckdb_to_arrow_schema(self.arrowOptions, &types, &names, idx_t(count), &schema),
+            doing: "describe the result",
+            code: .unsupported
+        )
+        defer { unsafe schema.release?(&schema) }
+        var read = try unsafe ArrowSchema(reading: schema)
+        for index in 0..<min(count, read.fields.count) {
+            unsafe markEngineType(&read.fields[index], types[index])
+        }
+        return read
+    }
+
+    /// Starts execution; returns when the first rows are there or the end is reached.
+    func start() throws {
+        var pending: duckdb_pending_result?
+        defer { unsafe duckdb_destroy_pending(&pending) }
+        guard unsafe duckdb_pending_prepared_streaming(self.statement, &pending) == DuckDBSuccess else {
+            throw unsafe ColumnarError(engine: engineText(duckdb_pending_error(pending)), doing: "run")
+        }
+        guard unsafe duckdb_execute_pending(pending, &self.result) == DuckDBSuccess else {
+            let message = unsafe duckdb_pending_error(pending) ?? duckdb_result_error(&self.result)
+            throw unsafe ColumnarError(engine: engineText(message), doing: "run")
+        }
+    }
+
+    /// Fetches the next chunk (at most 2,048 rows) and appends it to `columns`.
+    /// - Returns: Rows appended; 0 at the end.
+    func fetch(into columns: [ColumnAssembler], schema: ArrowSchema) throws -> Int {
+        guard unsafe !self.ended else { return 0 }
+        var chunk: duckdb_data_chunk? = unsafe duckdb_fetch_chunk(self.result)
+        defer { unsafe duckdb_destroy_data_chunk(&chunk) }
+        guard unsafe chunk != nil else {
+            unsafe self.ended = true
+            // A missing chunk also means that execution failed.
+            if let message = unsafe duckdb_result_error(&self.result), unsafe message.pointee != 0 {
+                throw unsafe ColumnarError(engine: engineText(message), doing: "run")
+            }
+            return 0
+        }
+        let rows = unsafe Int(duckdb_data_chunk_get_size(chunk))
+        guard rows > 0 else {
+            unsafe self.ended = true
+            return 0
+        }
+        var array = unsafe CArrowArray()
+        try unsafe check(
+            duckdb_data_chunk_to_arrow(self.arrowOptions, chunk, &array),
+            doing: "export rows",
+            code: .unsupported
+        )
+        defer { unsafe array.release?(&array) }
+        guard Int(unsafe array.n_children) == columns.count else {
+            throw ColumnarError(.internalFailure, "the engine exported \(unsafe array.n_children) columns")
+        }
+        for (index, column) in columns.enumerated() {
+            guard let child = unsafe array.children[index] else {
+                throw ColumnarError(.internalFailure, "the engine exported no column \(index)")
+            }
+            try unsafe column.append(child, from: 0, count: rows, depth: 0)
+        }
+        return rows
+    }
+}
+
+/// Notes the engine's type where Arrow has none for it, so that a reader can tell JSON from text.
+private func markEngineType(_ field: inout ArrowField, _ type: duckdb_logical_type?) {
+    guard field.type == .utf8, let alias = unsafe duckdb_logical_type_get_alias(type) else { return }
+    defer { unsafe duckdb_free(alias) }
+    field.metadata.append(ArrowMetadata(key: ArrowField.engineTypeKey, value: unsafe String(cString: alias)))
+}

@@ -1,0 +1,179 @@
+internal import Dispatch
+internal import Foundation
+internal import Synchronization
+
+extension ColumnarStore {
+    /// Runs one read-only SELECT and streams its rows.
+    ///
+    /// The statement sees one snapshot, and ``ColumnarResult/position`` is the position of that snapshot. The time
+    /// limit counts from this call to the last batch. Cancelling the calling task stops the query.
+    /// - Throws: ``ColumnarError``: `.syntax`, `.binder`, `.catalog` with the position in `sql`; `.notAllowed`;
+    ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
+    package func query(_ sql: String, limits: QueryLimits = .init()) async throws -> ColumnarResult {
+        let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
+        let deadline = DispatchTime.now() + .nanoseconds(limit.nanoseconds)  // ambient-ok: a time limit is wall time
+        let start = QueryStart(threads: self.threads)
+        let (cursor, schema, position) = try await withTaskCancellationHandler {
+            try await self.threads.run(on: .query) {
+                let connection = try self.database().connect()
+                let (statement, schema, position) = try start.run(connection, deadline: deadline) {
+                    try self.prepare(sql, on: connection)
+                }
+                let cursor = ResultCursor(
+                    connection: connection,
+                    statement: statement,
+                    schema: schema,
+                    limits: limits,
+                    deadline: deadline,
+                    threads: self.threads
+                )
+                return (cursor, schema, position)
+            }
+        } onCancel: {
+            start.cancel()
+        }
+        cursor.prefetch()
+        return ColumnarResult(
+            schema: schema,
+            position: position,
+            batches: ColumnarBatches(owner: ColumnarBatches.Owner(cursor: cursor))
+        )
+    }
+
+    private func prepare(
+        _ sql: String,
+        on connection: EngineConnection
+    ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
+        try self.passGate(sql, on: connection)
+        try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
+        // The first read of the transaction fixes its snapshot.
+        let position = try Self.readPosition(connection)
+        let statement = try EngineStatement(connection, sql: sql)
+        let schema = try statement.schema()
+        try statement.start()
+        return (statement, schema, position)
+    }
+
+    /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.
+    private func passGate(_ sql: String, on connection: EngineConnection) throws {
+        guard self.configuration.access == .sandboxed else { return }
+        guard sql.utf8.count <= StatementGate.statementBytesMax else {
+            throw ColumnarError(.notAllowed, "a statement may have \(StatementGate.statementBytesMax) bytes")
+        }
+        if self.gatePassed.withLock({ $0.contains(sql) }) { return }
+        try StatementGate.check(tree: Self.serialize(sql, on: connection))
+        self.gatePassed.withLock { passed in
+            if passed.count >= Self.gatePassedMax { passed.removeAll(keepingCapacity: true) }
+            passed.insert(sql)
+        }
+    }
+
+    /// Statements that are remembered as harmless; what the gate says depends on the text alone.
+    private static let gatePassedMax = 256
+
+    // MARK: - The planner's tools
+
+    /// The statement's syntax tree as the engine's JSON.
+    ///
+    /// The format belongs to the pinned engine version. Only SELECT statements have one.
+    /// - Throws: ``ColumnarError`` `.syntax` with the position, `.notAllowed` for anything but SELECT.
+    package func serializeSQL(_ sql: String) async throws -> String {
+        try await self.threads.run(on: .query) {
+            try Self.serialize(sql, on: self.database().connect())
+        }
+    }
+
+    private static func serialize(_ sql: String, on connection: EngineConnection) throws -> String {
+        let tree = try connection.text("SELECT json_serialize_sql(?::VARCHAR)", parameter: sql, doing: "parse")
+        guard let tree else { throw ColumnarError(.internalFailure, "the engine returned no syntax tree") }
+        guard tree.hasPrefix("{\"error\":true") else { return tree }
+        struct Failure: Decodable {
+            var error_type: String
+            var error_message: String
+            var position: String?
+        }
+        guard let failure = try? JSONDecoder().decode(Failure.self, from: Data(tree.utf8)) else {
+            throw ColumnarError(.syntax, "the statement does not parse")
+        }
+        if failure.error_type.lowercased() == "not implemented" {
+            throw ColumnarError(.notAllowed, "only SELECT is allowed")
+        }
+        let message = failure.error_message
+        throw ColumnarError(.syntax, message, position: failure.position.flatMap { Int($0) })
+    }
+
+    /// The statement behind a syntax tree.
+    /// - Throws: ``ColumnarError`` when `json` is not a tree that this engine version writes.
+    package func deserializeSQL(_ json: String) async throws -> String {
+        try await self.threads.run(on: .query) {
+            let sql = try self.database().connect()
+                .text("SELECT json_deserialize_sql(?::JSON)", parameter: json, doing: "write a statement")
+            guard let sql else { throw ColumnarError(.internalFailure, "the engine returned no statement") }
+            return sql
+        }
+    }
+
+    /// Binds a statement without running it: names and types of its result.
+    /// - Throws: ``ColumnarError``, as ``query(_:limits:)`` before execution.
+    package func describe(_ sql: String) async throws -> ArrowSchema {
+        try await self.threads.run(on: .query) {
+            let connection = try self.database().connect()
+            try self.passGate(sql, on: connection)
+            return try EngineStatement(connection, sql: sql).schema()
+        }
+    }
+}
+
+/// The part of a query before there is a cursor: lets a cancellation reach whatever call is running.
+private final class QueryStart: Sendable {
+    private struct State {
+        var cancelled = false
+        var token: Interrupter.Token?
+    }
+
+    private let state = Mutex(State())
+    private let threads: ColumnarThreads
+
+    init(threads: ColumnarThreads) { self.threads = threads }
+
+    func cancel() {
+        let token = self.state.withLock { state in
+            state.cancelled = true
+            return state.token
+        }
+        if let token { self.threads.interrupter.cancel(token) }
+    }
+
+    func run<R>(_ connection: EngineConnection, deadline: DispatchTime, _ body: () throws -> R) throws -> R {
+        let token = self.threads.interrupter.begin(connection, deadline: deadline)
+        let cancelled = self.state.withLock { state in
+            state.token = token
+            return state.cancelled
+        }
+        let result = Result {
+            guard !cancelled else { throw ColumnarError(.cancelled, "the query was cancelled") }
+            return try body()
+        }
+        self.state.withLock { $0.token = nil }
+        let reason = self.threads.interrupter.end(token)
+        switch result {
+        case .success(let value):
+            // Interrupted, yet it ended well: the time has passed all the same.
+            if let reason { throw ColumnarError(.cancelled, "the query was stopped").explained(by: reason) }
+            return value
+        case .failure(let error as ColumnarError):
+            throw cancelled ? error : error.explained(by: reason)
+        case .failure(let error): throw error
+        }
+    }
+}
+
+extension Duration {
+    /// Whole nanoseconds, at most those of a year.
+    var nanoseconds: Int {
+        let secondsMax: Int64 = 365 * 86_400
+        let (seconds, attoseconds) = self.components
+        if seconds >= secondsMax { return Int(secondsMax) * 1_000_000_000 }
+        return Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000)
+    }
+}

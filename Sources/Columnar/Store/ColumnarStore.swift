@@ -1,0 +1,215 @@
+internal import Dispatch
+internal import Foundation
+internal import Synchronization
+
+/// One engine instance: an organization's columnar store, a planner's empty copy of it, or a router's scratch space.
+///
+/// Every call into the engine runs on the given ``ColumnarThreads``. Queries run each on a connection of their own, in
+/// a read-only transaction; ingest has one connection, whose calls take turns.
+package final class ColumnarStore: Sendable {
+    /// Where the data is kept.
+    package enum Location: Sendable {
+        /// A file, made when it is missing. One process and one store may have it open.
+        case file(String)
+        /// Memory, gone with the store.
+        case memory
+    }
+
+    /// What became of a batch.
+    package enum IngestOutcome: Sendable, Equatable {
+        /// Rows and position were written.
+        case applied
+        /// The store is already at this position or beyond it: nothing was written.
+        case alreadyApplied
+    }
+
+    /// Name of the table that holds the position.
+    package static let positionTable = "_position"
+
+    private struct State {
+        var database: EngineDatabase?
+        var ingestConnection: EngineConnection?
+    }
+
+    private let state: Mutex<State>
+    /// Held during each use of the ingest connection.
+    private let ingestTurn = Mutex(())
+    /// Statements that have passed the gate, so that a repeated one is not parsed twice.
+    let gatePassed = Mutex(Set<String>())
+    let threads: ColumnarThreads
+    let configuration: ColumnarConfiguration
+
+    private init(
+        database: EngineDatabase,
+        connection: EngineConnection,
+        threads: ColumnarThreads,
+        configuration: ColumnarConfiguration
+    ) {
+        self.state = Mutex(State(database: database, ingestConnection: connection))
+        self.threads = threads
+        self.configuration = configuration
+    }
+
+    // MARK: - Opening and closing
+
+    /// Opens a store, or makes it.
+    /// - Throws: ``ColumnarError`` `.damaged` when the file cannot be read or is not a columnar store (delete it and
+    ///   rebuild), `.invalidConfiguration`, `.io`, `.busy`.
+    package static func open(
+        _ location: Location,
+        configuration: ColumnarConfiguration = .init(),
+        threads: ColumnarThreads
+    ) async throws -> ColumnarStore {
+        try configuration.validate()
+        return try await threads.run(on: .query) {
+            try Self.openNow(location, configuration: configuration, threads: threads)
+        }
+    }
+
+    private static func openNow(
+        _ location: Location,
+        configuration: ColumnarConfiguration,
+        threads: ColumnarThreads
+    ) throws -> ColumnarStore {
+        if let directory = configuration.temporaryDirectory { try Self.wipe(directory) }
+        var path: String?
+        if case .file(let file) = location { path = file }
+        do {
+            let database = try EngineDatabase(path: path, options: Self.options(configuration))
+            let connection = try database.connect()
+            // Not the machine's zone: the same statement must give the same answer on every node.
+            try connection.execute("SET GLOBAL TimeZone = 'UTC'", doing: "set the time zone")
+            if configuration.access == .sandboxed {
+                try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
+            }
+            try Self.preparePosition(connection)
+            return ColumnarStore(
+                database: database,
+                connection: connection,
+                threads: threads,
+                configuration: configuration
+            )
+        } catch let error as ColumnarError {
+            throw path.map { Self.openFailure(error, path: $0) } ?? error
+        }
+    }
+
+    private static func options(_ configuration: ColumnarConfiguration) -> [(name: String, value: String)] {
+        let milliseconds = configuration.timeLimit.components.seconds * 1_000
+        var options = [
+            (name: "errors_as_json", value: "true"),
+            (name: "threads", value: "\(configuration.threads)"),
+            (name: "async_threads", value: "0"),
+            (name: "memory_limit", value: "\(configuration.memoryLimitBytes)B"),
+            (name: "autoload_known_extensions", value: "false"),
+            (name: "autoinstall_known_extensions", value: "false"),
+            (name: "allow_community_extensions", value: "false"),
+            // Behind our own limit, which is exact: twice the time, and not less than a second more.
+            (name: "max_execution_time", value: "\(milliseconds * 2 + 1_000)"),
+            (name: "temp_directory", value: configuration.temporaryDirectory ?? ""),
+        ]
+        if configuration.temporaryDirectory != nil {
+            options.append((name: "max_temp_directory_size", value: "\(configuration.temporaryBytesMax)B"))
+        }
+        if configuration.access == .sandboxed {
+            options.append((name: "enable_external_access", value: "false"))
+        }
+        return options
+    }
+
+    private static func wipe(_ directory: String) throws {
+        do {
+            if FileManager.default.fileExists(atPath: directory) {
+                try FileManager.default.removeItem(atPath: directory)
+            }
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        } catch {
+            throw ColumnarError(.io, "cannot make the temporary directory \(directory)", cause: error)
+        }
+    }
+
+    /// Finds the position table, or makes it in an empty database.
+    private static func preparePosition(_ connection: EngineConnection) throws {
+        let doing = "read the position"
+        let tables = try connection.number("SELECT count(*) FROM duckdb_tables()", doing: doing) ?? 0
+        if tables == 0 {
+            try connection.execute(
+                "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
+                    + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
+                doing: "make the position table"
+            )
+            return
+        }
+        do {
+            let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
+            guard rows == 1 else { throw ColumnarError(.damaged, "the position table has \(rows ?? 0) rows") }
+        } catch let error as ColumnarError where error.code == .catalog || error.code == .binder {
+            throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
+        }
+    }
+
+    /// Tells a file that is of no use from one that only cannot be had now: the caller deletes the former.
+    private static func openFailure(_ error: ColumnarError, path: String) -> ColumnarError {
+        let message = error.message.lowercased()
+        let refusals = [
+            "permission denied", "lock", "no such file", "no space", "already", "cannot open file", "conflict",
+            "too many open files", "is a directory",
+        ]
+        if refusals.contains(where: { message.contains($0) }) && error.code != .damaged {
+            return ColumnarError(.io, "cannot open \(path)", cause: error)
+        }
+        switch error.code {
+        case .io, .internalFailure, .execution, .binder:
+            return ColumnarError(.damaged, "\(path) is not a usable columnar store", cause: error)
+        default: return error
+        }
+    }
+
+    /// Closes the store; running queries end with their results. Later calls throw `.closed`. May be called again.
+    package func close() async {
+        let closing = self.state.withLock { state in
+            defer { state = State() }
+            return state
+        }
+        guard let database = closing.database else { return }
+        // The last connection writes the engine's log into the file, which blocks: not on the caller's thread.
+        let connection = closing.ingestConnection
+        try? await self.threads.run(on: .ingest) { withExtendedLifetime((database, connection)) {} }
+    }
+
+    func database() throws -> EngineDatabase {
+        guard let database = self.state.withLock({ $0.database }) else {
+            throw ColumnarError(.closed, "the columnar store is closed")
+        }
+        return database
+    }
+
+    /// Lends the ingest connection to one job at a time.
+    func withIngestConnection<R>(_ body: (EngineConnection) throws -> R) throws -> R {
+        guard let connection = self.state.withLock({ $0.ingestConnection }) else {
+            throw ColumnarError(.closed, "the columnar store is closed")
+        }
+        return try self.ingestTurn.withLock { _ in try body(connection) }
+    }
+
+    // MARK: - Own statements
+
+    /// Runs a statement of our own, for example a definition; never text that a user wrote.
+    package func execute(_ sql: String) async throws {
+        try await self.threads.run(on: .query) {
+            try self.withIngestConnection { try $0.execute(sql, doing: "run a definition") }
+        }
+    }
+
+    /// Makes a table unless it is there.
+    package func createTable(_ schema: TableSchema) async throws {
+        try await self.execute(schema.createStatement)
+    }
+
+    /// Writes the engine's log into the database file.
+    package func checkpoint() async throws {
+        try await self.threads.run(on: .ingest) {
+            try self.withIngestConnection { try $0.execute("CHECKPOINT", doing: "checkpoint") }
+        }
+    }
+}

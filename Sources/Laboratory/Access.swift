@@ -1,0 +1,67 @@
+package import Primitives
+
+/// What a token may be used for.
+///
+/// The stored text of a role is its raw value and never changes.
+package enum Role: String, CaseIterable, Sendable {
+    /// Runs the cluster: everything, in every organization.
+    case `operator`
+    /// Appends and reads records of its organizations.
+    case writer
+    /// Reads and queries its organizations.
+    case reader
+    /// Reads, queries and verifies its organizations.
+    case auditor
+}
+
+/// Something that a caller wants to do.
+package enum AccessOperation: CaseIterable, Sendable {
+    case createOrganization
+    case readOrganization
+    case appendRecords
+    case readRecords
+    case runQuery
+    case verifyLedger
+    case manageTokens
+    case readCluster
+}
+
+/// The answer to a caller.
+package enum AccessDecision: Sendable, Equatable {
+    case allowed
+    /// The caller knows of the thing but may not do this to it.
+    case forbidden
+    /// The caller must not learn whether the thing exists.
+    case invisible
+}
+
+/// A role, and where it holds.
+package struct Grant: Sendable, Equatable {
+    package let role: Role
+    /// The organizations in which the role holds; of no meaning for ``Role/operator``, which holds everywhere.
+    package let organizations: Set<OrganizationKey>
+
+    package init(role: Role, organizations: Set<OrganizationKey> = []) {
+        self.role = role
+        self.organizations = organizations
+    }
+
+    /// Whether the holder may know that `organization` exists.
+    package func sees(_ organization: OrganizationKey) -> Bool {
+        self.role == .operator || self.organizations.contains(organization)
+    }
+
+    /// Decides whether `operation` may be done, in `organization` when it concerns one.
+    ///
+    /// The one place where permissions are decided, whatever the channel.
+    package func decide(_ operation: AccessOperation, in organization: OrganizationKey? = nil) -> AccessDecision {
+        if self.role == .operator { return .allowed }
+        if let organization, !self.organizations.contains(organization) { return .invisible }
+        switch operation {
+        case .createOrganization, .manageTokens, .readCluster: return .forbidden
+        case .readOrganization, .readRecords, .runQuery: return .allowed
+        case .appendRecords: return self.role == .writer ? .allowed : .forbidden
+        case .verifyLedger: return self.role == .auditor ? .allowed : .forbidden
+        }
+    }
+}

@@ -1,0 +1,246 @@
+internal import AuditLedger
+internal import HTTPTypes
+internal import Laboratory
+internal import NIOCore
+internal import Primitives
+internal import Shards
+internal import Transport
+
+/// Records: appending and reading them.
+extension APIRouter {
+    /// Checks what the head can tell before the body is read.
+    func appendPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
+        let entry = try self.organization(key, for: request, .appendRecords)
+        try request.requireOnly(parameters: [])
+        let idempotencyKey = try request.idempotencyKey()
+        switch MediaType(request.head.headerFields[.contentType]) {
+        case .json:
+            return self.collected(request, bodyBytesMax: EventLimits.eventBytesMax) { request, body in
+                let bytes = Array(body.readableBytesView)
+                let draft = try EventDraft.parse(bytes, defaults: Self.context(entry, request))
+                return try await self.append([draft], bytes, to: entry, idempotencyKey, isBatch: false)
+            }
+        case .ndjson:
+            return self.collected(request, bodyBytesMax: self.configuration.batchBytesMax) { request, body in
+                let bytes = Array(body.readableBytesView)
+                let limits = EventBatch.Limits(
+                    recordsMax: self.configuration.batchRecordsMax,
+                    bytesMax: self.configuration.batchBytesMax
+                )
+                let drafts = try EventBatch.parse(bytes, limits: limits, defaults: Self.context(entry, request))
+                return try await self.append(drafts, bytes, to: entry, idempotencyKey, isBatch: true)
+            }
+        case nil:
+            throw Problem(.unsupportedMediaType, "records come as application/json or application/x-ndjson")
+        }
+    }
+
+    private static func context(_ entry: OrganizationEntry, _ request: APICall) -> EventContext {
+        EventContext(
+            organization: entry.key,
+            request: request.recordInfo,
+            defaultActor: Actor(
+                kind: .apiKey,
+                id: request.token.id,
+                name: request.token.name.isEmpty ? nil : request.token.name,
+                role: request.token.grant.role.rawValue
+            )
+        )
+    }
+
+    private func append(
+        _ drafts: [EventDraft],
+        _ body: [UInt8],
+        to entry: OrganizationEntry,
+        _ idempotencyKey: String?,
+        isBatch: Bool
+    ) async throws -> ServerResponse {
+        let command = AppendCommand(
+            organization: entry.id,
+            idempotency: idempotencyKey.map { Idempotency(key: $0, request: body) },
+            drafts: drafts
+        )
+        let result = try await self.gateway.submit(
+            .append(command),
+            to: entry.group,
+            mayRepeat: idempotencyKey != nil
+        )
+        switch result {
+        case .appended(let receipt):
+            self.metrics.appended(receipt)
+            return Self.response(receipt, entry.key, isBatch: isBatch)
+        case .refused(let refusal): throw Problem(refusal: refusal)
+        case .organization, .done: throw Problem(refusal: .malformed)
+        }
+    }
+
+    private static func response(_ receipt: AppendReceipt, _ key: OrganizationKey, isBatch: Bool) -> ServerResponse {
+        var json = JSONOutput(capacity: 256 + receipt.checksums.count * 100)
+        json.beginObject()
+        json.member("organization", key.rawValue)
+        if isBatch {
+            json.member("count", receipt.checksums.count)
+            json.member("first_sequence", receipt.firstSequence.rawValue)
+            json.member("last_sequence", receipt.lastSequence.rawValue)
+        } else {
+            json.member("sequence", receipt.firstSequence.rawValue)
+            json.member("checksum", receipt.checksums[0])
+        }
+        json.member("tree_size", receipt.lastSequence.rawValue)
+        json.member("recorded_at", receipt.recordedAt)
+        if isBatch {
+            json.beginArray("receipts")
+            for (offset, checksum) in receipt.checksums.enumerated() {
+                json.beginObject()
+                json.member("sequence", receipt.firstSequence.rawValue + UInt64(offset))
+                json.member("checksum", checksum)
+                json.endObject()
+            }
+            json.endArray()
+        }
+        json.endObject()
+        var response = Self.json(.created, json)
+        if receipt.isReplay { response.head.headerFields[.idempotencyReplayed] = "true" }
+        return response
+    }
+
+    // MARK: Reading
+
+    func readRecord(_ request: APICall, _ key: String, _ sequence: String) async throws -> ServerResponse {
+        let entry = try self.organization(key, for: request, .readRecords)
+        try request.requireOnly(parameters: [])
+        guard let number = UInt64(sequence), number >= 1 else {
+            throw Problem(.invalidParameter, "a sequence is a number from 1")
+        }
+        let page = try await self.records.read(
+            .sequences([SequenceNumber(number)]),
+            of: entry,
+            isLatest: true
+        )
+        guard let record = page.records.first else {
+            throw Problem(
+                .recordNotFound,
+                "organization \(entry.key) has \(page.size) records",
+                members: [.number("size", Int(clamping: page.size))]
+            )
+        }
+        var json = JSONOutput(capacity: record.bytes.count + 128)
+        Self.write(record, to: &json)
+        return Self.json(json)
+    }
+
+    private static func write(_ record: StoredRecord, to json: inout JSONOutput) {
+        json.beginObject()
+        json.member("record", raw: record.bytes)
+        json.member("checksum", LedgerHash.leaf(record.bytes))
+        json.endObject()
+    }
+
+    func listRecords(_ request: APICall, _ key: String) async throws -> ServerResponse {
+        let entry = try self.organization(key, for: request, .readRecords)
+        let search = try RecordSearch(request)
+        var page: RecordReader.Page
+        if search.hasFilter {
+            let sequences = try await self.recordFilter.sequences(matching: search, in: entry)
+            page = try await self.records.read(.sequences(sequences), of: entry, isLatest: false)
+        } else {
+            let from = search.cursor ?? SequenceNumber(search.isDescending ? UInt64.max : 1)
+            page = try await self.records.read(
+                .run(from: from, limit: search.limit, isDescending: search.isDescending),
+                of: entry,
+                isLatest: search.isLatest
+            )
+        }
+        let next = page.records.count == search.limit ? page.records.last.flatMap { self.next(after: $0, search, page) } : nil
+        var json = JSONOutput(capacity: 1024 + page.records.reduce(0) { $0 + $1.bytes.count + 100 })
+        json.beginObject()
+        json.beginArray("records")
+        for record in page.records { Self.write(record, to: &json) }
+        json.endArray()
+        json.member("next", next)
+        json.endObject()
+        return Self.json(json)
+    }
+
+    /// The cursor of the page after `record`, or nil when there can be none.
+    private func next(after record: StoredRecord, _ search: RecordSearch, _ page: RecordReader.Page) -> String? {
+        if search.isDescending { return record.sequence.rawValue > 1 ? String(record.sequence.rawValue - 1) : nil }
+        return record.sequence.rawValue < page.size ? String(record.sequence.rawValue + 1) : nil
+    }
+}
+
+/// What a listing of records asks for.
+struct RecordSearch: Sendable {
+    static let limitDefault = 100
+    static let limitMax = 1000
+
+    /// Columns that must equal a text, by parameter.
+    private static let equalColumns: [(parameter: String, column: String)] = [
+        ("entity_type", "entity_type"), ("entity_id", "entity_id"), ("actor", "actor_id"), ("action", "action"),
+        ("severity", "severity"),
+    ]
+
+    let equal: [(column: String, value: String)]
+    let reason: String?
+    let from: Timestamp?
+    let to: Timestamp?
+    let cursor: SequenceNumber?
+    let limit: Int
+    let isDescending: Bool
+    let isLatest: Bool
+
+    init(_ request: APICall) throws(Problem) {
+        try request.requireOnly(
+            parameters: Self.equalColumns.map(\.parameter)
+                + ["reason", "from", "to", "order", "limit", "cursor", "consistency"]
+        )
+        self.equal = Self.equalColumns.compactMap { column in
+            request.parameter(column.parameter).map { (column.column, $0) }
+        }
+        if let severity = request.parameter("severity"), Severity(rawValue: severity) == nil {
+            let known = Severity.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Problem(.invalidParameter, "severity is one of \(known)")
+        }
+        self.reason = request.parameter("reason")
+        self.from = try Self.time("from", request)
+        self.to = try Self.time("to", request)
+        if let from = self.from, let to = self.to, from > to {
+            throw Problem(.invalidParameter, "the time range is backwards: from is after to")
+        }
+        self.limit = try Self.number("limit", request, 1...UInt64(Self.limitMax)).map { Int($0) } ?? Self.limitDefault
+        self.cursor = try Self.number("cursor", request, 1...UInt64.max).map { SequenceNumber($0) }
+        self.isDescending = try Self.choice("order", request, ["asc", "desc"]) == "desc"
+        self.isLatest = try Self.choice("consistency", request, ["linearizable", "eventual"]) == "linearizable"
+    }
+
+    var hasFilter: Bool { !self.equal.isEmpty || self.reason != nil || self.from != nil || self.to != nil }
+
+    private static func time(_ name: String, _ request: APICall) throws(Problem) -> Timestamp? {
+        guard let text = request.parameter(name) else { return nil }
+        guard let time = Timestamp(text) else {
+            throw Problem(.invalidParameter, "\(name) is not a date and time of RFC 3339")
+        }
+        return time
+    }
+
+    private static func number(
+        _ name: String,
+        _ request: APICall,
+        _ range: ClosedRange<UInt64>
+    ) throws(Problem) -> UInt64? {
+        guard let text = request.parameter(name) else { return nil }
+        guard let value = UInt64(text), range.contains(value) else {
+            throw Problem(.invalidParameter, "\(name) is a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// One of a few words; the first when the parameter is absent.
+    private static func choice(_ name: String, _ request: APICall, _ words: [String]) throws(Problem) -> String {
+        guard let text = request.parameter(name) else { return words[0] }
+        guard words.contains(text) else {
+            throw Problem(.invalidParameter, "\(name) is one of \(words.joined(separator: ", "))")
+        }
+        return text
+    }
+}

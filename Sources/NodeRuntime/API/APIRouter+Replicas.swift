@@ -1,0 +1,161 @@
+internal import AuditLedger
+internal import HTTPTypes
+internal import Laboratory
+internal import NIOCore
+internal import Primitives
+internal import Transport
+
+/// What the replicas hold, and whether it is sound and the same.
+extension APIRouter {
+    func ledger(_ request: APICall, _ key: String) async throws -> ServerResponse {
+        let entry = try self.organization(key, for: request, .readRecords)
+        try request.requireOnly(parameters: [])
+        async let comparison = self.replicas.compare(entry)
+        let holdings = await self.replicas.holdings(of: entry)
+        guard let best = holdings.compactMap(\.holding).max(by: { $0.size < $1.size }) else {
+            throw Problem(.shardUnavailable, "no replica of \(entry.key) answers")
+        }
+        var json = JSONOutput(capacity: 1024)
+        json.beginObject()
+        json.member("organization", entry.key.rawValue)
+        json.member("group", entry.group.rawValue)
+        json.member("size", best.size)
+        json.member("root", best.root)
+        json.member("last_checksum", best.lastChecksum)
+        json.member("consistent", await comparison.agrees)
+        json.beginArray("replicas")
+        for (node, holding) in holdings {
+            json.beginObject()
+            json.member("node", node.rawValue)
+            json.member("reachable", holding != nil)
+            if let holding {
+                json.member("size", holding.size)
+                json.member("root", holding.root)
+                json.member("last_checksum", holding.lastChecksum)
+                json.member("applied_index", holding.appliedIndex)
+                json.member("projected_sequence", holding.projectedSequence)
+            }
+            json.endObject()
+        }
+        json.endArray()
+        json.endObject()
+        return Self.json(json)
+    }
+
+    func verify(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
+        try request.requireOnly(parameters: [])
+        var keys: [String]?
+        if body.readableBytes > 0 {
+            let object = try self.object(body, of: request, keys: ["organizations"])
+            keys = try object.optional("organizations")?.array().map { try $0.string() }
+        }
+        try request.allow(.verifyLedger)
+        let entries: [OrganizationEntry]
+        if let keys {
+            entries = try keys.map { try self.organization($0, for: request, .verifyLedger) }
+        } else {
+            entries = self.directory.organizations.filter { request.token.grant.sees($0.key) }
+        }
+        let replicas = self.replicas
+        return ServerResponse(
+            status: .ok,
+            headerFields: [.contentType: MediaType.ndjson.rawValue],
+            body: .stream { writer in
+                let started = NodeClock.monotonic.now
+                var summary = VerificationSummary()
+                for entry in entries {
+                    let verifications = await replicas.verify(entry)
+                    var json = JSONOutput(capacity: 1024)
+                    summary.write(entry, verifications, to: &json)
+                    try await writer.write(json.buffer)
+                }
+                var json = JSONOutput()
+                summary.write(to: &json, elapsed: started.duration(to: NodeClock.monotonic.now))
+                try await writer.write(json.buffer)
+                return nil
+            }
+        )
+    }
+}
+
+/// Counts what a verification found, and writes its lines.
+struct VerificationSummary {
+    private var organizations = 0
+    private var replicas = 0
+    private var records: UInt64 = 0
+    private var failed = 0
+
+    mutating func write(
+        _ entry: OrganizationEntry,
+        _ verifications: [ReplicaReader.Verification],
+        to json: inout JSONOutput
+    ) {
+        self.organizations += 1
+        self.replicas += verifications.count
+        let isSound = verifications.allSatisfy(\.isSound)
+        if !isSound { self.failed += 1 }
+        json.beginObject()
+        json.member("organization", entry.key.rawValue)
+        json.member("status", isSound ? "ok" : "failed")
+        if let (size, root) = Self.largest(verifications) {
+            json.member("size", size)
+            json.member("root", root)
+        }
+        json.beginArray("replicas")
+        for verification in verifications {
+            json.beginObject()
+            json.member("node", verification.node.rawValue)
+            switch verification.outcome {
+            case .read(let size, let root, let last, let finding):
+                self.records += size
+                json.member("status", finding == nil ? "ok" : "failed")
+                json.member("size", size)
+                json.member("root", root)
+                json.member("last_checksum", last)
+                Self.write(finding, to: &json)
+            case .unreachable(let reason):
+                json.member("status", "unreachable")
+                json.member("detail", reason)
+                json.null("finding")
+            }
+            json.endObject()
+        }
+        json.endArray()
+        json.endObject()
+        json.endLine()
+    }
+
+    private static func largest(_ verifications: [ReplicaReader.Verification]) -> (UInt64, Digest)? {
+        var largest: (UInt64, Digest)?
+        for verification in verifications where verification.isSound {
+            guard case .read(let size, let root, _, _) = verification.outcome else { continue }
+            if largest.map({ size > $0.0 }) ?? true { largest = (size, root) }
+        }
+        return largest
+    }
+
+    private static func write(_ finding: ReplicaReader.Verification.Finding?, to json: inout JSONOutput) {
+        guard let finding else {
+            json.null("finding")
+            return
+        }
+        json.beginObject("finding")
+        json.member("sequence", finding.sequence)
+        json.member("kind", finding.kind)
+        json.member("detail", finding.detail)
+        json.endObject()
+    }
+
+    func write(to json: inout JSONOutput, elapsed: Duration) {
+        json.beginObject()
+        json.beginObject("summary")
+        json.member("organizations", self.organizations)
+        json.member("replicas", self.replicas)
+        json.member("records", self.records)
+        json.member("failed", self.failed)
+        json.member("elapsed_ms", elapsed.milliseconds)
+        json.endObject()
+        json.endObject()
+        json.endLine()
+    }
+}

@@ -1,0 +1,193 @@
+internal import HTTPTypes
+internal import Laboratory
+internal import Logging
+internal import NIOCore
+internal import Primitives
+internal import Shards
+internal import Transport
+
+/// Finds the answer to a request: who asks, which route, which limits. Routes of its own are in extensions by subject.
+struct APIRouter: RequestRouter {
+    /// Largest body of a request that carries no records, in bytes.
+    static let smallBodyBytesMax = 256 * 1024
+
+    let node: NodeID
+    let configuration: NodeConfiguration
+    let directory: ShardDirectory
+    let gateway: CommandGateway
+    let records: RecordReader
+    let recordFilter: RecordFilter
+    let queries: QueryService
+    let replicas: ReplicaReader
+    let cluster: ClusterReader
+    let health: HealthReport
+    let metrics: NodeMetrics
+    let ids: RequestIDs
+    let logger: Logger
+
+    typealias Handler = @Sendable (APICall, ByteBuffer) async throws -> ServerResponse
+
+    func route(_ head: HTTPRequest, _ connection: ConnectionInfo) -> RoutePlan {
+        let target = head.path ?? "/"
+        let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        let path = parts.first ?? "/"
+        switch path {
+        case "/healthz" where head.method == .get: return .immediate(self.health.alive)
+        case "/readyz" where head.method == .get: return .immediate(self.health.readiness())
+        default: break
+        }
+        let id = self.ids.next()
+        do {
+            let token = try self.authenticate(head)
+            guard let segments = RequestTarget.segments(of: path),
+                let parameters = RequestTarget.parameters(of: parts.count > 1 ? parts[1] : "")
+            else { throw Problem(.invalidParameter, "the target has a malformed escape") }
+            let request = APICall(
+                id: id,
+                head: head,
+                token: token,
+                connection: connection,
+                parameters: parameters
+            )
+            return try self.plan(request, segments)
+        } catch {
+            return .immediate(self.refuse(error, id: id, head: head))
+        }
+    }
+
+    private func authenticate(_ head: HTTPRequest) throws(Problem) -> TokenEntry {
+        guard let field = head.headerFields[.authorization] else {
+            throw Problem(.unauthenticated, "an Authorization header with a bearer token is needed")
+        }
+        let scheme = "bearer "
+        guard field.utf8.count > scheme.utf8.count, field.prefix(scheme.count).lowercased() == scheme,
+            let token = self.directory.token(hash: sha256(Array(field.dropFirst(scheme.count).utf8)))
+        else { throw Problem(.unauthenticated, "the token is not known") }
+        return token
+    }
+
+    /// The route's plan.
+    private func plan(_ request: APICall, _ segments: [String]) throws(Problem) -> RoutePlan {
+        guard segments.first == "v1" else {
+            if segments == ["metrics"] { return try self.only(.get, request) { request, _ in try self.metricsText(request) } }
+            throw Problem(.notFound, "there is no such route")
+        }
+        switch segments.count {
+        case 2:
+            switch segments[1] {
+            case "organizations":
+                if request.head.method == .post { return self.small(request, self.createOrganization) }
+                return try self.only(.get, request, self.listOrganizations)
+            case "query": return try self.only(.post, request, self.query)
+            case "cluster": return try self.only(.get, request, self.clusterStatus)
+            case "tokens":
+                if request.head.method == .post { return self.small(request, self.createToken) }
+                return try self.only(.get, request, self.listTokens)
+            default: break
+            }
+        case 3 where segments[1] == "organizations":
+            return try self.only(.get, request) { try await self.readOrganization($0, segments[2]) }
+        case 3 where segments[1] == "tokens":
+            return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
+        case 3 where segments[1] == "audit" && segments[2] == "verify":
+            return try self.only(.post, request, self.verify)
+        case 4 where segments[1] == "organizations" && segments[3] == "records":
+            if request.head.method == .post { return try self.appendPlan(request, segments[2]) }
+            return try self.only(.get, request) { request, _ in try await self.listRecords(request, segments[2]) }
+        case 4 where segments[1] == "organizations" && segments[3] == "ledger":
+            return try self.only(.get, request) { request, _ in try await self.ledger(request, segments[2]) }
+        case 5 where segments[1] == "organizations" && segments[3] == "records":
+            return try self.only(.get, request) { request, _ in
+                try await self.readRecord(request, segments[2], segments[4])
+            }
+        default: break
+        }
+        throw Problem(.notFound, "there is no such route")
+    }
+
+    private func only(
+        _ method: HTTPRequest.Method,
+        _ request: APICall,
+        _ handler: @escaping Handler
+    ) throws(Problem) -> RoutePlan {
+        guard request.head.method == method else {
+            throw Problem(.methodNotAllowed, "this route takes \(method.rawValue)")
+        }
+        return self.small(request, handler)
+    }
+
+    private func small(_ request: APICall, _ handler: @escaping Handler) -> RoutePlan {
+        self.collected(request, bodyBytesMax: Self.smallBodyBytesMax, handler)
+    }
+
+    /// Collects the body, runs the handler, and turns what it throws into a problem document.
+    func collected(_ request: APICall, bodyBytesMax: Int, _ handler: @escaping Handler) -> RoutePlan {
+        let tooLarge = Problem(
+            .bodyTooLarge,
+            "the body is longer than \(bodyBytesMax) bytes",
+            members: [.number("limit", bodyBytesMax)]
+        )
+        return .collected(
+            bodyBytesMax: bodyBytesMax,
+            tooLarge: tooLarge.response(requestID: request.id)
+        ) { _, body in
+            let started = NodeClock.monotonic.now
+            var response: ServerResponse
+            do {
+                response = try await handler(request, body)
+                response.head.headerFields[.requestID] = request.id
+            } catch {
+                response = self.refuse(error, id: request.id, head: request.head)
+            }
+            self.metrics.answered(response.head.status.code, after: started.duration(to: NodeClock.monotonic.now))
+            return response
+        }
+    }
+
+    private func refuse(_ error: any Error, id: String, head: HTTPRequest) -> ServerResponse {
+        let problem = Problem.wrapping(error)
+        if problem.code.status.code >= 500 {
+            self.logger.warning(
+                "request failed",
+                metadata: [
+                    "request.id": "\(id)",
+                    "request.method": "\(head.method.rawValue)",
+                    "problem.code": "\(problem.code.rawValue)",
+                    "problem.detail": "\(problem.detail)",
+                    "error.chain": "\(problem.cause.map(errorChain) ?? "-")",
+                ]
+            )
+        }
+        self.metrics.refused(problem.code)
+        return problem.response(requestID: id)
+    }
+
+    /// The organization of a path, when the caller may do `operation` in it.
+    func organization(
+        _ key: String,
+        for request: APICall,
+        _ operation: AccessOperation
+    ) throws(Problem) -> OrganizationEntry {
+        guard let key = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
+        try request.allow(operation, in: key)
+        guard let entry = self.directory.organization(key) else { throw Problem.organizationNotFound(key.rawValue) }
+        return entry
+    }
+
+    static func json(_ status: HTTPResponse.Status = .ok, _ output: JSONOutput) -> ServerResponse {
+        ServerResponse(
+            status: status,
+            headerFields: [.contentType: "application/json"],
+            body: .bytes(output.buffer)
+        )
+    }
+
+    private func metricsText(_ request: APICall) throws -> ServerResponse {
+        try request.allow(.readCluster)
+        return ServerResponse(
+            status: .ok,
+            headerFields: [.contentType: PrometheusRegistry.contentType],
+            body: .bytes(ByteBuffer(string: self.metrics.render()))
+        )
+    }
+}

@@ -1,0 +1,127 @@
+internal import HTTPTypes
+internal import NIOCore
+internal import Transport
+
+/// An error answer of the API: RFC 9457 problem details with a stable `code`.
+///
+/// `Documentation/api.md` lists the codes.
+struct Problem: Error, Sendable {
+    /// The stable names that clients see.
+    enum Code: String, Sendable, CaseIterable {
+        case malformedJSON = "malformed_json"
+        case invalidField = "invalid_field"
+        case unknownField = "unknown_field"
+        case invalidParameter = "invalid_parameter"
+        case invalidUTF8 = "invalid_utf8"
+        case numberNotRepresentable = "number_not_representable"
+        case tooDeep = "too_deep"
+        case duplicateKey = "duplicate_key"
+        case sqlSyntax = "sql_syntax"
+        case sqlInvalid = "sql_invalid"
+        case unauthenticated
+        case forbidden
+        case sqlNotAllowed = "sql_not_allowed"
+        case notFound = "not_found"
+        case organizationNotFound = "organization_not_found"
+        case recordNotFound = "record_not_found"
+        case tokenNotFound = "token_not_found"
+        case methodNotAllowed = "method_not_allowed"
+        case organizationExists = "organization_exists"
+        case lastOperatorToken = "last_operator_token"
+        case bodyTooLarge = "body_too_large"
+        case batchTooLarge = "batch_too_large"
+        case recordTooLarge = "record_too_large"
+        case resultTooLarge = "result_too_large"
+        case unsupportedMediaType = "unsupported_media_type"
+        case idempotencyKeyReused = "idempotency_key_reused"
+        case overloaded
+        case `internal`
+        case noQuorum = "no_quorum"
+        case noLeader = "no_leader"
+        case outcomeUnknown = "outcome_unknown"
+        case shardUnavailable = "shard_unavailable"
+        case queryUnavailable = "query_unavailable"
+        case shuttingDown = "shutting_down"
+        case queryTimeLimit = "query_time_limit"
+        case queryMemoryLimit = "query_memory_limit"
+
+        var status: HTTPResponse.Status {
+            switch self {
+            case .malformedJSON, .invalidField, .unknownField, .invalidParameter, .invalidUTF8,
+                .numberNotRepresentable, .tooDeep, .duplicateKey, .sqlSyntax, .sqlInvalid:
+                .badRequest
+            case .unauthenticated: .unauthorized
+            case .forbidden, .sqlNotAllowed: .forbidden
+            case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound: .notFound
+            case .methodNotAllowed: .methodNotAllowed
+            case .organizationExists, .lastOperatorToken: .conflict
+            case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
+            case .unsupportedMediaType: .unsupportedMediaType
+            case .idempotencyKeyReused: .unprocessableContent
+            case .overloaded: .tooManyRequests
+            case .internal: .internalServerError
+            case .noQuorum, .noLeader, .outcomeUnknown, .shardUnavailable, .queryUnavailable, .shuttingDown:
+                .serviceUnavailable
+            case .queryTimeLimit: .gatewayTimeout
+            case .queryMemoryLimit: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")
+            }
+        }
+
+        var title: String {
+            switch self {
+            case .malformedJSON: "Malformed JSON"
+            case .invalidUTF8: "Invalid UTF-8"
+            case .sqlSyntax: "SQL syntax error"
+            case .sqlInvalid: "Invalid SQL statement"
+            case .sqlNotAllowed: "SQL statement not allowed"
+            default:
+                self.rawValue.prefix(1).uppercased() + self.rawValue.dropFirst().replacing("_", with: " ")
+            }
+        }
+    }
+
+    /// A further member of the problem document.
+    enum Member: Sendable {
+        case number(StaticString, Int)
+        case text(StaticString, String)
+    }
+
+    let code: Code
+    let detail: String
+    var members: [Member] = []
+    /// What led to this, for the node's log; never shown to the client.
+    var cause: (any Error)?
+    var headers: HTTPFields = [:]
+
+    init(_ code: Code, _ detail: String, members: [Member] = [], cause: (any Error)? = nil) {
+        self.code = code
+        self.detail = detail
+        self.members = members
+        self.cause = cause
+        if case .unauthenticated = code { self.headers[.wwwAuthenticate] = "Bearer" }
+        if code.status == .serviceUnavailable || code.status == .tooManyRequests { self.headers[.retryAfter] = "1" }
+    }
+
+    /// The document that the client gets.
+    func response(requestID: String) -> ServerResponse {
+        var json = JSONOutput()
+        json.beginObject()
+        json.member("type", "urn:flasktrack:problem:\(self.code.rawValue)")
+        json.member("title", self.code.title)
+        json.member("status", self.code.status.code)
+        json.member("code", self.code.rawValue)
+        json.member("detail", self.detail)
+        json.member("request_id", requestID)
+        for member in self.members {
+            switch member {
+            case .number(let name, let value): json.member(name, value)
+            case .text(let name, let value): json.member(name, value)
+            }
+        }
+        json.endObject()
+        var fields = self.headers
+        fields[.contentType] = "application/problem+json"
+        fields[.requestID] = requestID
+        return ServerResponse(status: self.code.status, headerFields: fields, body: .bytes(json.buffer))
+    }
+}

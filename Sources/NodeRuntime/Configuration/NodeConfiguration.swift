@@ -1,0 +1,118 @@
+package import Primitives
+
+/// Everything one node needs to know to start; where it comes from is ``ConfigurationLoader``'s affair.
+package struct NodeConfiguration: Sendable, Equatable {
+    /// Another node's, or this node's, place in the cluster.
+    package struct Member: Sendable, Equatable {
+        package var id: NodeID
+        /// `host:port` under which clients reach it.
+        package var apiAddress: HostPort
+        /// `host:port` under which peers reach it.
+        package var peerAddress: HostPort
+
+        package init(id: NodeID, apiAddress: HostPort, peerAddress: HostPort) {
+            self.id = id
+            self.apiAddress = apiAddress
+            self.peerAddress = peerAddress
+        }
+    }
+
+    /// A host name or address, and a port.
+    package struct HostPort: Sendable, Hashable, CustomStringConvertible {
+        package var host: String
+        package var port: Int
+
+        package init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+
+        package var description: String { self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)" }
+    }
+
+    /// How log lines are written.
+    package enum LogFormat: String, Sendable, CaseIterable {
+        case text
+        case json
+    }
+
+    /// The cluster's name, part of every node's identity: 1–63 of `a-z 0-9 -`.
+    package var clusterID: String
+    /// All members, by id; the same on every node.
+    package var members: [Member]
+    /// Data groups, fixed at cluster creation (1–1024).
+    package var dataGroups: Int = 8
+    /// Replicas of each data group (1, 3, 5 or 7, at most the number of members).
+    package var replicas: Int = 3
+
+    /// This node.
+    package var nodeID: NodeID
+    /// Data directory, made when absent.
+    package var dataDirectory: String
+
+    /// Where the API listens.
+    package var apiListen: HostPort
+    package var apiCertificateFile: String
+    package var apiKeyFile: String
+    /// Where peers are awaited.
+    package var peerListen: HostPort
+    package var peerCertificateFile: String
+    package var peerKeyFile: String
+    /// The cluster's CA: what peers must chain to.
+    package var caFile: String
+
+    /// SHA-256, in hexadecimal, of the operator token that the cluster is created with; nil when there is one already.
+    package var bootstrapTokenSHA256: String?
+
+    /// One Raft tick, in milliseconds (5–1000).
+    package var raftTickMilliseconds: Int = 50
+    /// Ticks between a leader's heartbeats.
+    package var raftHeartbeatTicks: Int = 2
+    /// Ticks without a leader before an election; each wait is drawn from this to twice this.
+    package var raftElectionTicks: Int = 20
+
+    /// How long a write may wait for a leader and a majority before it is refused, in milliseconds.
+    package var writeTimeoutMilliseconds: Int = 5000
+    /// Largest request body of an append, in bytes.
+    package var batchBytesMax: Int = 4 * 1024 * 1024
+    /// Most records of one batch.
+    package var batchRecordsMax: Int = 1000
+
+    /// Memory of one organization's columnar store, in bytes.
+    package var columnarMemoryBytes: Int = 256 * 1024 * 1024
+    /// Memory of the router's gathering store for one query, in bytes.
+    package var gatherMemoryBytes: Int = 1024 * 1024 * 1024
+    /// Longest a statement may run, in milliseconds.
+    package var queryTimeLimitMilliseconds: Int = 30_000
+    /// Largest result in bytes.
+    package var queryResultBytesMax: Int = 512 * 1024 * 1024
+
+    package var logLevel: String = "info"
+    package var logFormat: LogFormat = .text
+
+    package init(
+        clusterID: String,
+        members: [Member],
+        nodeID: NodeID,
+        dataDirectory: String,
+        apiListen: HostPort,
+        apiCertificateFile: String,
+        apiKeyFile: String,
+        peerListen: HostPort,
+        peerCertificateFile: String,
+        peerKeyFile: String,
+        caFile: String
+    ) {
+        self.clusterID = clusterID
+        self.members = members
+        self.nodeID = nodeID
+        self.dataDirectory = dataDirectory
+        self.apiListen = apiListen
+        self.apiCertificateFile = apiCertificateFile
+        self.apiKeyFile = apiKeyFile
+        self.peerListen = peerListen
+        self.peerCertificateFile = peerCertificateFile
+        self.peerKeyFile = peerKeyFile
+        self.caFile = caFile
+    }
+}

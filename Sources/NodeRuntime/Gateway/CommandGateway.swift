@@ -1,0 +1,162 @@
+internal import Consensus
+internal import Primitives
+internal import Shards
+
+/// Takes commands to the leader of their group, wherever it is, and brings back what applying them led to.
+///
+/// A command that is surely not applied is tried again until its time is over; one with an unknown outcome only when it carries an idempotency
+/// key, which makes that safe.
+struct CommandGateway: Sendable {
+    /// Why a command was not done, or may not have been.
+    enum Failure: Error, Sendable {
+        /// No leader was found in time: surely not applied.
+        case noLeader
+        /// A leader was there, but no majority confirmed in time.
+        case noQuorum
+        /// It may or may not be applied.
+        case outcomeUnknown
+        case overloaded
+        case tooLarge
+        case stopping
+    }
+
+    let node: NodeID
+    let host: RaftHost
+    let links: PeerLinks
+    /// How long a command may take.
+    let timeout: Duration
+    /// How long an attempt may go on after the last moment at which one may begin: a leader without a majority steps down within it.
+    let attemptMax: Duration
+    /// Pause between attempts, while an election goes on.
+    static let pause = Duration.milliseconds(20)
+
+    /// Proposes `command` to `group`; returns what applying it led to.
+    /// - Throws: ``Failure``.
+    func submit(_ command: Command, to group: GroupID, mayRepeat: Bool) async throws -> CommandResult {
+        let bytes = command.encoded()
+        let clock = NodeClock.monotonic
+        let lastStart = clock.now.advanced(by: max(.zero, self.timeout - self.attemptMax))
+        var failure = Failure.noLeader
+        repeat {
+            do {
+                return try await self.attempt(bytes, group)
+            } catch .retry(let reason) {
+                failure = reason
+            } catch .unknown {
+                guard mayRepeat else { throw Failure.outcomeUnknown }
+                failure = .noQuorum
+            } catch .final(let reason) {
+                throw reason
+            }
+            try await Task.sleep(for: Self.pause)
+        } while clock.now < lastStart
+        throw failure
+    }
+
+    /// How one attempt ended without an answer.
+    private enum AttemptError: Error {
+        /// Surely not applied.
+        case retry(Failure)
+        case unknown
+        case final(Failure)
+    }
+
+    private func attempt(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> CommandResult {
+        let answer: [UInt8]
+        switch self.host.leader(of: group) {
+        case nil: throw .retry(.noLeader)
+        case self.node: answer = try await self.proposeHere(bytes, group)
+        case let leader?: answer = try await self.forward(bytes, group, to: leader)
+        }
+        do {
+            return try CommandResult.decode(answer)
+        } catch {
+            throw .unknown
+        }
+    }
+
+    /// Stamps and proposes on this node.
+    /// - Throws: ``ProposalError``, also `.notLeader` when this node does not lead.
+    static func propose(_ bytes: [UInt8], to group: GroupID, on host: RaftHost) async throws(ProposalError) -> [UInt8] {
+        var bytes = bytes
+        do {
+            try Command.stamp(&bytes, at: SystemTime.now())
+        } catch {
+            throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
+        }
+        return try await host.propose(bytes, to: group)
+    }
+
+    private func proposeHere(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> [UInt8] {
+        do {
+            return try await Self.propose(bytes, to: group, on: self.host)
+        } catch {
+            throw Self.meaning(of: error.code)
+        }
+    }
+
+    private static func meaning(of code: ProposalError.Code) -> AttemptError {
+        switch code {
+        case .notLeader, .groupNotHosted: .retry(.noLeader)
+        case .overloaded: .final(.overloaded)
+        case .outcomeUnknown: .unknown
+        case .tooLarge: .final(.tooLarge)
+        case .stopped: .final(.stopping)
+        case .failed: .final(.outcomeUnknown)
+        }
+    }
+
+    private func forward(_ bytes: [UInt8], _ group: GroupID, to leader: NodeID) async throws(AttemptError) -> [UInt8] {
+        var request = WireProposeRequest()
+        request.group = group.rawValue
+        request.command = .init(bytes)
+        let response: WireProposeResponse
+        do {
+            response = try await self.links.call(PeerPath.propose, of: leader, request, timeout: self.timeout)
+        } catch let error as PeerError where error.code == .unreachable {
+            throw .retry(.noLeader)
+        } catch {
+            throw .unknown
+        }
+        guard response.hasFailure else { return [UInt8](response.result) }
+        switch PeerFailureCode(rawValue: response.failure.code) {
+        case .notLeader, .notHosted: throw .retry(.noLeader)
+        case .overloaded: throw .final(.overloaded)
+        case .tooLarge: throw .final(.tooLarge)
+        case .stopped: throw .retry(.noLeader)
+        case .outcomeUnknown, .failed, .malformed, nil: throw .unknown
+        }
+    }
+}
+
+/// The codes of a `PeerFailure`; on the wire, never changed.
+enum PeerFailureCode: UInt32, Sendable {
+    case notLeader = 1
+    case overloaded = 2
+    case outcomeUnknown = 3
+    case notHosted = 4
+    case stopped = 5
+    case failed = 6
+    case tooLarge = 7
+    case malformed = 8
+
+    init(_ code: ProposalError.Code) {
+        switch code {
+        case .notLeader: self = .notLeader
+        case .overloaded: self = .overloaded
+        case .outcomeUnknown: self = .outcomeUnknown
+        case .groupNotHosted: self = .notHosted
+        case .tooLarge: self = .tooLarge
+        case .stopped: self = .stopped
+        case .failed: self = .failed
+        }
+    }
+
+    func wire(_ message: String, leader: NodeID? = nil) -> WirePeerFailure {
+        var failure = WirePeerFailure()
+        failure.code = self.rawValue
+        failure.message = message
+        failure.leader = leader?.rawValue ?? 0
+        return failure
+    }
+}

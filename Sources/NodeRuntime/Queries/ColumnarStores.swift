@@ -1,0 +1,117 @@
+internal import AuditLedger
+internal import Columnar
+internal import Foundation
+internal import Primitives
+internal import Shards
+
+/// The columnar stores of this node, one file an organization, opened when used and closed when too many are open.
+actor ColumnarStores: ProjectionStore {
+    private struct Open {
+        let store: ColumnarStore
+        var users = 0
+        var lastUse: UInt64 = 0
+    }
+
+    /// Most files held open at once; each costs about 5 MB.
+    static let openMax = 64
+
+    private let directory: String
+    private let threads: ColumnarThreads
+    private let configuration: ColumnarConfiguration
+    private var open: [OrganizationID: Open] = [:]
+    /// Organizations whose store is being opened or closed, and who waits for that.
+    private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
+    private var uses: UInt64 = 0
+
+    init(directory: String, threads: ColumnarThreads, configuration: ColumnarConfiguration) {
+        self.directory = directory
+        self.threads = threads
+        self.configuration = configuration
+    }
+
+    private nonisolated func file(of organization: OrganizationID) -> String {
+        "\(self.directory)/organization-\(organization.rawValue).duckdb"
+    }
+
+    /// Lends the organization's store; it stays open until the caller gives it back by ``release(_:)``.
+    func lend(_ organization: OrganizationID) async throws -> ColumnarStore {
+        while self.busy[organization] != nil { await self.waitWhileBusy(organization) }
+        self.uses += 1
+        if self.open[organization] != nil {
+            self.open[organization]?.users += 1
+            self.open[organization]?.lastUse = self.uses
+        }
+        if let store = self.open[organization]?.store { return store }
+        self.busy[organization] = []
+        defer { self.endBusy(organization) }
+        var configuration = self.configuration
+        configuration.temporaryDirectory = self.file(of: organization) + ".tmp"
+        let store = try await ColumnarStore.open(
+            .file(self.file(of: organization)),
+            configuration: configuration,
+            threads: self.threads
+        )
+        do {
+            try await store.createTable(AuditLogDataset.table)
+        } catch {
+            await store.close()
+            throw error
+        }
+        self.open[organization] = Open(store: store, users: 1, lastUse: self.uses)
+        await self.closeIdle()
+        return store
+    }
+
+    func release(_ organization: OrganizationID) { self.open[organization]?.users -= 1 }
+
+    private func waitWhileBusy(_ organization: OrganizationID) async {
+        await withCheckedContinuation { continuation in self.busy[organization, default: []].append(continuation) }
+    }
+
+    private func endBusy(_ organization: OrganizationID) {
+        for waiter in self.busy.removeValue(forKey: organization) ?? [] { waiter.resume() }
+    }
+
+    private func closeIdle() async {
+        while self.open.count > Self.openMax {
+            let idle = self.open.filter { $0.value.users == 0 && self.busy[$0.key] == nil }
+            guard let oldest = idle.min(by: { $0.value.lastUse < $1.value.lastUse })?.key else { return }
+            await self.close(oldest)
+        }
+    }
+
+    private func close(_ organization: OrganizationID) async {
+        guard let store = self.open.removeValue(forKey: organization)?.store else { return }
+        self.busy[organization] = []
+        await store.close()
+        self.endBusy(organization)
+    }
+
+    /// Closes every store; nobody may use one any more.
+    func closeAll() async {
+        for organization in self.open.keys.sorted() { await self.close(organization) }
+    }
+
+    func position(of organization: OrganizationID) async throws -> SequenceNumber {
+        let store = try await self.lend(organization)
+        defer { self.release(organization) }
+        return SequenceNumber(try await store.position())
+    }
+
+    func project(_ records: [StoredRecord], to organization: OrganizationID) async throws {
+        guard let last = records.last else { return }
+        let batch = try await self.threads.run(on: .ingest) { try AuditLogDataset.batch(of: records) }
+        let store = try await self.lend(organization)
+        defer { self.release(organization) }
+        try await store.ingest(table: AuditLogDataset.table.name, batch: batch, position: last.sequence.rawValue)
+    }
+
+    func reset(_ organization: OrganizationID) async throws {
+        while self.busy[organization] != nil { await self.waitWhileBusy(organization) }
+        await self.close(organization)
+        for suffix in ["", ".wal", ".tmp"] {
+            let path = self.file(of: organization) + suffix
+            if FileManager.default.fileExists(atPath: path) { try FileManager.default.removeItem(atPath: path) }
+        }
+    }
+}

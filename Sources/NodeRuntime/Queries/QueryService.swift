@@ -1,0 +1,190 @@
+internal import AuditLedger
+internal import Columnar
+internal import HTTPTypes
+internal import NIOCore
+internal import Primitives
+internal import QueryRouter
+internal import Transport
+
+/// Runs a statement and encodes its result in the form that was asked for.
+struct QueryService: Sendable {
+    /// Largest result that is gathered before it is sent (`json`, `table`), in bytes of Arrow; larger ones stream in the other forms.
+    static let gatheredBytesMax = 64 << 20
+    /// Most bytes of one read of a Parquet file.
+    static let fileChunkBytes = 256 * 1024
+    /// Provenance of more organizations than this is left out of the header, which would grow too long.
+    static let provenanceHeaderMax = 32
+
+    let router: QueryRouter
+    let parquet: ParquetExporter
+    let resultBytesMax: Int
+    let timeLimit: Duration
+
+    func run(
+        sql: String,
+        organizations: [OrganizationKey],
+        consistency: QueryConsistency,
+        format: ResultFormat
+    ) async throws -> ServerResponse {
+        let started = NodeClock.monotonic.now
+        let outcome = try await self.router.run(
+            QueryRequest(
+                sql: sql,
+                organizations: organizations,
+                consistency: consistency,
+                resultBytesMax: self.isGathered(format) ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
+                timeLimit: self.timeLimit
+            )
+        )
+        switch format {
+        case .json, .table: return try await self.gathered(outcome, format, started: started)
+        case .ndjson, .csv, .arrow: return try self.streamed(outcome, format)
+        case .parquet: return try await self.file(outcome)
+        }
+    }
+
+    private func isGathered(_ format: ResultFormat) -> Bool { format == .json || format == .table }
+
+    private func gathered(
+        _ outcome: QueryOutcome,
+        _ format: ResultFormat,
+        started: ContinuousClock.Instant
+    ) async throws -> ServerResponse {
+        var encoder = try ResultEncoder(format: format, schema: outcome.schema)
+        var buffer = ByteBuffer(bytes: encoder.start())
+        var rows = 0
+        for try await batch in outcome.batches {
+            rows += batch.rowCount
+            buffer.writeBytes(try encoder.encode(batch))
+        }
+        let elapsed = started.duration(to: NodeClock.monotonic.now)
+        let milliseconds = Double(elapsed.components.attoseconds / 1_000_000_000_000) / 1000
+            + Double(elapsed.components.seconds) * 1000
+        buffer.writeBytes(
+            encoder.finish(jsonMembers: [
+                ("row_count", String(rows)),
+                ("plan", "\"\(outcome.plan.rawValue)\""),
+                ("provenance", Self.provenance(outcome)),
+                ("elapsed_ms", String(milliseconds)),
+            ])
+        )
+        return ServerResponse(status: .ok, headerFields: self.fields(outcome, format), body: .bytes(buffer))
+    }
+
+    private func streamed(_ outcome: QueryOutcome, _ format: ResultFormat) throws -> ServerResponse {
+        let first = try ResultEncoder(format: format, schema: outcome.schema)
+        return ServerResponse(
+            status: .ok,
+            headerFields: self.fields(outcome, format),
+            body: .stream { writer in
+                var encoder = first
+                try await writer.write(ByteBuffer(bytes: encoder.start()))
+                for try await batch in outcome.batches {
+                    try await writer.write(ByteBuffer(bytes: try encoder.encode(batch)))
+                }
+                try await writer.write(ByteBuffer(bytes: encoder.finish()))
+                return nil
+            }
+        )
+    }
+
+    private func file(_ outcome: QueryOutcome) async throws -> ServerResponse {
+        let file = try await self.parquet.export(schema: outcome.schema, batches: outcome.batches)
+        var fields = self.fields(outcome, .parquet)
+        fields[.contentLength] = String(file.byteCount)
+        return ServerResponse(
+            status: .ok,
+            headerFields: fields,
+            body: .stream { writer in
+                var offset = 0
+                while offset < file.byteCount {
+                    let bytes = try await file.read(from: offset, count: Self.fileChunkBytes)
+                    guard !bytes.isEmpty else { break }
+                    try await writer.write(ByteBuffer(bytes: bytes))
+                    offset += bytes.count
+                }
+                return nil
+            }
+        )
+    }
+
+    private func fields(_ outcome: QueryOutcome, _ format: ResultFormat) -> HTTPFields {
+        var fields: HTTPFields = [.contentType: format.mediaType, .queryPlan: outcome.plan.rawValue]
+        if !self.isGathered(format) || format == .table, outcome.provenance.count <= Self.provenanceHeaderMax {
+            fields[.queryProvenance] = Self.provenance(outcome)
+        }
+        return fields
+    }
+
+    private static func provenance(_ outcome: QueryOutcome) -> String {
+        var json = JSONOutput()
+        json.beginArray()
+        for part in outcome.provenance {
+            json.beginObject()
+            json.member("organization", part.organization.rawValue)
+            json.member("sequence", part.sequence.rawValue)
+            json.member("root", part.root)
+            json.member("node", part.node.rawValue)
+            json.endObject()
+        }
+        json.endArray()
+        return String(decoding: json.bytes, as: UTF8.self)
+    }
+}
+
+extension APIRouter {
+    func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
+        try request.requireOnly(parameters: [])
+        let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "format"])
+        let sql = try object.string("sql")
+        let organizations = try self.scope(object, request)
+        let name = try object.optionalString("format") ?? ResultFormat.json.rawValue
+        guard let format = ResultFormat(rawValue: name) else {
+            let known = ResultFormat.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Problem(.invalidField, "format is one of \(known)", members: [.text("pointer", "/format")])
+        }
+        return try await self.queries.run(
+            sql: sql,
+            organizations: organizations,
+            consistency: try self.consistency(object, request),
+            format: format
+        )
+    }
+
+    /// The organizations that a statement sees: those named, or all that the token may query.
+    private func scope(_ object: JSONPlace, _ request: APICall) throws -> [OrganizationKey] {
+        guard let list = try object.optional("organizations") else {
+            return self.directory.organizations.map(\.key).filter { request.token.grant.sees($0) }
+        }
+        return try list.array().map { try self.organization($0.string(), for: request, .runQuery).key }
+    }
+
+    private func consistency(_ object: JSONPlace, _ request: APICall) throws -> QueryConsistency {
+        guard let place = try object.optional("consistency") else { return .linearizable }
+        if case .string = place.value {
+            switch try place.string() {
+            case "linearizable": return .linearizable
+            case "eventual": return .eventual
+            default:
+                throw Problem(
+                    .invalidField,
+                    "consistency is linearizable, eventual or {\"at_least\":{ORGANIZATION:SEQUENCE}}",
+                    members: [.text("pointer", "/consistency")]
+                )
+            }
+        }
+        try place.requireOnly(keys: ["at_least"])
+        let wanted = try place.required("at_least")
+        var positions: [OrganizationKey: SequenceNumber] = [:]
+        for member in try wanted.object() {
+            let name = String(decoding: member.key, as: UTF8.self)
+            let key = try self.organization(name, for: request, .runQuery).key
+            let sequence = try wanted.integer(name)
+            guard sequence >= 0 else {
+                throw Problem(.invalidField, "a sequence is not negative", members: [.text("pointer", "/consistency")])
+            }
+            positions[key] = SequenceNumber(UInt64(sequence))
+        }
+        return .atLeast(positions)
+    }
+}

@@ -1,0 +1,51 @@
+internal import Columnar
+internal import Laboratory
+internal import Primitives
+internal import QueryRouter
+
+/// Finds the sequences of the records that a search matches, in the organization's columnar store.
+struct RecordFilter: Sendable {
+    let queries: ShardQueries
+    let timeLimit: Duration
+
+    /// Up to the search's limit, in its order.
+    /// - Throws: ``QueryError`` or ``ShardError``.
+    func sequences(matching search: RecordSearch, in entry: OrganizationEntry) async throws -> [SequenceNumber] {
+        let result = try await self.queries.query(
+            organization: entry.key,
+            sql: Self.statement(search),
+            requirement: search.isLatest ? .latest : .eventual,
+            limits: ShardQueryLimits(
+                timeLimit: self.timeLimit,
+                resultBytesMax: RecordSearch.limitMax * 64 + 65_536,
+                resultRowsMax: RecordSearch.limitMax
+            )
+        )
+        var sequences: [SequenceNumber] = []
+        for try await batch in result.batches {
+            for row in 0..<batch.rowCount {
+                guard let value = batch.int64(row: row, column: 0) else { continue }
+                sequences.append(SequenceNumber(UInt64(value)))
+            }
+        }
+        return sequences
+    }
+
+    static func statement(_ search: RecordSearch) -> String {
+        var conditions = search.equal.map { "\($0.column) = \(self.literal($0.value))" }
+        if let reason = search.reason { conditions.append("contains(lower(reason), lower(\(self.literal(reason))))") }
+        if let from = search.from { conditions.append("recorded_at >= make_timestamp(\(from.rawValue))") }
+        if let to = search.to { conditions.append("recorded_at < make_timestamp(\(to.rawValue))") }
+        if let cursor = search.cursor {
+            conditions.append("sequence \(search.isDescending ? "<=" : ">=") \(cursor.rawValue)")
+        }
+        return """
+            SELECT CAST(sequence AS BIGINT) FROM audit_log
+            WHERE \(conditions.joined(separator: " AND "))
+            ORDER BY sequence \(search.isDescending ? "DESC" : "ASC") LIMIT \(search.limit)
+            """
+    }
+
+    /// A text as an SQL literal.
+    private static func literal(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
+}

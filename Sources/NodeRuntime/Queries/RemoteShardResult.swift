@@ -1,0 +1,100 @@
+internal import Columnar
+internal import HTTPTypes
+internal import NIOCore
+internal import Primitives
+internal import QueryRouter
+internal import Transport
+
+/// The head of a peer's answer to a query: where the snapshot stands, or why there is none.
+enum RemoteShardResult {
+    /// The error code of a refused statement, in its own words.
+    static let errorHeader = HTTPField.Name(parsed: "flasktrack-error")
+    static let messageHeader = HTTPField.Name(parsed: "flasktrack-message")
+    static let sequenceHeader = HTTPField.Name(parsed: "flasktrack-sequence")
+    static let rootHeader = HTTPField.Name(parsed: "flasktrack-root")
+
+    /// Reads the answer up to the schema.
+    /// - Throws: ``QueryError``.
+    static func read(
+        _ response: ClientResponse,
+        of key: OrganizationKey,
+        from node: NodeID
+    ) async throws -> ShardResult {
+        let fields = response.head.headerFields
+        if let code = fields[self.errorHeader].flatMap(QueryError.Code.init(rawValue:)) {
+            throw QueryError(code, fields[self.messageHeader]?.removingPercentEncoding ?? "refused by node \(node)")
+        }
+        guard let sequence = fields[self.sequenceHeader].flatMap(UInt64.init), let root = fields[self.rootHeader],
+            let digest = Digest(hex: root)
+        else { throw QueryError(.unavailable, "node \(node) gave no position") }
+        var batches = RemoteBatches(body: response.body, node: node)
+        let schema = try await batches.readSchema()
+        return ShardResult(
+            schema: schema,
+            provenance: ShardProvenance(
+                organization: key,
+                sequence: SequenceNumber(sequence),
+                root: digest,
+                node: node
+            ),
+            batches: RecordBatchStream(batches)
+        )
+    }
+}
+
+extension HTTPField.Name {
+    /// A name of ours, known to be a token.
+    init(parsed name: StaticString) {
+        guard let parsed = HTTPField.Name(name.description) else { preconditionFailure("not a field name: \(name)") }
+        self = parsed
+    }
+}
+
+/// The Arrow stream of a peer's answer, decoded as it arrives; its end must be the stream's own.
+struct RemoteBatches: AsyncSequence, Sendable {
+    typealias Element = ArrowRecordBatch
+    typealias Failure = any Error
+
+    private let body: ResponseBody
+    private let node: NodeID
+    private var decoder = ArrowStreamDecoder()
+    private var decoded: [ArrowRecordBatch] = []
+
+    init(body: ResponseBody, node: NodeID) {
+        self.body = body
+        self.node = node
+    }
+
+    /// Reads until the schema is known.
+    mutating func readSchema() async throws -> ArrowSchema {
+        var bytes = self.body.makeAsyncIterator()
+        while true {
+            if let schema = self.decoder.schema { return schema }
+            guard let next = try await bytes.next() else {
+                throw QueryError(.unavailable, "the answer of node \(self.node) ends before its schema")
+            }
+            self.decoded += try self.decoder.feed(next.readableBytesView)
+        }
+    }
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        var bytes: ResponseBody.AsyncIterator
+        var decoder: ArrowStreamDecoder
+        var decoded: ArraySlice<ArrowRecordBatch>
+
+        mutating func next() async throws -> ArrowRecordBatch? {
+            while true {
+                if let batch = self.decoded.popFirst() { return batch }
+                guard let next = try await self.bytes.next() else {
+                    try self.decoder.finish()
+                    return nil
+                }
+                self.decoded = try self.decoder.feed(next.readableBytesView)[...]
+            }
+        }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(bytes: self.body.makeAsyncIterator(), decoder: self.decoder, decoded: self.decoded[...])
+    }
+}

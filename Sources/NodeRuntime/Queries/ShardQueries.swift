@@ -1,0 +1,247 @@
+internal import AuditLedger
+internal import Columnar
+internal import Consensus
+internal import HTTPTypes
+internal import Laboratory
+internal import NIOCore
+internal import Primitives
+internal import QueryRouter
+internal import Shards
+internal import Storage
+internal import Transport
+
+/// Runs statements on columnar stores: here when this node has a replica of the organization, otherwise on a peer that has one.
+struct ShardQueries: ShardQueryService {
+    let node: NodeID
+    let directory: ShardDirectory
+    let placement: Placement
+    let applier: ShardApplier
+    let projector: Projector
+    let stores: ColumnarStores
+    let reads: ReadGate
+    let storeThreads: StoreThreads
+    let keyValueStore: any KeyValueStore
+    let links: PeerLinks
+    /// How long a statement waits for the columnar store to reach the wanted sequence.
+    let freshnessMax: Duration
+
+    func query(
+        organization key: OrganizationKey,
+        sql: String,
+        requirement: ReadRequirement,
+        limits: ShardQueryLimits
+    ) async throws -> ShardResult {
+        guard let entry = self.directory.organization(key) else {
+            throw QueryError(.unavailable, "organization \(key) is not known on this node", names: [key.rawValue])
+        }
+        let nodes = self.placement.nodes(of: entry.group)
+        if nodes.contains(self.node) {
+            do {
+                return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
+            } catch let error as ShardError where nodes.count > 1 {
+                // This replica cannot serve now; another may.
+                return try await self.queryElsewhere(
+                    entry,
+                    among: nodes,
+                    sql: sql,
+                    requirement: requirement,
+                    limits: limits,
+                    reason: error
+                )
+            }
+        }
+        return try await self.queryElsewhere(
+            entry,
+            among: nodes,
+            sql: sql,
+            requirement: requirement,
+            limits: limits,
+            reason: nil
+        )
+    }
+
+    // MARK: Here
+
+    /// The sequence that the columnar store must have reached, after waiting for the ledger to have it.
+    private func wantedSequence(
+        _ entry: OrganizationEntry,
+        _ requirement: ReadRequirement
+    ) async throws -> SequenceNumber {
+        switch requirement {
+        case .eventual: return .zero
+        case .latest:
+            try await self.linearize(entry)
+            return try await self.localHead(entry.id).lastSequence
+        case .atLeast(let sequence):
+            if try await self.localHead(entry.id).lastSequence >= sequence { return sequence }
+            try await self.linearize(entry)
+            let last = try await self.localHead(entry.id).lastSequence
+            guard last >= sequence else {
+                throw QueryError(
+                    .invalid,
+                    "organization \(entry.key) has \(last) records, at least \(sequence) were asked for",
+                    names: [entry.key.rawValue]
+                )
+            }
+            return sequence
+        }
+    }
+
+    private func linearize(_ entry: OrganizationEntry) async throws {
+        do {
+            try await self.reads.linearize(entry.group)
+        } catch {
+            throw QueryError(
+                .unavailable,
+                "no majority confirmed the newest records of organization \(entry.key); consistency \"eventual\" needs none",
+                names: [entry.key.rawValue],
+                cause: error
+            )
+        }
+    }
+
+    private func localHead(_ organization: OrganizationID) async throws -> LedgerHead {
+        if let head = self.applier.knownHead(of: organization) { return head }
+        let applier = self.applier
+        return try await self.storeThreads.run { try applier.head(of: organization) }
+    }
+
+    func queryHere(
+        _ entry: OrganizationEntry,
+        sql: String,
+        requirement: ReadRequirement,
+        limits: ShardQueryLimits
+    ) async throws -> ShardResult {
+        let wanted = try await self.wantedSequence(entry, requirement)
+        do {
+            try await withTimeLimit(self.freshnessMax, "projection") {
+                try await self.projector.waitUntilProjected(entry.id, wanted)
+            }
+        } catch let error as TimedOut {
+            throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
+        }
+        let store = try await self.stores.lend(entry.id)
+        let result: ColumnarResult
+        let root: Digest
+        do {
+            result = try await store.query(
+                sql,
+                limits: QueryLimits(
+                    timeLimit: limits.timeLimit,
+                    rowsMax: limits.resultRowsMax,
+                    bytesMax: limits.resultBytesMax
+                )
+            )
+            let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
+            let position = result.position
+            root = try await self.storeThreads.run { try reader.root(at: position) }
+        } catch {
+            await self.stores.release(entry.id)
+            throw error
+        }
+        let lease = StoreLease(stores: self.stores, organization: entry.id)
+        return ShardResult(
+            schema: result.schema,
+            provenance: ShardProvenance(
+                organization: entry.key,
+                sequence: SequenceNumber(result.position),
+                root: root,
+                node: self.node
+            ),
+            batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+        )
+    }
+
+    // MARK: Elsewhere
+
+    private func queryElsewhere(
+        _ entry: OrganizationEntry,
+        among nodes: [NodeID],
+        sql: String,
+        requirement: ReadRequirement,
+        limits: ShardQueryLimits,
+        reason: (any Error)?
+    ) async throws -> ShardResult {
+        var atLeast = SequenceNumber.zero
+        var isLatest = false
+        switch requirement {
+        case .latest: isLatest = true
+        case .atLeast(let sequence): atLeast = sequence
+        case .eventual: break
+        }
+        var request = WireQueryRequest()
+        request.organization = entry.id.rawValue
+        request.key = entry.key.rawValue
+        request.sql = sql
+        request.atLeast = atLeast.rawValue
+        request.latest = isLatest
+        request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
+        request.resultBytesMax = UInt64(limits.resultBytesMax)
+        request.resultRowsMax = UInt64(limits.resultRowsMax)
+        var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
+        for peer in nodes where peer != self.node && self.links.isConnected(to: peer) {
+            do {
+                let response = try await self.links.open(
+                    PeerPath.query,
+                    of: peer,
+                    request,
+                    timeout: limits.timeLimit + self.freshnessMax
+                )
+                return try await RemoteShardResult.read(response, of: entry.key, from: peer)
+            } catch let error as QueryError where !error.isRetriable {
+                throw error
+            } catch {
+                failure = error
+            }
+        }
+        throw QueryError(
+            .unavailable,
+            "organization \(entry.key) cannot be queried now",
+            names: [entry.key.rawValue],
+            cause: failure
+        )
+    }
+}
+
+/// Keeps a columnar store lent until the last reader of its result is gone.
+final class StoreLease: Sendable {
+    private let stores: ColumnarStores
+    private let organization: OrganizationID
+
+    init(stores: ColumnarStores, organization: OrganizationID) {
+        self.stores = stores
+        self.organization = organization
+    }
+
+    deinit {
+        let (stores, organization) = (self.stores, self.organization)
+        Task { await stores.release(organization) }  // task-owner: none is needed, one short actor call
+    }
+}
+
+/// Batches of a local store that hold its lease.
+struct LeasedBatches: AsyncSequence, Sendable {
+    typealias Element = ArrowRecordBatch
+    typealias Failure = any Error
+
+    let batches: ColumnarBatches
+    let lease: StoreLease
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        var iterator: ColumnarBatches.AsyncIterator
+        let lease: StoreLease
+
+        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds.
+    var milliseconds: Int64 {
+        self.components.seconds * 1000 + self.components.attoseconds / 1_000_000_000_000_000
+    }
+}

@@ -1,0 +1,86 @@
+internal import Columnar
+internal import Primitives
+
+/// Chooses the plan of a checked statement; pure.
+///
+/// In doubt it fetches more: the final step of a gathered query is always the whole statement over the gathered rows,
+/// so leaving out rows and columns is right only where the statement cannot see the difference.
+struct QueryPlanner {
+    /// What may be left out; switched off by tests that compare the answers.
+    struct Options: Sendable {
+        var prunesColumns = true
+        var pushesConditions = true
+    }
+
+    var options = Options()
+
+    /// - Parameters:
+    ///   - organizations: Whom the caller asks for, in key order, each once.
+    ///   - forcesGather: Never pushes the whole statement down.
+    func plan(
+        _ statement: CheckedStatement,
+        organizations: [OrganizationKey],
+        forcesGather: Bool
+    ) -> QueryPlan {
+        var tables: [String: [TableReference]] = [:]
+        var order: [String] = []
+        for reference in statement.references {
+            if tables[reference.table.name] == nil { order.append(reference.table.name) }
+            tables[reference.table.name, default: []].append(reference)
+        }
+        let gathered = order.compactMap { name in
+            tables[name].map { self.gathered($0, of: statement, organizations: organizations) }
+        }
+        if !forcesGather {
+            let read = organizations.filter { key in gathered.contains { $0.organizations.contains(key) } }
+            if read.count == 1, let only = read.first { return .single(only) }
+            if organizations.count == 1, !gathered.isEmpty { return .single(organizations[0]) }
+        }
+        return .gather(gathered)
+    }
+
+    /// - Parameter references: All places that read one dataset; not empty.
+    private func gathered(
+        _ references: [TableReference],
+        of statement: CheckedStatement,
+        organizations: [OrganizationKey]
+    ) -> GatheredTable {
+        let table = references[0].table
+        var keys: Set<String>? = []
+        for reference in references {
+            let wanted = self.options.pushesConditions ? Self.organizationKeys(of: reference) : nil
+            keys = keys.flatMap { known in wanted.map { known.union($0) } }
+        }
+        var conditions: [SyntaxNode] = []
+        if references.count == 1, self.options.pushesConditions {
+            let pushable = PushableCondition(table: table, qualifier: references[0].qualifier)
+            conditions = references[0].conjuncts.compactMap(pushable.rewritten)
+        }
+        return GatheredTable(
+            table: table,
+            columns: self.columns(of: table, for: statement),
+            conditions: conditions,
+            organizations: keys.map { keys in organizations.filter { keys.contains($0.rawValue) } } ?? organizations
+        )
+    }
+
+    private func columns(of table: TableSchema, for statement: CheckedStatement) -> [ColumnDefinition] {
+        guard self.options.prunesColumns, !statement.readsWholeRows else { return table.columns }
+        let named = table.columns.filter { statement.names.contains($0.name.lowercased()) }
+        guard named.isEmpty else { return named }
+        // `count(*)`: rows without values; a number is the cheapest to carry.
+        let small: Set<ColumnType> = [.bool, .int64, .uint64, .double, .timestampMicros]
+        return [table.columns.first { small.contains($0.type) } ?? table.columns[0]]
+    }
+
+    /// The organizations that a reference can read, when its conditions name them.
+    private static func organizationKeys(of reference: TableReference) -> Set<String>? {
+        let pushable = PushableCondition(table: reference.table, qualifier: reference.qualifier)
+        var keys: Set<String>?
+        for conjunct in reference.conjuncts {
+            guard let found = pushable.texts(equalTo: TableCatalog.organizationColumn, in: conjunct) else { continue }
+            keys = keys?.intersection(found) ?? found
+        }
+        return keys
+    }
+}

@@ -1,0 +1,165 @@
+internal import Columnar
+internal import Primitives
+internal import Synchronization
+
+/// Fetches the rows that a statement needs from every shard into one scratch store.
+struct Gathering: Sendable {
+    let service: any ShardQueryService
+    let scratch: GatherScratch
+    let parser: ColumnarStore
+    let configuration: QueryRouterConfiguration
+    let deadline: QueryDeadline
+    let consistency: QueryConsistency
+
+    struct Gathered: Sendable {
+        var provenance: [ShardProvenance]
+        var shards: Int
+        var rows: Int
+        var bytes: Int
+    }
+
+    /// What one organization is asked, one statement after the other.
+    private struct Visit: Sendable {
+        let organization: OrganizationKey
+        var statements: [(table: String, sql: String)]
+    }
+
+    private struct Totals: Sendable {
+        var rows = 0
+        var bytes = 0
+    }
+
+    /// Shared by the tasks of one gathering.
+    private final class Counter: Sendable {
+        let totals = Mutex(Totals())
+    }
+
+    /// - Throws: The first shard's error; then every other shard has been cancelled and nothing may be used.
+    func run(_ tables: [GatheredTable]) async throws -> Gathered {
+        let visits = try await self.prepare(tables)
+        let counter = Counter()
+        var provenance: [ShardProvenance] = []
+        if !visits.isEmpty {
+            provenance = try await self.deadline.run { try await self.fanOut(visits, counter) }
+        }
+        let totals = counter.totals.withLock { $0 }
+        return Gathered(
+            provenance: provenance.sorted { $0.organization < $1.organization },
+            shards: visits.reduce(0) { $0 + $1.statements.count },
+            rows: totals.rows,
+            bytes: totals.bytes
+        )
+    }
+
+    /// Makes the empty tables and the shards' statements.
+    private func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
+        var visits: [OrganizationKey: Visit] = [:]
+        for table in tables {
+            try await self.scratch.store.createTable(table.schema)
+            var sql = table.plainSQL
+            if let tree = table.tree { sql = try await self.parser.deserializeSQL(tree.json) }
+            for organization in table.organizations {
+                visits[organization, default: Visit(organization: organization, statements: [])]
+                    .statements.append((table.table.name, sql))
+            }
+        }
+        return visits.values.sorted { $0.organization < $1.organization }
+    }
+
+    private func fanOut(_ visits: [Visit], _ counter: Counter) async throws -> [ShardProvenance] {
+        try await withThrowingTaskGroup(of: ShardProvenance.self) { group in
+            var waiting = visits[...]
+            for visit in waiting.prefix(self.configuration.fanOutMax) {
+                group.addTask { try await self.visit(visit, counter) }
+            }
+            waiting = waiting.dropFirst(self.configuration.fanOutMax)
+            var provenance: [ShardProvenance] = []
+            // The first error leaves the loop, and with it the group: the others are cancelled and awaited.
+            while let found = try await group.next() {
+                provenance.append(found)
+                if let visit = waiting.popFirst() { group.addTask { try await self.visit(visit, counter) } }
+            }
+            return provenance
+        }
+    }
+
+    private func visit(_ visit: Visit, _ counter: Counter) async throws -> ShardProvenance {
+        do {
+            var provenance: ShardProvenance?
+            for statement in visit.statements {
+                let found = try await self.fetch(statement.table, statement.sql, visit.organization, counter)
+                // Two tables of one organization must show the same moment.
+                if let provenance, provenance.sequence != found.sequence {
+                    throw QueryError(.unavailable, "the organization's records moved while they were read; try again")
+                }
+                provenance = found
+            }
+            guard let provenance else { throw QueryError(.internal, "nothing was asked") }
+            return provenance
+        } catch {
+            throw Self.shardError(error, visit.organization)
+        }
+    }
+
+    private func fetch(
+        _ table: String,
+        _ sql: String,
+        _ organization: OrganizationKey,
+        _ counter: Counter
+    ) async throws -> ShardProvenance {
+        let limits = ShardQueryLimits(
+            timeLimit: try self.deadline.remaining(),
+            resultBytesMax: self.configuration.gatherBytesMax,
+            resultRowsMax: self.configuration.gatherRowsMax
+        )
+        let requirement = self.consistency.requirement(for: organization)
+        let result = try await self.service.query(
+            organization: organization,
+            sql: sql,
+            requirement: requirement,
+            limits: limits
+        )
+        guard result.provenance.organization == organization else {
+            throw QueryError(.internal, "the answer came from \(result.provenance.organization)")
+        }
+        for try await batch in result.batches {
+            try self.count(batch, counter)
+            try Task.checkCancellation()
+            try await self.scratch.store.append(batch, to: table)
+        }
+        return result.provenance
+    }
+
+    private func count(_ batch: ArrowRecordBatch, _ counter: Counter) throws {
+        let totals = counter.totals.withLock { totals in
+            totals.rows += batch.rowCount
+            totals.bytes += batch.byteCount
+            return totals
+        }
+        guard totals.bytes <= self.configuration.gatherBytesMax, totals.rows <= self.configuration.gatherRowsMax else {
+            throw QueryError(
+                .tooLarge,
+                "the statement needs more than \(self.configuration.gatherBytesMax) bytes"
+                    + " or \(self.configuration.gatherRowsMax) rows of its organizations; name fewer of them, or filter"
+            )
+        }
+    }
+
+    /// A shard's error as the user sees it.
+    ///
+    /// Statements of ours that a shard does not understand are a defect, not the user's mistake.
+    private static func shardError(_ error: any Error, _ organization: OrganizationKey) -> QueryError {
+        let wrapped = QueryError.wrapping(error, doing: "asking the shard")
+        var isDefect = [.syntax, .notAllowed, .unknownTable].contains(wrapped.code)
+        if let cause = error as? ColumnarError {
+            isDefect = [.syntax, .binder, .catalog, .notAllowed].contains(cause.code)
+        }
+        guard isDefect else { return wrapped.code == .tooLarge ? wrapped : wrapped.from(organization) }
+        return QueryError(
+            .internal,
+            "organization \(organization): the shard refused the router's statement",
+            names: [organization.rawValue],
+            cause: wrapped
+        )
+    }
+}

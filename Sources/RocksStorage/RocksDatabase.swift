@@ -1,0 +1,206 @@
+internal import CRocksDB
+internal import Glibc
+internal import Storage
+internal import Synchronization
+
+/// The one owner of an open RocksDB database and of everything that must live as long as it.
+///
+/// Whoever makes a call holds a reference, as does every snapshot; the last release closes the database.
+@safe
+final class RocksDatabase: Sendable {
+    nonisolated(unsafe) let handle: OpaquePointer  // sendable-ok: RocksDB locks inside; freed in deinit alone
+    nonisolated(unsafe) private let families: [OpaquePointer]  // sendable-ok: read only, freed in deinit alone
+    nonisolated(unsafe) private let unusedFamily: OpaquePointer  // sendable-ok: read only, freed in deinit alone
+    nonisolated(unsafe) private let writeOptions: OpaquePointer  // sendable-ok: read only, freed in deinit alone
+    private let options: RocksOptionHandles
+    private let batches = RocksBatchPool()
+
+    /// RocksDB demands that this family exists; nothing is stored in it.
+    private static let unusedFamilyName = "default"
+
+    /// - Throws: ``StorageError`` `.busy` when another owner has it open, `.incompatible` for unknown families,
+    ///   `.corruption`, `.io`.
+    init(path: String, options: RocksOptions) throws(StorageError) {
+        let options = RocksOptionHandles(options)
+        let known = Set(ColumnFamily.allCases.map(\.rawValue))
+        try Self.refuseUnknownFamilies(path: path, options: options, known: known)
+        let names = [Self.unusedFamilyName] + ColumnFamily.allCases.map(\.rawValue)
+        var familyOptions: [OpaquePointer?] = unsafe [options.database]
+        for place in unsafe options.families.indices { unsafe familyOptions.append(options.families[place]) }
+        var cNames: [UnsafePointer<CChar>?] = unsafe names.map { unsafe UnsafePointer(strdup($0)) }
+        defer {
+            for place in names.indices { unsafe free(UnsafeMutablePointer(mutating: cNames[place])) }
+        }
+        var handles = unsafe [OpaquePointer?](repeating: nil, count: names.count)
+        let handle = try unsafe rocksTry("open \(path)") {
+            unsafe rocksdb_open_column_families(
+                options.database,
+                path,
+                Int32(names.count),
+                &cNames,
+                &familyOptions,
+                &handles,
+                $0
+            )
+        }
+        let opened = unsafe handles.compactMap { unsafe $0 }
+        guard let handle = unsafe handle, unsafe opened.count == names.count else {
+            throw StorageError(code: .io, message: "open \(path): not all families were opened")
+        }
+        unsafe self.handle = handle
+        unsafe self.unusedFamily = opened[0]
+        unsafe self.families = Array(opened.dropFirst())
+        unsafe self.writeOptions = rocksdb_writeoptions_create()
+        unsafe rocksdb_writeoptions_set_sync(self.writeOptions, 0)
+        unsafe rocksdb_writeoptions_disable_WAL(self.writeOptions, 0)
+        self.options = options
+    }
+
+    deinit {
+        for place in unsafe self.families.indices {
+            unsafe rocksdb_column_family_handle_destroy(self.families[place])
+        }
+        unsafe rocksdb_column_family_handle_destroy(self.unusedFamily)
+        unsafe rocksdb_writeoptions_destroy(self.writeOptions)
+        unsafe rocksdb_close(self.handle)
+    }
+
+    /// Reads the names of the families from the manifest; a store that does not exist yet has none.
+    static func refuseUnknownFamilies(
+        path: String,
+        options: RocksOptionHandles,
+        known: Set<String>
+    ) throws(StorageError) {
+        guard unsafe access(path + "/CURRENT", F_OK) == 0 else { return }
+        var count = 0
+        var list: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+        // RocksDB makes a list, an empty one, even when it reports an error.
+        defer {
+            if let list = unsafe list { unsafe rocksdb_list_column_families_destroy(list, count) }
+        }
+        try unsafe rocksTry("list the families of \(path)") {
+            unsafe list = rocksdb_list_column_families(options.database, path, &count, $0)
+        }
+        guard let list = unsafe list else { return }
+        var unknown: [String] = []
+        for place in 0..<count {
+            guard let cName = unsafe list[place] else { continue }
+            let name = unsafe String(cString: cName)
+            if name != self.unusedFamilyName, !known.contains(name) { unknown.append(name) }
+        }
+        guard unknown.isEmpty else {
+            throw StorageError(
+                code: .incompatible,
+                message: "\(path) has families that this version does not know: \(unknown.joined(separator: ", "))"
+            )
+        }
+    }
+
+    func family(_ family: ColumnFamily) -> OpaquePointer { unsafe self.families[family.number] }
+
+    /// Applies the batch, without an fsync.
+    func write(_ batch: WriteBatch) throws(StorageError) {
+        let taken = self.batches.take()
+        defer { self.batches.giveBack(taken) }
+        let handle = unsafe taken.handle
+        for operation in batch.operations {
+            switch operation {
+            case .put(let family, let key, let value):
+                let family = unsafe self.family(family)
+                unsafe withCBytes(key) { key, keyCount in
+                    unsafe withCBytes(value) { value, valueCount in
+                        unsafe rocksdb_writebatch_put_cf(handle, family, key, keyCount, value, valueCount)
+                    }
+                }
+            case .delete(let family, let key):
+                let family = unsafe self.family(family)
+                unsafe withCBytes(key) { key, keyCount in
+                    unsafe rocksdb_writebatch_delete_cf(handle, family, key, keyCount)
+                }
+            case .deleteRange(let family, let lower, let upper):
+                let family = unsafe self.family(family)
+                unsafe withCBytes(lower) { lower, lowerCount in
+                    unsafe withCBytes(upper) { upper, upperCount in
+                        unsafe rocksdb_writebatch_delete_range_cf(handle, family, lower, lowerCount, upper, upperCount)
+                    }
+                }
+            }
+        }
+        try unsafe rocksTry("write \(batch.operations.count) operations") {
+            unsafe rocksdb_write(self.handle, self.writeOptions, handle, $0)
+        }
+    }
+
+    /// One fsync of the write-ahead log, outside of the lock that writers take.
+    func sync() throws(StorageError) {
+        try unsafe rocksTry("sync the write-ahead log") { unsafe rocksdb_flush_wal(self.handle, 1, $0) }
+    }
+
+    func flush() throws(StorageError) {
+        let options: OpaquePointer = unsafe rocksdb_flushoptions_create()
+        defer { unsafe rocksdb_flushoptions_destroy(options) }
+        unsafe rocksdb_flushoptions_set_wait(options, 1)
+        for family in ColumnFamily.allCases {
+            try unsafe rocksTry("flush \(family.rawValue)") {
+                unsafe rocksdb_flush_cf(self.handle, options, self.family(family), $0)
+            }
+        }
+    }
+
+    func checkpoint(to path: String) throws(StorageError) {
+        let object = try unsafe rocksTry("begin the checkpoint \(path)") {
+            unsafe rocksdb_checkpoint_object_create(self.handle, $0)
+        }
+        defer { unsafe rocksdb_checkpoint_object_destroy(object) }
+        let alwaysFlush = UInt64(0)
+        try unsafe rocksTry("write the checkpoint \(path)") {
+            unsafe rocksdb_checkpoint_create(object, path, alwaysFlush, $0)
+        }
+    }
+}
+
+/// Lends the bytes of an array as C functions take them.
+func withCBytes<Result>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>?, Int) -> Result) -> Result {
+    unsafe bytes.withUnsafeBytes {
+        unsafe body($0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
+    }
+}
+
+/// One C write batch; freed by the pool.
+@safe
+struct RocksBatch: Sendable {
+    nonisolated(unsafe) let handle: OpaquePointer  // sendable-ok: whoever took it from the pool uses it alone
+}
+
+/// C write batches that keep their memory from one write to the next.
+final class RocksBatchPool: Sendable {
+    /// Batches kept; more writers at once make and free their own.
+    private static let keptMax = 4
+    /// A batch that grew beyond this is freed.
+    private static let keptBytesMax = 4 << 20
+
+    private let kept = Mutex<[RocksBatch]>([])
+
+    deinit {
+        self.kept.withLock { kept in
+            for batch in kept { unsafe rocksdb_writebatch_destroy(batch.handle) }
+        }
+    }
+
+    func take() -> RocksBatch {
+        if let batch = self.kept.withLock({ $0.popLast() }) { return batch }
+        return unsafe RocksBatch(handle: rocksdb_writebatch_create())
+    }
+
+    func giveBack(_ batch: RocksBatch) {
+        var sizeBytes = 0
+        _ = unsafe rocksdb_writebatch_data(batch.handle, &sizeBytes)
+        unsafe rocksdb_writebatch_clear(batch.handle)
+        let isKept = self.kept.withLock { kept in
+            guard sizeBytes <= Self.keptBytesMax, kept.count < Self.keptMax else { return false }
+            kept.append(batch)
+            return true
+        }
+        if !isKept { unsafe rocksdb_writebatch_destroy(batch.handle) }
+    }
+}

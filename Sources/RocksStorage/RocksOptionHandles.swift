@@ -1,0 +1,82 @@
+internal import CRocksDB
+internal import Storage
+
+/// The C options of one database; freed when it is released.
+@safe
+final class RocksOptionHandles: Sendable {
+    nonisolated(unsafe) let database: OpaquePointer  // sendable-ok: read only after init, freed in deinit
+    /// In the order of ``ColumnFamily/number``.
+    nonisolated(unsafe) let families: [OpaquePointer]  // sendable-ok: read only after init, freed in deinit
+    nonisolated(unsafe) private let cache: OpaquePointer  // sendable-ok: read only after init, freed in deinit
+
+    init(_ options: RocksOptions) {
+        unsafe self.database = Self.databaseOptions(options)
+        let cache: OpaquePointer = unsafe rocksdb_cache_create_lru(options.blockCacheBytes)
+        unsafe self.cache = cache
+        unsafe self.families = ColumnFamily.allCases.map { unsafe Self.familyOptions(options[$0], cache: cache) }
+    }
+
+    deinit {
+        for place in unsafe self.families.indices { unsafe rocksdb_options_destroy(self.families[place]) }
+        unsafe rocksdb_options_destroy(self.database)
+        unsafe rocksdb_cache_destroy(self.cache)
+    }
+
+    private static func databaseOptions(_ options: RocksOptions) -> OpaquePointer {
+        let handle: OpaquePointer = unsafe rocksdb_options_create()
+        unsafe rocksdb_options_set_create_if_missing(handle, 1)
+        unsafe rocksdb_options_set_create_missing_column_families(handle, 1)
+        unsafe rocksdb_options_set_paranoid_checks(handle, 1)
+        unsafe rocksdb_options_set_wal_recovery_mode(handle, Int32(rocksdb_tolerate_corrupted_tail_records_recovery))
+        unsafe rocksdb_options_set_recycle_log_file_num(handle, 0)
+        unsafe rocksdb_options_set_manual_wal_flush(handle, 0)
+        // Every write goes to the log, so that families need not be flushed together.
+        unsafe rocksdb_options_set_atomic_flush(handle, 0)
+        unsafe rocksdb_options_set_use_fsync(handle, 0)
+        unsafe rocksdb_options_set_max_total_wal_size(handle, UInt64(options.walBytesMax))
+        unsafe rocksdb_options_set_db_write_buffer_size(handle, options.writeBuffersBytesMax)
+        unsafe rocksdb_options_set_max_background_jobs(handle, Int32(clamping: options.backgroundJobsMax))
+        unsafe rocksdb_options_set_max_open_files(handle, Int32(clamping: options.openFilesMax))
+        unsafe rocksdb_options_set_bytes_per_sync(handle, UInt64(options.bytesPerSync))
+        let warningsAndErrors = Int32(2)
+        unsafe rocksdb_options_set_info_log_level(handle, warningsAndErrors)
+        unsafe rocksdb_options_set_max_log_file_size(handle, options.infoLogBytesMax)
+        unsafe rocksdb_options_set_keep_log_file_num(handle, options.infoLogFilesMax)
+        unsafe rocksdb_options_set_stats_dump_period_sec(handle, 0)
+        unsafe rocksdb_options_set_stats_persist_period_sec(handle, 0)
+        return unsafe handle
+    }
+
+    private static func familyOptions(_ family: RocksOptions.Family, cache: OpaquePointer) -> OpaquePointer {
+        let handle: OpaquePointer = unsafe rocksdb_options_create()
+        unsafe rocksdb_options_set_paranoid_checks(handle, 1)
+        unsafe rocksdb_options_set_write_buffer_size(handle, family.writeBufferBytes)
+        unsafe rocksdb_options_set_max_write_buffer_number(handle, Int32(clamping: family.writeBuffersMax))
+        unsafe rocksdb_options_set_level_compaction_dynamic_level_bytes(handle, 1)
+        let compression =
+            switch family.compression {
+            case .none: rocksdb_no_compression
+            case .lz4: rocksdb_lz4_compression
+            }
+        unsafe rocksdb_options_set_compression(handle, Int32(compression))
+
+        let table: OpaquePointer = unsafe rocksdb_block_based_options_create()
+        defer { unsafe rocksdb_block_based_options_destroy(table) }
+        unsafe rocksdb_block_based_options_set_block_size(table, family.blockBytes)
+        unsafe rocksdb_block_based_options_set_format_version(table, 5)
+        let xxh3 = CChar(4)
+        unsafe rocksdb_block_based_options_set_checksum(table, xxh3)
+        unsafe rocksdb_block_based_options_set_block_cache(table, cache)
+        unsafe rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1)
+        unsafe rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1)
+        unsafe rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1)
+        unsafe rocksdb_block_based_options_set_whole_key_filtering(table, 1)
+        if family.bloomBitsPerKey > 0 {
+            // The table options own the policy from here on.
+            let policy = unsafe rocksdb_filterpolicy_create_bloom_full(Double(family.bloomBitsPerKey))
+            unsafe rocksdb_block_based_options_set_filter_policy(table, policy)
+        }
+        unsafe rocksdb_options_set_block_based_table_factory(handle, table)
+        return unsafe handle
+    }
+}

@@ -1,0 +1,159 @@
+package import AuditLedger
+package import Primitives
+internal import Storage
+internal import Synchronization
+
+/// Owns one organization on one node: the head of its ledger and the answers to its repeated requests.
+///
+/// Runs on the lane of its group, one thread that applies all of the group's commands in order; so applying needs no suspension, and all shards of
+/// a group share one atomic batch. What others may read at any time is published after the batch is written.
+package actor OrganizationShard {
+    package nonisolated let organization: OrganizationID
+    private nonisolated let lane: SerialThread
+    private nonisolated let published: Mutex<LedgerHead>
+    private let store: any KeyValueStore
+    private var appender: LedgerAppender
+    /// The writes of the batch that is being built.
+    private var writes = WriteBatch()
+    /// Answers given in the batch that is being built, by idempotency key.
+    private var unwritten: [Digest: (request: Digest, receipt: AppendReceipt)] = [:]
+
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { self.lane.asUnownedSerialExecutor() }
+
+    /// Reads the stored head.
+    /// - Throws: ``LedgerError``.
+    init(organization: OrganizationID, lane: SerialThread, store: any KeyValueStore) throws(LedgerError) {
+        self.organization = organization
+        self.lane = lane
+        self.store = store
+        let head = try LedgerReader(store: store, organization: organization).head()
+        self.appender = LedgerAppender(head: head)
+        self.published = Mutex(head)
+    }
+
+    /// The head as of the last written batch; from any thread.
+    package nonisolated var head: LedgerHead { self.published.withLock { $0 } }
+
+    /// Adds the command's records to the batch that is being built, or finds the answer that its idempotency key got before.
+    /// - Throws: ``LedgerError``, ``StorageError`` or ``MalformedBytes`` when the store cannot be read: the node must stop.
+    func append(
+        _ command: AppendCommand,
+        stampedAt stamp: Timestamp
+    ) throws -> CommandResult {
+        if let idempotency = command.idempotency, let answer = try self.earlierAnswer(to: idempotency) { return answer }
+        var checksums: [Digest] = []
+        checksums.reserveCapacity(command.drafts.count)
+        let first = self.appender.head.lastSequence.next
+        var recordedAt = stamp
+        for draft in command.drafts {
+            let record = self.appender.append(draft, stampedAt: stamp, into: &self.writes)
+            checksums.append(record.checksum)
+            recordedAt = record.recordedAt
+        }
+        let receipt = AppendReceipt(
+            firstSequence: first,
+            checksums: checksums,
+            recordedAt: recordedAt,
+            isReplay: false
+        )
+        if let idempotency = command.idempotency {
+            self.unwritten[idempotency.key] = (idempotency.request, receipt)
+            self.writes.put(
+                .idempotency,
+                key: IdempotencyRow.key(self.organization, idempotency.key),
+                value: IdempotencyRow(request: idempotency.request, receipt: receipt).encoded()
+            )
+        }
+        return .appended(receipt)
+    }
+
+    private func earlierAnswer(to idempotency: Idempotency) throws -> CommandResult? {
+        if let (request, receipt) = self.unwritten[idempotency.key] {
+            return self.replay(receipt, of: request, for: idempotency)
+        }
+        let key = IdempotencyRow.key(self.organization, idempotency.key)
+        guard let value = try self.store.get(key, in: .idempotency) else { return nil }
+        let row = try IdempotencyRow(value)
+        guard row.request == idempotency.request else { return .refused(.idempotencyKeyReused) }
+        let reader = LedgerReader(store: self.store, organization: self.organization)
+        var checksums: [Digest] = []
+        checksums.reserveCapacity(Int(row.count))
+        for offset in 0..<UInt64(row.count) {
+            let index = row.firstSequence.rawValue - 1 + offset
+            checksums.append(try reader.node(at: TreePosition(level: 0, index: index)))
+        }
+        let receipt = AppendReceipt(
+            firstSequence: row.firstSequence,
+            checksums: checksums,
+            recordedAt: row.recordedAt,
+            isReplay: true
+        )
+        return .appended(receipt)
+    }
+
+    private func replay(_ receipt: AppendReceipt, of request: Digest, for idempotency: Idempotency) -> CommandResult {
+        guard request == idempotency.request else { return .refused(.idempotencyKeyReused) }
+        return .appended(
+            AppendReceipt(
+                firstSequence: receipt.firstSequence,
+                checksums: receipt.checksums,
+                recordedAt: receipt.recordedAt,
+                isReplay: true
+            )
+        )
+    }
+
+    /// The writes of all appends since the last call, and the ledger's new head.
+    func takeWrites() -> WriteBatch {
+        self.appender.finish(into: &self.writes)
+        defer { self.writes = WriteBatch() }
+        return self.writes
+    }
+
+    /// Shows what the written batch made.
+    func publish() {
+        self.unwritten.removeAll(keepingCapacity: true)
+        let head = self.appender.head
+        self.published.withLock { $0 = head }
+    }
+}
+
+/// A row of the family `idempotency`: organization u32 · SHA-256 of the key → what it was used for and what it got.
+struct IdempotencyRow {
+    let request: Digest
+    let firstSequence: SequenceNumber
+    let count: UInt32
+    let recordedAt: Timestamp
+
+    static func key(_ organization: OrganizationID, _ key: Digest) -> [UInt8] {
+        var writer = ByteWriter(capacity: 36)
+        writer.write(organization.rawValue)
+        writer.write(key)
+        return writer.bytes
+    }
+
+    init(request: Digest, receipt: AppendReceipt) {
+        self.request = request
+        self.firstSequence = receipt.firstSequence
+        self.count = UInt32(receipt.checksums.count)
+        self.recordedAt = receipt.recordedAt
+    }
+
+    init(_ value: [UInt8]) throws(MalformedBytes) {
+        var reader = ByteReader(value)
+        self.request = try reader.readDigest()
+        self.firstSequence = SequenceNumber(try reader.read())
+        self.count = try reader.read()
+        self.recordedAt = Timestamp(microseconds: try reader.read())
+        try reader.finish("idempotency row")
+    }
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter(capacity: 52)
+        writer.write(self.request)
+        writer.write(self.firstSequence.rawValue)
+        writer.write(self.count)
+        writer.write(self.recordedAt.rawValue)
+        return writer.bytes
+    }
+}

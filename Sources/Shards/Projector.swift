@@ -1,0 +1,361 @@
+package import AuditLedger
+package import Primitives
+package import Storage
+internal import Synchronization
+
+/// The columnar stores of a node as the shards see them: one per organization, derived from its ledger.
+package protocol ProjectionStore: Sendable {
+    /// The last sequence that the organization's columnar store holds; zero when it holds none or does not exist.
+    /// - Throws: Any error: the store is unusable and is rebuilt by ``reset(_:)``.
+    func position(of organization: OrganizationID) async throws -> SequenceNumber
+
+    /// Adds consecutive records and moves the position to that of the last, in one transaction.
+    ///
+    /// Records at or below the position are already there and are left alone.
+    func project(_ records: [StoredRecord], to organization: OrganizationID) async throws
+
+    /// Deletes the organization's columnar store, so that it is built anew from the first record.
+    func reset(_ organization: OrganizationID) async throws
+}
+
+/// Counts what the projector does.
+package struct ProjectorCounters: Sendable, Equatable {
+    package var records: UInt64 = 0
+    package var batches: UInt64 = 0
+    package var failures: UInt64 = 0
+    package var rebuilds: UInt64 = 0
+}
+
+/// Feeds new records of every organization into its columnar store, in batches, exactly once.
+///
+/// A store that fails is deleted and rebuilt from the ledger; one that fails again waits for the next append or query. Nothing here changes the
+/// ledger. Progress is kept in the columnar stores themselves, in the transactions that add the rows.
+package final class Projector: Sendable {
+    /// How the projector paces itself.
+    package struct Configuration: Sendable {
+        /// Most records of one transaction.
+        package var batchRecordsMax = 8192
+        /// Most bytes of records read for one transaction.
+        package var batchBytesMax = 16 * 1024 * 1024
+        /// Organizations worked on at once.
+        package var concurrencyMax = 2
+        /// How long new records may wait for more, unless a query wants them.
+        package var linger = Duration.milliseconds(200)
+
+        package init() {}
+    }
+
+    private struct Waiter {
+        let id: UInt64
+        let sequence: SequenceNumber
+        let continuation: CheckedContinuation<Void, any Error>
+    }
+
+    private struct Progress {
+        /// Nil until the columnar store was asked.
+        var projected: SequenceNumber?
+        var waiters: [Waiter] = []
+        var isDirty = false
+        var isRunning = false
+    }
+
+    private struct State {
+        var organizations: [OrganizationID: Progress] = [:]
+        var counters = ProjectorCounters()
+        var nextWaiter: UInt64 = 0
+        var isStopped = false
+    }
+
+    private let state = Mutex(State())
+    private let wake: AsyncStream<Bool>
+    private let wakeUp: AsyncStream<Bool>.Continuation
+    private let store: any KeyValueStore
+    private let projections: any ProjectionStore
+    private let threads: StoreThreads
+    private let configuration: Configuration
+    /// Reports a failure of a columnar store to whoever keeps the log.
+    private let onFailure: @Sendable (OrganizationID, any Error) -> Void
+
+    package init(
+        store: any KeyValueStore,
+        projections: any ProjectionStore,
+        threads: StoreThreads,
+        configuration: Configuration = Configuration(),
+        onFailure: @escaping @Sendable (OrganizationID, any Error) -> Void
+    ) {
+        self.store = store
+        self.projections = projections
+        self.threads = threads
+        self.configuration = configuration
+        self.onFailure = onFailure
+        (self.wake, self.wakeUp) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    package var counters: ProjectorCounters { self.state.withLock { $0.counters } }
+
+    /// The last sequence known to be in the organization's columnar store; nil when it was not opened yet.
+    package func knownPosition(of organization: OrganizationID) -> SequenceNumber? {
+        self.state.withLock { $0.organizations[organization]?.projected }
+    }
+
+    /// Says that the organization's ledger has grown; cheap, from any thread.
+    package func advanced(_ organization: OrganizationID) {
+        let isNew = self.state.withLock { state in
+            let wasDirty = state.organizations[organization, default: Progress()].isDirty
+            state.organizations[organization, default: Progress()].isDirty = true
+            return !wasDirty
+        }
+        if isNew { self.wakeUp.yield(false) }
+    }
+
+    /// Returns when the columnar store holds `sequence`; wakes the projector at once.
+    ///
+    /// A sequence that the ledger does not hold yet is waited for until ``advanced(_:)`` says that it does. Bound the wait by cancelling the task.
+    /// - Throws: ``ShardError`` `.projection` when the store failed twice, `.stopped`, or `CancellationError`.
+    package func waitUntilProjected(_ organization: OrganizationID, _ sequence: SequenceNumber) async throws {
+        let id = self.state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+                enum Outcome { case done, stopped, cancelled, waiting }
+                let outcome: Outcome = self.state.withLock { state in
+                    if state.isStopped { return .stopped }
+                    if Task.isCancelled { return .cancelled }
+                    var progress = state.organizations[organization] ?? Progress()
+                    if let projected = progress.projected, projected >= sequence { return .done }
+                    progress.isDirty = true
+                    progress.waiters.append(Waiter(id: id, sequence: sequence, continuation: continuation))
+                    state.organizations[organization] = progress
+                    return .waiting
+                }
+                switch outcome {
+                case .done: continuation.resume()
+                case .stopped: continuation.resume(throwing: ShardError(code: .stopped, message: "the node stops"))
+                case .cancelled: continuation.resume(throwing: CancellationError())
+                case .waiting: self.wakeUp.yield(true)
+                }
+            }
+        } onCancel: {
+            let waiter = self.state.withLock { state -> Waiter? in
+                guard let place = state.organizations[organization]?.waiters.firstIndex(where: { $0.id == id }) else {
+                    return nil
+                }
+                return state.organizations[organization]?.waiters.remove(at: place)
+            }
+            waiter?.continuation.resume(throwing: CancellationError())
+        }
+    }
+
+    /// Forgets what is known of the organization's store, so that the next use asks it again.
+    package func forgetPosition(of organization: OrganizationID) {
+        self.state.withLock { $0.organizations[organization]?.projected = nil }
+    }
+}
+
+extension Projector {
+    /// Works until cancelled; waiters that are left then get `.stopped`.
+    /// - Parameter clock: What lingering is measured by.
+    package func run(clock: some Clock<Duration>) async {
+        defer { self.stop() }
+        var isUrgent = false
+        for await wantedNow in self.wake {
+            if Task.isCancelled { return }
+            isUrgent = wantedNow || self.hasWaiters
+            if !isUrgent {
+                await self.linger(clock)
+                if Task.isCancelled { return }
+            }
+            await self.workThroughDirty()
+        }
+    }
+
+    /// Ends the projector: ``run(clock:)`` returns and every waiter is answered.
+    package func stop() {
+        self.wakeUp.finish()
+        let waiters = self.state.withLock { state in
+            state.isStopped = true
+            let waiters = state.organizations.values.flatMap(\.waiters)
+            for organization in state.organizations.keys { state.organizations[organization]?.waiters = [] }
+            return waiters
+        }
+        for waiter in waiters {
+            waiter.continuation.resume(throwing: ShardError(code: .stopped, message: "the node stops"))
+        }
+    }
+
+    private var hasWaiters: Bool {
+        self.state.withLock { $0.organizations.values.contains { !$0.waiters.isEmpty } }
+    }
+
+    /// Waits for more records, in short steps so that a query that comes meanwhile does not wait long.
+    private func linger(_ clock: some Clock<Duration>) async {
+        let steps = 10
+        for _ in 0..<steps {
+            if self.hasWaiters { return }
+            try? await clock.sleep(for: self.configuration.linger / steps)
+            if Task.isCancelled { return }
+        }
+    }
+
+    private func workThroughDirty() async {
+        await withDiscardingTaskGroup { group in
+            let inFlight = Semaphore(count: self.configuration.concurrencyMax)
+            while let organization = self.takeDirty() {
+                await inFlight.wait()
+                group.addTask {
+                    await self.project(organization)
+                    inFlight.signal()
+                }
+            }
+        }
+    }
+
+    private func takeDirty() -> OrganizationID? {
+        self.state.withLock { state in
+            let dirty = state.organizations.filter { $0.value.isDirty && !$0.value.isRunning }
+            // Those that a query waits for come first.
+            let next = dirty.min {
+                ($0.value.waiters.isEmpty ? 1 : 0, $0.key) < ($1.value.waiters.isEmpty ? 1 : 0, $1.key)
+            }
+            guard let organization = next?.key else { return nil }
+            state.organizations[organization]?.isDirty = false
+            state.organizations[organization]?.isRunning = true
+            return organization
+        }
+    }
+
+    private func project(_ organization: OrganizationID) async {
+        var failure: (any Error)?
+        do {
+            try await self.catchUp(organization)
+        } catch let firstError {
+            self.onFailure(organization, firstError)
+            self.state.withLock {
+                $0.counters.failures += 1
+                $0.counters.rebuilds += 1
+                $0.organizations[organization]?.projected = nil
+            }
+            do {
+                try await self.projections.reset(organization)
+                try await self.catchUp(organization)
+            } catch {
+                self.onFailure(organization, error)
+                self.state.withLock { $0.counters.failures += 1 }
+                failure = error
+            }
+        }
+        self.finish(organization, failure: failure)
+    }
+
+    private func finish(_ organization: OrganizationID, failure: (any Error)?) {
+        let (failed, isDirty) = self.state.withLock { state -> ([Waiter], Bool) in
+            state.organizations[organization]?.isRunning = false
+            var failed: [Waiter] = []
+            if failure != nil {
+                failed = state.organizations[organization]?.waiters ?? []
+                state.organizations[organization]?.waiters = []
+            }
+            return (failed, state.organizations[organization]?.isDirty ?? false)
+        }
+        for waiter in failed {
+            waiter.continuation.resume(
+                throwing: ShardError(code: .projection, message: "the columnar store failed", cause: failure)
+            )
+        }
+        if isDirty { self.wakeUp.yield(false) }
+    }
+
+    private func catchUp(_ organization: OrganizationID) async throws {
+        var position: SequenceNumber
+        if let known = self.knownPosition(of: organization) {
+            position = known
+        } else {
+            position = try await self.projections.position(of: organization)
+            try await self.checkNotAhead(organization, position)
+            self.reached(organization, position, records: 0)
+        }
+        while !Task.isCancelled {
+            let from = position.next
+            let configuration = self.configuration
+            let store = self.store
+            let records = try await self.threads.run {
+                try LedgerReader(store: store, organization: organization).records(
+                    from: from,
+                    limit: configuration.batchRecordsMax,
+                    bytesMax: configuration.batchBytesMax
+                )
+            }
+            guard let last = records.last else { return }
+            try await self.projections.project(records, to: organization)
+            position = last.sequence
+            self.reached(organization, position, records: records.count)
+        }
+    }
+
+    /// A columnar store that holds more than the ledger belongs to another history.
+    private func checkNotAhead(_ organization: OrganizationID, _ position: SequenceNumber) async throws {
+        let store = self.store
+        let size = try await self.threads.run {
+            try LedgerReader(store: store, organization: organization).head().size
+        }
+        guard position.rawValue <= size else {
+            throw ShardError(
+                code: .projection,
+                message: "columnar store of organization \(organization) is ahead of its ledger (\(position) > \(size))"
+            )
+        }
+    }
+
+    private func reached(_ organization: OrganizationID, _ position: SequenceNumber, records: Int) {
+        let done = self.state.withLock { state -> [Waiter] in
+            state.organizations[organization, default: Progress()].projected = position
+            if records > 0 {
+                state.counters.records += UInt64(records)
+                state.counters.batches += 1
+            }
+            let waiters = state.organizations[organization]?.waiters ?? []
+            state.organizations[organization]?.waiters = waiters.filter { $0.sequence > position }
+            return waiters.filter { $0.sequence <= position }
+        }
+        for waiter in done { waiter.continuation.resume() }
+    }
+}
+
+/// A counting semaphore for tasks: `wait` suspends, `signal` resumes the longest waiting.
+private final class Semaphore: Sendable {
+    private struct State {
+        var free: Int
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state: Mutex<State>
+
+    init(count: Int) { self.state = Mutex(State(free: count)) }
+
+    func wait() async {
+        await withCheckedContinuation { continuation in
+            let goesOn = self.state.withLock { state in
+                if state.free > 0 {
+                    state.free -= 1
+                    return true
+                }
+                state.waiting.append(continuation)
+                return false
+            }
+            if goesOn { continuation.resume() }
+        }
+    }
+
+    func signal() {
+        let next = self.state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard !state.waiting.isEmpty else {
+                state.free += 1
+                return nil
+            }
+            return state.waiting.removeFirst()
+        }
+        next?.resume()
+    }
+}

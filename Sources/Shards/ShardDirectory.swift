@@ -1,0 +1,38 @@
+package import Laboratory
+package import Primitives
+internal import Synchronization
+
+/// Where organizations live and which tokens are known, as of the last applied system command on this node.
+///
+/// Read from any thread without waiting: every request asks it. Written only by the applier of the system group.
+package final class ShardDirectory: Sendable {
+    private let state: Mutex<SystemState>
+
+    package init(state: SystemState = SystemState()) { self.state = Mutex(state) }
+
+    /// Replaces the view; called after the batch that made the change is written.
+    func publish(_ state: SystemState) { self.state.withLock { $0 = state } }
+
+    /// Everything at one moment.
+    package var current: SystemState { self.state.withLock { $0 } }
+
+    package func organization(_ key: OrganizationKey) -> OrganizationEntry? {
+        self.state.withLock { $0.organizations[key] }
+    }
+
+    /// All organizations, by key.
+    package var organizations: [OrganizationEntry] {
+        self.state.withLock { Array($0.organizations.values) }.sorted { $0.key < $1.key }
+    }
+
+    /// The token with this SHA-256, or nil when the cluster does not know it.
+    package func token(hash: Digest) -> TokenEntry? { self.state.withLock { $0.tokens[hash] } }
+
+    /// All tokens, oldest first.
+    package var tokens: [TokenEntry] {
+        self.state.withLock { Array($0.tokens.values) }.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }
+    }
+
+    /// True once the cluster has begun.
+    package var isBootstrapped: Bool { self.state.withLock { $0.clusterID != nil } }
+}

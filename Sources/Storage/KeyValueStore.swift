@@ -1,0 +1,149 @@
+/// The closed set of column families of a node's store.
+///
+/// The raw value is the family's name on disk and never changes.
+package enum ColumnFamily: String, CaseIterable, Sendable {
+    /// Identity of the node and format version: a handful of keys.
+    case meta
+    /// Raft log entries of all groups: group u32 · index u64 → entry.
+    case raftLog = "raft_log"
+    /// Raft hard state of all groups: group u32 → term, vote.
+    case raftState = "raft_state"
+    /// State that applying a group's log builds, with the applied index: group u32 · kind u8 · …
+    case groupState = "group_state"
+    /// Ledger records: organization u32 · sequence u64 → canonical bytes.
+    case records
+    /// Merkle tree nodes: organization u32 · level u8 · index u64 → 32 bytes; written once.
+    case treeNodes = "tree_nodes"
+    /// Head of each organization's ledger: organization u32 → size, frontier, last checksum, last time.
+    case ledgerHeads = "ledger_heads"
+    /// Answers of commands by idempotency key: organization u32 · key hash → receipt.
+    case idempotency
+}
+
+/// A set of writes that a store applies all or none, in the order in which they were added.
+package struct WriteBatch: Sendable {
+    /// One write.
+    package enum Operation: Sendable {
+        case put(ColumnFamily, key: [UInt8], value: [UInt8])
+        case delete(ColumnFamily, key: [UInt8])
+        /// Removes every key in `lower..<upper`.
+        case deleteRange(ColumnFamily, lower: [UInt8], upper: [UInt8])
+    }
+
+    package private(set) var operations: [Operation] = []
+    /// Bytes of all keys and values.
+    package private(set) var sizeBytes = 0
+
+    package init() {}
+
+    package var isEmpty: Bool { self.operations.isEmpty }
+
+    package mutating func put(_ family: ColumnFamily, key: [UInt8], value: [UInt8]) {
+        self.sizeBytes += key.count + value.count
+        self.operations.append(.put(family, key: key, value: value))
+    }
+
+    package mutating func delete(_ family: ColumnFamily, key: [UInt8]) {
+        self.sizeBytes += key.count
+        self.operations.append(.delete(family, key: key))
+    }
+
+    package mutating func deleteRange(_ family: ColumnFamily, lower: [UInt8], upper: [UInt8]) {
+        self.sizeBytes += lower.count + upper.count
+        self.operations.append(.deleteRange(family, lower: lower, upper: upper))
+    }
+
+    /// Adds all writes of `other` after those of this batch.
+    package mutating func append(_ other: WriteBatch) {
+        self.sizeBytes += other.sizeBytes
+        self.operations.append(contentsOf: other.operations)
+    }
+}
+
+/// The direction in which keys are visited.
+package enum ScanDirection: Sendable {
+    case ascending
+    case descending
+}
+
+/// What reads of a store have in common with reads of one of its snapshots.
+package protocol KeyValueReader: Sendable {
+    /// - Returns: A copy of the value, or nil when the key is absent (an empty value is not nil).
+    func get(_ key: [UInt8], in family: ColumnFamily) throws(StorageError) -> [UInt8]?
+
+    /// The values of several keys, in their order, nil where absent.
+    func get(_ keys: [[UInt8]], in family: ColumnFamily) throws(StorageError) -> [[UInt8]?]
+
+    /// Visits the keys in `lower..<upper` (no bound when `upper` is nil) until `body` returns false.
+    ///
+    /// `body` gets copies; it must not write to the store's family that it scans and expect to see it.
+    /// - Throws: What `body` throws as ``StorageError`` `.visitor`, or the store's own failure; a scan that a read
+    ///   error stopped always throws.
+    func scan(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        direction: ScanDirection,
+        _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
+    ) throws(StorageError)
+}
+
+/// An ordered key-value store with column families: what the log, the ledger and the state live in.
+///
+/// All calls may block and are safe from any thread. After a failed write or sync the store is *poisoned*: every
+/// later write throws `.poisoned`, because what is on disk is no longer known.
+package protocol KeyValueStore: KeyValueReader {
+    /// Applies a batch atomically; it survives the end of the process, but not yet a power failure.
+    func write(_ batch: WriteBatch) throws(StorageError)
+
+    /// Returns when everything written before the call survives a power failure (one fsync of the write-ahead log).
+    ///
+    /// Writes of other threads go on meanwhile.
+    func sync() throws(StorageError)
+
+    /// A consistent view of all families as of now; keep it short, it holds old versions on disk.
+    func snapshot() throws(StorageError) -> any KeyValueReader
+
+    /// Writes an openable copy to `path`, which must not exist and lies on the same file system.
+    func checkpoint(to path: String) throws(StorageError)
+
+    /// Moves everything from the write-ahead log into sorted files.
+    func flush() throws(StorageError)
+
+    /// Ends the store's use; later calls throw `.closed`. Idempotent.
+    func close() throws(StorageError)
+}
+
+extension KeyValueReader {
+    package func scan(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
+    ) throws(StorageError) {
+        try self.scan(family, from: lower, to: upper, direction: .ascending, body)
+    }
+
+    /// Visits every key that begins with `prefix`.
+    package func scan(
+        _ family: ColumnFamily,
+        prefix: [UInt8],
+        direction: ScanDirection = .ascending,
+        _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
+    ) throws(StorageError) {
+        try self.scan(family, from: prefix, to: keyAfter(prefix: prefix), direction: direction, body)
+    }
+}
+
+/// The smallest key above all keys that begin with `prefix`, or nil when there is none (all bytes 0xFF).
+package func keyAfter(prefix: [UInt8]) -> [UInt8]? {
+    var key = prefix
+    while let last = key.last {
+        if last < 0xFF {
+            key[key.count - 1] = last + 1
+            return key
+        }
+        key.removeLast()
+    }
+    return nil
+}

@@ -1,0 +1,226 @@
+internal import HTTPTypes
+internal import NIOCore
+internal import Synchronization
+
+/// Bytes on their way from producers on any thread to the event loop, which takes them as the peer's window allows.
+///
+/// Bounded by `bytesMax`: a writer that goes over it is suspended (`write`) or refused (`tryWrite`). The loop is woken
+/// only when it had found nothing to send.
+final class OutboundBody: Sendable {
+    private enum End {
+        case finished(HTTPFields?)
+        case failed(any Error)
+    }
+
+    private struct Waiter {
+        var ticket: Int
+        var continuation: CheckedContinuation<Void, any Error>
+    }
+
+    private struct State {
+        var chunks: [ByteBuffer] = []
+        /// The first chunk that still has bytes.
+        var firstChunk = 0
+        var waitingBytes = 0
+        var end: End?
+        /// Why nobody will send any more bytes.
+        var closed: (any Error)?
+        /// The loop found nothing to send.
+        var isStarved = false
+        var waiters: [Waiter] = []
+        var nextTicket = 0
+    }
+
+    /// What the loop found.
+    enum ReadResult {
+        case bytes(Int)
+        /// The last bytes; there may be none.
+        case end(Int, trailers: HTTPFields?)
+        case starved
+        case failed(any Error)
+    }
+
+    private let state = Mutex(State())
+    private let bytesMax: Int
+    private let onReady: @Sendable () -> Void
+
+    init(bytesMax: Int, onReady: @escaping @Sendable () -> Void) {
+        self.bytesMax = bytesMax
+        self.onReady = onReady
+    }
+
+    // MARK: the producers' side
+
+    /// Queues bytes without waiting; false when they do not fit or the stream is over.
+    func tryWrite(_ bytes: ByteBuffer) -> Bool {
+        let (accepted, wakes) = self.state.withLock { state in
+            guard state.closed == nil, state.end == nil,
+                state.waitingBytes == 0 || state.waitingBytes + bytes.readableBytes <= self.bytesMax
+            else { return (false, false) }
+            return (true, Self.enqueue(bytes, &state))
+        }
+        if wakes { self.onReady() }
+        return accepted
+    }
+
+    /// Queues bytes; returns once at most `bytesMax` are waiting.
+    func write(_ bytes: ByteBuffer) async throws {
+        try Task.checkCancellation()
+        let (mustWait, wakes) = try self.state.withLock { state in
+            if let error = state.closed { throw error }
+            precondition(state.end == nil, "a body is written after its end")
+            let wakes = Self.enqueue(bytes, &state)
+            return (state.waitingBytes > self.bytesMax, wakes)
+        }
+        if wakes { self.onReady() }
+        if mustWait { try await self.waitForRoom() }
+    }
+
+    /// Ends the body.
+    func finish(trailers: HTTPFields?) {
+        self.end(.finished(trailers))
+    }
+
+    /// Ends the body in the middle: the stream will be reset.
+    func fail(_ error: any Error) {
+        self.end(.failed(error))
+    }
+
+    private func end(_ end: End) {
+        let wakes = self.state.withLock { state in
+            guard state.end == nil, state.closed == nil else { return false }
+            state.end = end
+            defer { state.isStarved = false }
+            return state.isStarved
+        }
+        if wakes { self.onReady() }
+    }
+
+    private static func enqueue(_ bytes: ByteBuffer, _ state: inout State) -> Bool {
+        guard bytes.readableBytes > 0 else { return false }
+        state.chunks.append(bytes)
+        state.waitingBytes += bytes.readableBytes
+        defer { state.isStarved = false }
+        return state.isStarved
+    }
+
+    private func waitForRoom() async throws {
+        let ticket = self.state.withLock { state in
+            state.nextTicket += 1
+            return state.nextTicket
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                let result: Result<Void, any Error>? = self.state.withLock { state in
+                    if let error = state.closed { return .failure(error) }
+                    if state.waitingBytes <= self.bytesMax { return .success(()) }
+                    if Task.isCancelled { return .failure(CancellationError()) }
+                    state.waiters.append(Waiter(ticket: ticket, continuation: continuation))
+                    return nil
+                }
+                if let result { continuation.resume(with: result) }
+            }
+        } onCancel: {
+            let waiter: Waiter? = self.state.withLock { state in
+                guard let index = state.waiters.firstIndex(where: { $0.ticket == ticket }) else { return nil }
+                return state.waiters.remove(at: index)
+            }
+            waiter?.continuation.resume(throwing: CancellationError())
+        }
+    }
+
+    // MARK: the event loop's side
+
+    /// Bytes that wait to be sent.
+    var waitingBytes: Int { self.state.withLock { $0.waitingBytes } }
+
+    /// Moves waiting bytes into `space`.
+    func read(into space: UnsafeMutableRawBufferPointer) -> ReadResult {
+        let (result, resumed): (ReadResult, [Waiter]) = self.state.withLock { state in
+            let count = unsafe Self.copy(&state, into: space)
+            if case .failed(let error) = state.end { return (.failed(error), []) }
+            var resumed: [Waiter] = []
+            if count > 0, state.waitingBytes <= self.bytesMax / 2, !state.waiters.isEmpty {
+                resumed = state.waiters
+                state.waiters = []
+            }
+            if state.waitingBytes == 0, case .finished(let trailers) = state.end {
+                return (.end(count, trailers: trailers), resumed)
+            }
+            if count == 0 { state.isStarved = true }
+            return (count == 0 ? .starved : .bytes(count), resumed)
+        }
+        for waiter in resumed { waiter.continuation.resume() }
+        return result
+    }
+
+    /// Takes the chunks that wait, at most about `bytesMax` bytes.
+    func takeChunks(upTo bytesMax: Int) -> (chunks: [ByteBuffer], result: ReadResult) {
+        let (chunks, result, resumed): ([ByteBuffer], ReadResult, [Waiter]) = self.state.withLock { state in
+            if case .failed(let error) = state.end { return ([], .failed(error), []) }
+            var chunks: [ByteBuffer] = []
+            var count = 0
+            while count < bytesMax, state.firstChunk < state.chunks.count {
+                let chunk = state.chunks[state.firstChunk]
+                count += chunk.readableBytes
+                chunks.append(chunk)
+                state.firstChunk += 1
+            }
+            Self.compact(&state)
+            state.waitingBytes -= count
+            var resumed: [Waiter] = []
+            if count > 0, state.waitingBytes <= self.bytesMax / 2 {
+                resumed = state.waiters
+                state.waiters = []
+            }
+            if state.waitingBytes == 0, case .finished(let trailers) = state.end {
+                return (chunks, .end(count, trailers: trailers), resumed)
+            }
+            if count == 0 { state.isStarved = true }
+            return (chunks, count == 0 ? .starved : .bytes(count), resumed)
+        }
+        for waiter in resumed { waiter.continuation.resume() }
+        return (chunks, result)
+    }
+
+    /// Refuses further bytes and drops those that wait.
+    func close(_ error: any Error) {
+        let waiters: [Waiter] = self.state.withLock { state in
+            guard state.closed == nil else { return [] }
+            state.closed = error
+            state.chunks = []
+            state.firstChunk = 0
+            state.waitingBytes = 0
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.continuation.resume(throwing: error) }
+    }
+
+    private static func copy(_ state: inout State, into space: UnsafeMutableRawBufferPointer) -> Int {
+        var count = 0
+        while count < space.count, state.firstChunk < state.chunks.count {
+            let part = unsafe UnsafeMutableRawBufferPointer(rebasing: space[count...])
+            count += unsafe state.chunks[state.firstChunk].readWithUnsafeReadableBytes { bytes in
+                let copied = min(bytes.count, part.count)
+                unsafe part.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<copied]))
+                return copied
+            }
+            if state.chunks[state.firstChunk].readableBytes == 0 { state.firstChunk += 1 }
+        }
+        Self.compact(&state)
+        state.waitingBytes -= count
+        return count
+    }
+
+    /// Gives back the chunks already sent, in amortised constant time.
+    private static func compact(_ state: inout State) {
+        if state.firstChunk == state.chunks.count {
+            state.chunks.removeAll(keepingCapacity: true)
+            state.firstChunk = 0
+        } else if state.firstChunk > state.chunks.count / 2, state.firstChunk > 32 {
+            state.chunks.removeFirst(state.firstChunk)
+            state.firstChunk = 0
+        }
+    }
+}

@@ -1,0 +1,54 @@
+import Laboratory
+import Primitives
+import Testing
+
+@Suite struct AccessTests {
+    private let mine = OrganizationKey("lab-a")
+    private let other = OrganizationKey("lab-b")
+
+    private func grant(_ role: Role) throws -> Grant { Grant(role: role, organizations: [try #require(self.mine)]) }
+
+    @Test func anOperatorMayDoEverythingEverywhere() throws {
+        for operation in AccessOperation.allCases {
+            #expect(try self.grant(.operator).decide(operation) == .allowed)
+            #expect(try self.grant(.operator).decide(operation, in: self.other) == .allowed)
+        }
+    }
+
+    @Test(arguments: [Role.writer, .reader, .auditor], AccessOperation.allCases)
+    func anotherOrganizationIsInvisibleWhateverTheOperation(role: Role, operation: AccessOperation) throws {
+        #expect(try self.grant(role).decide(operation, in: self.other) == .invisible)
+        #expect(try !self.grant(role).sees(#require(self.other)))
+    }
+
+    @Test func onlyAWriterAppends() throws {
+        #expect(try self.grant(.writer).decide(.appendRecords, in: self.mine) == .allowed)
+        #expect(try self.grant(.reader).decide(.appendRecords, in: self.mine) == .forbidden)
+        #expect(try self.grant(.auditor).decide(.appendRecords, in: self.mine) == .forbidden)
+    }
+
+    @Test func onlyAnAuditorVerifies() throws {
+        #expect(try self.grant(.auditor).decide(.verifyLedger, in: self.mine) == .allowed)
+        #expect(try self.grant(.writer).decide(.verifyLedger, in: self.mine) == .forbidden)
+        #expect(try self.grant(.reader).decide(.verifyLedger, in: self.mine) == .forbidden)
+    }
+
+    @Test(arguments: [Role.writer, .reader, .auditor])
+    func nobodyButAnOperatorRunsTheCluster(role: Role) throws {
+        for operation in [AccessOperation.createOrganization, .manageTokens, .readCluster] {
+            #expect(try self.grant(role).decide(operation) == .forbidden)
+        }
+    }
+
+    @Test func organizationsTakeTurnsOverDataGroups() {
+        let groups = (0..<6).map { OrganizationRules.group(ofOrdinal: $0, dataGroups: 3).rawValue }
+        #expect(groups == [1, 2, 3, 1, 2, 3])
+    }
+
+    @Test func namesWithoutVisibleTextAreRefused() {
+        #expect(OrganizationRules.isValid(name: "Laboratory Ä"))
+        #expect(!OrganizationRules.isValid(name: ""))
+        #expect(!OrganizationRules.isValid(name: "a\u{7}b"))
+        #expect(!OrganizationRules.isValid(name: String(repeating: "x", count: OrganizationRules.nameBytesMax + 1)))
+    }
+}

@@ -1,0 +1,375 @@
+import HTTPTypes
+import NIOCore
+import Synchronization
+import Testing
+
+@testable import Transport
+
+@Suite(.timeLimit(.minutes(1)))
+struct StreamingTests {
+    /// What may lie between a producer and its consumer: a writer's buffer, the window, what is in one read and one
+    /// chunk on either side.
+    private static let betweenBytesMax = 64 * 1024 + 65_536 + 2 * 256 * 1024 + 64 * 1024
+    private static let chunk = ByteBuffer(repeating: 3, count: 32 * 1024)
+    private static let chunks = 300
+
+    private static var limits: TransportLimits {
+        var limits = TransportLimits()
+        limits.responseBufferBytes = 64 * 1024
+        limits.streamWindowBytes = 65_536
+        limits.writeBufferBytesMax = 64 * 1024
+        return limits
+    }
+
+    @Test func aSlowServerHoldsTheClientBack() async throws {
+        let (taken, halfway) = (Counter(), Signal())
+        try await withServer(limits: Self.limits) { _, _ in
+            .streaming { request in
+                await halfway.wait()
+                do {
+                    for try await bytes in request.body { taken.increment(by: bytes.readableBytes) }
+                } catch {
+                    return ServerResponse(status: .internalServerError)
+                }
+                return ServerResponse(status: .ok)
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: Self.limits)
+            let lead = MaximumLead()
+            let response = try await connection.execute(
+                server.request("/", .post),
+                body: .stream { writer in
+                    for index in 1...Self.chunks {
+                        try await writer.write(Self.chunk)
+                        lead.note(index * Self.chunk.readableBytes - taken.value)
+                        if index == 3 { await halfway.set() }
+                    }
+                    return nil
+                }
+            )
+            #expect(response.head.status == .ok)
+            #expect(taken.value == Self.chunks * Self.chunk.readableBytes)
+            #expect(lead.value < Self.betweenBytesMax)
+        }
+    }
+
+    @Test func aSlowClientHoldsTheServerBack() async throws {
+        let (taken, lead) = (Counter(), MaximumLead())
+        let halfway = Signal()
+        try await withServer(limits: Self.limits) { _, _ in
+            .streaming { _ in
+                ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        for index in 1...Self.chunks {
+                            try await writer.write(Self.chunk)
+                            lead.note(index * Self.chunk.readableBytes - taken.value)
+                            if index == 3 { await halfway.set() }
+                        }
+                        return nil
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: Self.limits)
+            let response = try await connection.execute(server.request("/"))
+            await halfway.wait()
+            // Another stream goes on meanwhile: only this one's window is shut.
+            for try await bytes in response.body { taken.increment(by: bytes.readableBytes) }
+            #expect(taken.value == Self.chunks * Self.chunk.readableBytes)
+            #expect(lead.value < Self.betweenBytesMax)
+        }
+    }
+
+    @Test func anAbandonedStreamDoesNotShutTheConnectionsWindow() async throws {
+        var limits = Self.limits
+        limits.connectionWindowBytes = 256 * 1024
+        let clientLimits = limits
+        try await withServer(limits: limits) { head, _ in
+            .streaming { request in
+                if head.path == "/ignore" { return ServerResponse(status: .ok) }
+                return ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        for _ in 0..<20 { try await writer.write(Self.chunk) }
+                        return nil
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: clientLimits)
+            for _ in 0..<40 {
+                // Of each response only the first bytes are taken; of each request body nothing.
+                let response = try await connection.execute(server.request("/"))
+                var iterator = response.body.makeAsyncIterator()
+                _ = try await iterator.next()
+                let ignored = try await connection.execute(
+                    server.request("/ignore", .post),
+                    body: .bytes(ByteBuffer(repeating: 1, count: 60_000))
+                )
+                #expect(ignored.head.status == .ok)
+            }
+            let last = try await connection.execute(server.request("/"))
+            #expect(try await last.collect(upTo: 1 << 20).readableBytes == 20 * Self.chunk.readableBytes)
+        }
+    }
+
+    @Test func aBodyTakenAfterItsStreamsEndDoesNotShutTheConnectionsWindow() async throws {
+        var limits = Self.limits
+        limits.connectionWindowBytes = 128 * 1024
+        let clientLimits = limits
+        try await withServer(limits: limits) { head, _ in
+            guard head.method == .post else {
+                return .immediate(ServerResponse(status: .ok, body: .bytes(ByteBuffer(repeating: 1, count: 30_000))))
+            }
+            return .streaming { request in
+                // Answers only when the whole body is here, without having taken it.
+                while !request.body.source.isOver { await Task.yield() }
+                return ServerResponse(status: .ok)
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: clientLimits)
+            for _ in 0..<30 {
+                let response = try await connection.execute(server.request("/"))
+                while !response.body.source.isOver { await Task.yield() }
+                #expect(try await response.collect(upTo: 30_000).readableBytes == 30_000)
+                let upload = try await connection.execute(
+                    server.request("/", .post),
+                    body: .bytes(ByteBuffer(repeating: 1, count: 30_000))
+                )
+                #expect(upload.head.status == .ok)
+            }
+        }
+    }
+
+    @Test func cancellingTheClientCancelsTheHandler() async throws {
+        let (began, ended) = (Signal(), Signal())
+        let wasCancelled = Counter()
+        try await withServer { _, _ in
+            .streaming { request in
+                await began.set()
+                do {
+                    for try await _ in request.body {}
+                } catch {
+                    if (error as? TransportError)?.code == .streamReset || error is CancellationError {
+                        wasCancelled.increment()
+                    }
+                }
+                if Task.isCancelled { wasCancelled.increment() }
+                await ended.set()
+                return ServerResponse(status: .ok)
+            }
+        } _: { server in
+            let connection = try await server.connect()
+            let never = Signal()
+            await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    _ = try await connection.execute(
+                        server.request("/", .post),
+                        body: .stream { writer in
+                            try await writer.write(Self.chunk)
+                            try await never.waitOrCancel()
+                            return nil
+                        }
+                    )
+                }
+                await began.wait()
+                group.cancelAll()
+                await #expect(throws: CancellationError.self) { try await group.next() }
+            }
+            await ended.wait()
+            #expect(wasCancelled.value == 2)
+            #expect(connection.isOpen)
+        }
+    }
+
+    @Test func lettingGoOfAResponseStopsItsProducer() async throws {
+        let stopped = Signal()
+        try await withServer(limits: Self.limits) { _, _ in
+            .streaming { _ in
+                ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        do {
+                            for _ in 0..<1_000_000 { try await writer.write(Self.chunk) }
+                        } catch {
+                            await stopped.set()
+                            throw error
+                        }
+                        return nil
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: Self.limits)
+            do {
+                let response = try await connection.execute(server.request("/"))
+                #expect(response.head.status == .ok)
+            }
+            await stopped.wait()
+            #expect(connection.isOpen)
+        }
+    }
+
+    @Test func aFailingProducerResetsTheStream() async throws {
+        struct Broken: Error {}
+        try await withServer { _, _ in
+            .streaming { _ in
+                ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        try await writer.write(Self.chunk)
+                        throw Broken()
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect()
+            let response = try await connection.execute(server.request("/"))
+            await #expect {
+                _ = try await response.collect(upTo: 1 << 20)
+            } throws: {
+                ($0 as? TransportError)?.code == .streamReset
+            }
+            #expect(connection.isOpen)
+        }
+    }
+
+    @Test func tryWriteRefusesWhatDoesNotFit() async throws {
+        let gate = Signal()
+        try await withServer(limits: Self.limits) { _, _ in
+            .streaming { request in
+                await gate.wait()
+                let body = try? await request.body.collect(upTo: 1 << 30)
+                return ServerResponse(status: .ok, body: .bytes(ByteBuffer(string: "\(body?.readableBytes ?? -1)")))
+            }
+        } _: { server in
+            let connection = try await server.connect(limits: Self.limits)
+            let stream = try connection.openStream(server.request("/", .post))
+            var accepted = 0
+            var refusals = 0
+            // The loop may take some bytes between refusals; the window bounds how often.
+            while refusals < 1_000 {
+                if stream.tryWrite(Self.chunk) { accepted += Self.chunk.readableBytes } else { refusals += 1 }
+                #expect(accepted < Self.betweenBytesMax)
+            }
+            await gate.set()
+            stream.finish()
+            #expect(!stream.tryWrite(Self.chunk))
+            let response = try await stream.response()
+            #expect(String(buffer: try await response.collect(upTo: 100)) == "\(accepted)")
+        }
+    }
+
+    @Test func smallWritesFromAnotherThreadArriveInOrder() async throws {
+        try await withServer { _, _ in
+            .streaming { request in
+                ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        for try await bytes in request.body { try await writer.write(bytes) }
+                        return nil
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect()
+            let stream = try connection.openStream(server.request("/", .post))
+            let response = try await stream.response()
+            async let echoed = response.collect(upTo: 1 << 20)
+            for number in 0..<20_000 {
+                var bytes = ByteBuffer()
+                bytes.writeInteger(UInt32(number))
+                while !stream.tryWrite(bytes) { await Task.yield() }
+            }
+            stream.finish()
+            var bytes = try await echoed
+            #expect(bytes.readableBytes == 80_000)
+            for number in 0..<20_000 { #expect(bytes.readInteger(as: UInt32.self) == UInt32(number)) }
+        }
+    }
+
+    @Test func aLostConnectionFailsWhatIsOpen() async throws {
+        let (began, closed) = (Signal(), Signal())
+        try await withServer { _, _ in
+            .streaming { request in
+                await began.set()
+                _ = try? await request.body.collect(upTo: 100)
+                return ServerResponse(status: .ok)
+            }
+        } _: { server in
+            let connection = try await server.connect()
+            let stream = try connection.openStream(server.request("/", .post))
+            connection.onClose { Task { await closed.set() } }  // task-owner: ends at once
+            await began.wait()
+            await server.server.shutdown(graceful: false)
+            await #expect {
+                _ = try await stream.response()
+            } throws: {
+                ($0 as? TransportError)?.code == .connectionClosed
+            }
+            await closed.wait()
+            #expect(!connection.isOpen)
+            #expect(!stream.tryWrite(Self.chunk))
+            await #expect(throws: TransportError.self) { try await connection.execute(server.request("/")) }
+        }
+    }
+
+    @Test func requestsWaitForAFreeStream() async throws {
+        var limits = TransportLimits()
+        limits.concurrentStreamsMax = 2
+        let (gate, began) = (Signal(), Counter())
+        try await withServer(limits: limits) { _, _ in
+            .streaming { _ in
+                began.increment()
+                await gate.wait()
+                return ServerResponse(status: .ok)
+            }
+        } _: { server in
+            var clientLimits = TransportLimits()
+            clientLimits.queuedRequestsMax = 8
+            let connection = try await server.connect(limits: clientLimits)
+            try await withThrowingTaskGroup(of: TransportError.Code?.self) { group in
+                for _ in 0..<11 {
+                    group.addTask {
+                        do {
+                            let response = try await connection.execute(server.request("/"))
+                            #expect(response.head.status == .ok)
+                            return nil
+                        } catch let error as TransportError {
+                            return error.code
+                        }
+                    }
+                }
+                // Two run, eight wait, one is one too many.
+                #expect(try await group.next() == .overloaded)
+                #expect(began.value <= 2)
+                await gate.set()
+                for try await code in group { #expect(code == nil) }
+            }
+            #expect(began.value == 10)
+        }
+    }
+}
+
+/// The largest number noted.
+final class MaximumLead: Sendable {
+    private let maximum = Mutex(0)
+
+    var value: Int { self.maximum.withLock { $0 } }
+
+    func note(_ lead: Int) { self.maximum.withLock { $0 = max($0, lead) } }
+}
+
+extension Signal {
+    /// Waits until the task is cancelled.
+    nonisolated func waitOrCancel() async throws {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        await withTaskCancellationHandler {
+            for await _ in stream {}
+        } onCancel: {
+            continuation.finish()
+        }
+        try Task.checkCancellation()
+    }
+}
