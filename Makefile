@@ -1,8 +1,9 @@
 # Flask Track: every target does its own set-up and is safe to repeat.
 
-DATA  ?= .flasktrack
-PORT  ?= 8443
-NODES ?= 3
+# Of `make run`: the folder, and for a new cluster the first port (8443) and how many nodes (3).
+DATA  ?= .flasktrack/dev
+PORT  ?=
+NODES ?=
 SWIFT ?= swift
 # QUICK=1 makes `make bench` a smoke run.
 QUICK ?=
@@ -14,7 +15,7 @@ protos  := Sources/NodeRuntime/Peers
 .PHONY: help setup run test build release lint format bench proto docs-check docker-check clean
 
 help: ## list these targets
-	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=$(PORT) NODES=$(NODES)):'
+	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install what a build needs (Debian packages, DuckDB); called by the others
@@ -22,7 +23,7 @@ setup: ## install what a build needs (Debian packages, DuckDB); called by the ot
 
 run: setup ## build for release and start a cluster on this machine with a small demo; Ctrl-C stops it
 	@$(SWIFT) build -c release --product ftnode
-	@exec .build/release/ftnode dev --nodes $(NODES) --data '$(DATA)' --port $(PORT) --demo
+	@exec .build/release/ftnode dev --data '$(DATA)' $(if $(NODES),--nodes $(NODES)) $(if $(PORT),--port $(PORT)) --demo
 
 test: setup ## build for debug and run all tests
 	$(SWIFT) build --build-tests

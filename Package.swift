@@ -44,6 +44,7 @@ let overview = ["OVERVIEW.md"]
 
 let package = Package(
     name: "flask-track",
+    products: [.executable(name: "ftnode", targets: ["ftnode"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-crypto.git", exact: "4.5.2"),
@@ -123,6 +124,23 @@ let package = Package(
             exclude: overview + ["Peers/peer.proto"],
             swiftSettings: columnarUserSettings
         ),
+        .executableTarget(
+            name: "ftnode",
+            dependencies: [
+                "Primitives", "NodeRuntime", argumentParser, logging, crypto, httpTypes, nio("NIOCore"),
+            ],
+            swiftSettings: columnarUserSettings
+        ),
+        .executableTarget(
+            name: "bench",
+            dependencies: [
+                "Primitives", "Columnar", "Transport", argumentParser, crypto, httpTypes,
+                nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"),
+            ],
+            path: "Benchmarks/Bench",
+            swiftSettings: columnarUserSettings
+        ),
+
         .target(
             name: "StorageTestKit",
             dependencies: ["Primitives", "Storage"],
@@ -159,6 +177,7 @@ let package = Package(
         .testTarget(
             name: "ColumnarTests",
             dependencies: ["Primitives", "Columnar"],
+            resources: [.copy("Golden")],
             swiftSettings: columnarUserSettings
         ),
         .testTarget(
@@ -168,12 +187,20 @@ let package = Package(
         ),
         .testTarget(
             name: "TransportTests",
-            dependencies: ["Primitives", "Transport", nio("NIOCore"), nio("NIOPosix"), httpTypes],
+            dependencies: [
+                "Primitives", "Transport", nio("NIOCore"), nio("NIOPosix"), nio("NIOEmbedded"), httpTypes,
+            ],
             swiftSettings: nodeSettings
         ),
         .testTarget(
             name: "NodeRuntimeTests",
             dependencies: ["Primitives", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), httpTypes],
+            swiftSettings: columnarUserSettings
+        ),
+        .testTarget(name: "ProjectTests", swiftSettings: nodeSettings),
+        .testTarget(
+            name: "ftnodeTests",
+            dependencies: ["Primitives", "NodeRuntime", "ftnode", argumentParser],
             swiftSettings: columnarUserSettings
         ),
     ]

@@ -26,7 +26,7 @@ struct EventMaker: Sendable {
         let begin = buffer.writerIndex
         buffer.writeString(
             """
-            {"actor":{"kind":"person","id":"u-\(actor)","name":"Person \(actor)","role":"technician"},\
+            {"actor":{"kind":"user","id":"u-\(actor)","name":"Person \(actor)","role":"technician"},\
             "action":"\(action)","entity_type":"\(type)","entity_id":"\(type)-\(entity)",\
             "before":{"state":"stored","volume_ul":\(volume + 5)},\
             "after":{"state":"\(action)","volume_ul":\(volume),"number":\(number % 1_000_000_007)},\
@@ -42,22 +42,36 @@ struct EventMaker: Sendable {
 
 /// Appends to organizations in turns: one event a request, or a batch of them.
 struct Appends: Workload {
-    let cluster: Cluster
-    let placements: [Cluster.Placement]
-    let maker: EventMaker
-    /// Events of one request; 1 sends a single event, more send newline-delimited JSON.
-    let batch: Int
-    /// True: to the node that leads the organization's group. False: to any node, in turns.
-    let toLeader: Bool
+    private let cluster: Cluster
+    private let placements: [Cluster.Placement]
+    private let batch: Int
+    private let toLeader: Bool
+    /// Made beforehand and sent again and again, so that making them is no part of the measurement.
+    private let bodies: [ByteBuffer]
+
+    /// - Parameters:
+    ///   - batch: Events of one request; 1 sends a single event, more send newline-delimited JSON.
+    ///   - toLeader: True: to the node that leads the organization's group. False: to any node, in turns.
+    init(cluster: Cluster, placements: [Cluster.Placement], maker: EventMaker, batch: Int, toLeader: Bool) {
+        self.cluster = cluster
+        self.placements = placements
+        self.batch = batch
+        self.toLeader = toLeader
+        let eventsMade = 24_000
+        self.bodies = (0..<min(eventsMade / batch, 4_096)).map { body in
+            var bytes = ByteBuffer()
+            for event in 0..<batch {
+                maker.write(UInt64(body * batch + event), into: &bytes)
+                if batch > 1 { bytes.writeInteger(UInt8(ascii: "\n")) }
+            }
+            return bytes
+        }
+    }
 
     func perform(client: Int, iteration: Int) async throws -> Int {
         let placement = self.placements[(client + iteration) % self.placements.count]
-        var body = ByteBuffer()
-        for index in 0..<self.batch {
-            let number = UInt64(client) << 40 | UInt64(iteration) << 12 | UInt64(index)
-            self.maker.write(number, into: &body)
-            if self.batch > 1 { body.writeInteger(UInt8(ascii: "\n")) }
-        }
+        let clientStep = 7_919
+        let body = self.bodies[(client * clientStep + iteration) % self.bodies.count]
         let spread = client + (self.toLeader ? 0 : iteration)
         _ = try await self.cluster.post(
             "/v1/organizations/\(placement.key)/records",

@@ -27,7 +27,7 @@ final class HealthReport: Sendable {
         json.beginObject()
         json.member("status", "ok")
         json.endObject()
-        return APIRouter.json(json)
+        return APIRouter.json(.ok, json)
     }()
 
     /// Why the node cannot serve now; empty when it can.

@@ -5,7 +5,7 @@ internal import Primitives
 /// What a node says of itself.
 struct NodeStatus: Sendable {
     /// The version of this program.
-    static let version = "0.1.0"
+    static let version = ProductVersion.text
 
     let node: NodeID
     let startedAt: ContinuousClock.Instant

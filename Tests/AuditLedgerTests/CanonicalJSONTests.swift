@@ -105,7 +105,8 @@ struct CanonicalJSONTests {
 
     @Test(
         arguments: [
-            (#"{"a":1,"a":2}"#, "/a"), (#"{"b":0,"a":1,"c":3,"\u0061":2}"#, "/a"), (#"{"x":[{"k":1,"k":1}]}"#, "/x/0/k"),
+            (#"{"a":1,"a":2}"#, "/a"), (#"{"b":0,"a":1,"c":3,"\u0061":2}"#, "/a"),
+            (#"{"x":[{"k":1,"k":1}]}"#, "/x/0/k"),
             (#"{"\"":1,"\u0022":2}"#, "/\""),
         ]
     )
@@ -181,7 +182,9 @@ struct CanonicalJSONTests {
     )
     func tellsCanonicalFromOther(input: String) {
         #expect(!CanonicalJSON.isCanonical(bytes(input)))
-        if let canonical = try? CanonicalJSON.canonicalize(bytes(input)) { #expect(CanonicalJSON.isCanonical(canonical)) }
+        if let canonical = try? CanonicalJSON.canonicalize(bytes(input)) {
+            #expect(CanonicalJSON.isCanonical(canonical))
+        }
     }
 
     @Test func readsBodiesWithErrorsThatNameTheMember() throws {

@@ -120,7 +120,9 @@ struct EventDraftTests {
         let fits = String(repeating: "é", count: EventLimits.actionBytesMax / 2)
         #expect(try self.record(#"{"action":"\#(fits)","entity_type":"s","entity_id":"1"}"#).action == fits)
         let escaped = String(repeating: #"\u0001"#, count: EventLimits.actionBytesMax)
-        #expect(try self.record(#"{"action":"\#(escaped)","entity_type":"s","entity_id":"1"}"#).action.utf8.count == 128)
+        #expect(
+            try self.record(#"{"action":"\#(escaped)","entity_type":"s","entity_id":"1"}"#).action.utf8.count == 128
+        )
         #expect(self.failure(#"{"action":"\#(fits)x","entity_type":"s","entity_id":"1"}"#)?.code == .textTooLong)
         #expect(self.failure(#"{"action":"\#(escaped)x","entity_type":"s","entity_id":"1"}"#)?.code == .textTooLong)
         let long = String(repeating: "x", count: EventLimits.reasonBytesMax + 1)

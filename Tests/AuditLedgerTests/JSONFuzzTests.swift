@@ -8,10 +8,12 @@ struct JSONFuzzTests {
         switch UInt8.random(in: 0..<(depth > 0 ? 8 : 5), using: &generator) {
         case 0: .null
         case 1: .bool(Bool.random(using: &generator))
-        case 2: .number(JSONNumber(Int64.random(in: -9_007_199_254_740_991...9_007_199_254_740_991, using: &generator))!)
+        case 2:
+            .number(JSONNumber(Int64.random(in: -9_007_199_254_740_991...9_007_199_254_740_991, using: &generator))!)
         case 3: .number(JSONNumber(double: Self.fraction(&generator))!)
         case 4: .string(Self.text(&generator))
-        case 5: .array((0..<Int.random(in: 0..<5, using: &generator)).map { _ in self.value(&generator, depth: depth - 1) })
+        case 5:
+            .array((0..<Int.random(in: 0..<5, using: &generator)).map { _ in self.value(&generator, depth: depth - 1) })
         default: .object(Self.members(&generator, depth: depth))
         }
     }

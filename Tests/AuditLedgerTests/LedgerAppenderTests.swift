@@ -60,7 +60,9 @@ struct LedgerAppenderTests {
         var batch = WriteBatch()
         appender.finish(into: &batch)
         #expect(batch.isEmpty)
-        for _ in 0..<4 { _ = appender.append(try LedgerFixture.draft(1), stampedAt: Timestamp(microseconds: 1), into: &batch) }
+        for _ in 0..<4 {
+            _ = appender.append(try LedgerFixture.draft(1), stampedAt: Timestamp(microseconds: 1), into: &batch)
+        }
         appender.finish(into: &batch)
         appender.finish(into: &batch)
         // Four records, seven nodes, one head.
@@ -76,7 +78,9 @@ struct LedgerAppenderTests {
         #expect(throws: MalformedBytes.self) { try LedgerHead.decode(good + [0]) }
         #expect(throws: MalformedBytes.self) { try LedgerHead.decode([9] + good.dropFirst()) }
         let fixture = try LedgerFixture(records: 2)
-        try fixture.change { $0.put(.ledgerHeads, key: fixture.headKey, value: LedgerHead(empty: OrganizationID(9)).encode()) }
+        try fixture.change {
+            $0.put(.ledgerHeads, key: fixture.headKey, value: LedgerHead(empty: OrganizationID(9)).encode())
+        }
         #expect(#expect(throws: LedgerError.self) { try fixture.reader().head() }?.code == .damaged)
     }
 

@@ -31,7 +31,13 @@ struct LedgerFixture {
     }
 
     static func draft(_ number: UInt64) throws -> EventDraft {
-        try EventDraft.parse(bytes(#"{"action":"update","entity_type":"batch","entity_id":"b-\#(number)","# + #""after":{"n":\#(number)},"reason":"n\u00e9\n"}"#), defaults: self.context)
+        try EventDraft.parse(
+            bytes(
+                #"{"action":"update","entity_type":"batch","entity_id":"b-\#(number)","#
+                    + #""after":{"n":\#(number)},"reason":"n\u00e9\n"}"#
+            ),
+            defaults: self.context
+        )
     }
 
     mutating func append(_ count: Int, seed: UInt64 = 1) throws {

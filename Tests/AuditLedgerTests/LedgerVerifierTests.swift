@@ -150,6 +150,15 @@ struct LedgerVerifierTests {
         try self.expect(.treeNodeMismatch, at: 21, "too many") { fixture, batch in
             batch.put(.treeNodes, key: fixture.nodeKey(3, 2), value: Digest.zero.bytes)
         }
+        try self.expect(.treeNodeMismatch, at: 4, "a key of another form") { fixture, batch in
+            batch.put(.treeNodes, key: fixture.nodeKey(0, 2) + [0], value: Digest.zero.bytes)
+        }
+        try self.expect(.treeNodeMismatch, at: 21, "a short key") { fixture, batch in
+            batch.put(.treeNodes, key: fixture.headKey, value: Digest.zero.bytes)
+        }
+        try self.expect(.truncated, at: 22, "the last possible leaf") { fixture, batch in
+            batch.put(.treeNodes, key: fixture.nodeKey(0, UInt64.max), value: Digest.zero.bytes)
+        }
         try self.expect(.treeNodeMismatch, at: 21, "a level that none can have") { fixture, batch in
             batch.put(.treeNodes, key: fixture.nodeKey(255, 0), value: Digest.zero.bytes)
         }

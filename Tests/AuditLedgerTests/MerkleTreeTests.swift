@@ -1,8 +1,9 @@
 import AuditLedger
-import struct Crypto.SHA256
 import Primitives
 import Storage
 import Testing
+
+import struct Crypto.SHA256
 
 /// The incremental tree against the recursive definition of RFC 6962 section 2.1.
 struct MerkleTreeTests {
@@ -22,7 +23,9 @@ struct MerkleTreeTests {
 
     /// The leaves and roots of the test vectors that RFC 6962's first implementation carries.
     @Test func givesThePublishedRoots() {
-        let inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
+        let inputs = [
+            "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
+        ]
         let roots = [
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
             "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -70,7 +73,10 @@ struct MerkleTreeTests {
         for _ in 0..<5 {
             let past = Int.random(in: 1...size, using: &generator)
             let peaks = try MerkleTree.peaks(size: UInt64(past)).map { try #require(nodes[$0]) }
-            #expect(MerkleTree.root(ofPeaks: peaks) == Self.recursiveRoot(leaves[..<past]), "seed \(seed), size \(past)")
+            #expect(
+                MerkleTree.root(ofPeaks: peaks) == Self.recursiveRoot(leaves[..<past]),
+                "seed \(seed), size \(past)"
+            )
         }
     }
 

@@ -35,7 +35,8 @@ struct ReplicaComparisonTests {
                 for question in questions.reversed() {
                     let id = question.node.rawValue
                     answers[id, default: 0] += 1
-                    guard let history = histories[Int(id) - 1], answers[id, default: 0] <= silentAfter[id] ?? .max else {
+                    guard let history = histories[Int(id) - 1], answers[id, default: 0] <= silentAfter[id] ?? .max
+                    else {
                         comparison.answer(.unavailable("silent"), from: question.node)
                         continue
                     }
@@ -119,7 +120,11 @@ struct ReplicaComparisonTests {
     @Test func goesOnWithoutSilentNodes() {
         let good = History(size: 200)
         let bad = History(size: 200, forkedAt: 90)
-        #expect(self.compare([good, nil, good]).statuses == [.agrees(size: 200), .unavailable("silent"), .agrees(size: 200)])
+        #expect(
+            self.compare([good, nil, good]).statuses == [
+                .agrees(size: 200), .unavailable("silent"), .agrees(size: 200),
+            ]
+        )
         #expect(self.compare([nil, nil]).statuses == [.unavailable("silent"), .unavailable("silent")])
         // Node 1 falls silent during the search: node 3 takes its place.
         let (statuses, _, _) = self.compare([good, bad, good], silentAfter: [1: 1])

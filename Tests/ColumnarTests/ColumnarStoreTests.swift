@@ -200,6 +200,22 @@ struct ColumnarStoreTests {
         }
     }
 
+    @Test func closingStopsQueriesAndFreesTheFile() async throws {
+        try await withDirectory { directory in
+            try await withThreads { threads in
+                let location = ColumnarStore.Location.file(directory + "/a.duckdb")
+                let store = try await ColumnarStore.open(location, threads: threads)
+                let endless = "SELECT a.range FROM range(100000000) a, range(100000) b"
+                let result = try await store.query(endless, limits: QueryLimits(rowsMax: .max, bytesMax: .max))
+                await store.close()
+                // The result is still held, and its query is over all the same.
+                #expect(await code { try await result.collect() } == .cancelled)
+                let again = try await ColumnarStore.open(location, threads: threads)
+                await again.close()
+            }
+        }
+    }
+
     @Test func aClosedStoreSaysSo() async throws {
         try await withThreads { threads in
             let store = try await ColumnarStore.open(.memory, threads: threads)

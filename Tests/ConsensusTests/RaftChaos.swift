@@ -23,7 +23,8 @@ struct RaftChaos {
         let inflightMax = 1 + Int(dice.next() % 4)
         let recentMax = [1, 200, 1 << 20][Int(dice.next() % 3)]
         let isSound = faults.isEmpty && !isForgettingVotes
-        self.cluster = RaftCluster(isSound ? count : [3, 5][Int(dice.next() % 2)], seed: seed, faults: faults) { configuration in
+        self.cluster = RaftCluster(isSound ? count : [3, 5][Int(dice.next() % 2)], seed: seed, faults: faults) {
+            configuration in
             configuration.messageBytesMax = bytesMax
             configuration.inflightMessagesMax = inflightMax
             configuration.recentBytesMax = recentMax
@@ -37,7 +38,9 @@ struct RaftChaos {
     }
 
     private mutating func roll(_ sides: Int) -> Int { Int(self.dice.next() % UInt64(sides)) }
-    private mutating func anyNode() -> VirtualNode { self.cluster.nodes[self.cluster.ids[self.roll(self.cluster.ids.count)]]! }
+    private mutating func anyNode() -> VirtualNode {
+        self.cluster.nodes[self.cluster.ids[self.roll(self.cluster.ids.count)]]!
+    }
 
     /// - Returns: Whether a rule was broken.
     mutating func run(steps: Int) -> Bool {

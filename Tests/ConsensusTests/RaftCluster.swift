@@ -109,7 +109,12 @@ final class RaftCluster {
     var isApplyingByHand = false
     var log: [String] = []
 
-    init(_ count: Int, seed: UInt64 = 1, faults: CoreFaults = [], configure: (inout RaftConfiguration) -> Void = { _ in }) {
+    init(
+        _ count: Int,
+        seed: UInt64 = 1,
+        faults: CoreFaults = [],
+        configure: (inout RaftConfiguration) -> Void = { _ in }
+    ) {
         self.ids = (1...UInt64(count)).map { NodeID($0) }
         self.faults = faults
         self.generator = SeededGenerator(seed: seed)
@@ -377,17 +382,23 @@ struct RaftChecker {
     ) {
         if core.role == .leader {
             if let known = self.leaders[core.term] {
-                if known != node.id { self.violate("election safety: term \(core.term) has leaders \(known) and \(node.id)") }
+                if known != node.id {
+                    self.violate("election safety: term \(core.term) has leaders \(known) and \(node.id)")
+                }
             } else {
                 self.leaders[core.term] = node.id
                 for (offset, term) in self.committed.enumerated()
                 where core.term(at: LogIndex(UInt64(offset) + 1)) != term {
-                    self.violate("leader completeness: leader \(node.id) of term \(core.term) lacks entry \(offset + 1)")
+                    self.violate(
+                        "leader completeness: leader \(node.id) of term \(core.term) lacks entry \(offset + 1)"
+                    )
                     break
                 }
             }
             for replica in core.replicas {
                 guard let term = core.term(at: replica.match) else { continue }
+                // A later leader may have cut what this one has not heard of.
+                if (nodes[replica.node]?.lastTerm ?? .zero) > core.term { continue }
                 if nodes[replica.node]?.disk.holds(replica.match, term) != true {
                     self.violate("leader \(node.id) counts entry \(replica.match), which \(replica.node) does not hold")
                 }
@@ -396,11 +407,18 @@ struct RaftChecker {
         if core.commit > commitBefore { self.commitMoved(node, core, from: commitBefore, nodes) }
     }
 
-    private mutating func commitMoved(_ node: VirtualNode, _ core: RaftCore, from: LogIndex, _ nodes: [NodeID: VirtualNode]) {
+    private mutating func commitMoved(
+        _ node: VirtualNode,
+        _ core: RaftCore,
+        from: LogIndex,
+        _ nodes: [NodeID: VirtualNode]
+    ) {
         if core.role == .leader, core.commit.rawValue > UInt64(self.committed.count),
             core.term(at: core.commit) != core.term
         {
-            self.violate("commit rule: leader \(node.id) of term \(core.term) committed entry \(core.commit) by counting")
+            self.violate(
+                "commit rule: leader \(node.id) of term \(core.term) committed entry \(core.commit) by counting"
+            )
         }
         for raw in from.next.rawValue...core.commit.rawValue {
             guard let term = core.term(at: LogIndex(raw)) else { continue }

@@ -364,7 +364,12 @@ internal import Testing
             LogEntry(index: LogIndex(2), term: Term(1), kind: .empty, payload: []),
             LogEntry(index: LogIndex(5), term: Term(1), kind: .empty, payload: []),
         ]
-        let append = RaftMessage.Append(previousIndex: LogIndex(1), previousTerm: Term(1), entries: entries, commit: .zero)
+        let append = RaftMessage.Append(
+            previousIndex: LogIndex(1),
+            previousTerm: Term(1),
+            entries: entries,
+            commit: .zero
+        )
         cluster.deliver(RaftMessage(from: NodeID(1), to: NodeID(2), term: Term(1), body: .append(append)))
         #expect(cluster.core(2).lastIndex == last)
     }

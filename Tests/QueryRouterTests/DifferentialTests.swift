@@ -156,6 +156,63 @@ struct DifferentialTests {
         }
     }
 
+    /// Conditions of every kind: those that are pushed, those that must not be, and those on nulls.
+    private static let conditions = [
+        "severity = 'info'", "severity <> 'warning'", "severity is null", "not (reason = '')",
+        "reason is distinct from ''",
+        "sequence between 5 and 60", "sequence % 3 = 1", "sequence in (1, 2, 3, 50)", "sequence not in (4, 5)",
+        "organization = 'org-1'", "organization in ('org-2', 'org-3')", "organization > 'org-1'", "action like '%ed'",
+        "lower(action) <> 'opened'", "occurred_at > timestamp '2012-09-01'", "coalesce(severity, 'x') = 'x'",
+        "(after->>'$.unit') = 'ml'", "json_array_length(after, '$.tags') > 1",
+        "actor_id is not null and outcome = 'success'",
+        "sequence > (select avg(sequence) from audit_log)",
+        "entity_id in (select entity_id from audit_log where action = 'closed')",
+        "date_trunc('month', occurred_at) = timestamp '2012-05-01'", "length(reason) = 2",
+        "sequence::varchar like '1%'",
+        "case when severity is null then true else sequence < 30 end", "random() >= 0",
+        "severity between 'info' and 'o'",
+    ]
+
+    private static let shapes = [
+        "select organization, sequence, reason from audit_log where ?",
+        "select a.action, count(*), sum(a.sequence) from audit_log a where ? group by a.action",
+        "select count(*) from (select * from audit_log where ?)",
+        "with w as (select organization, entity_id, severity as action from audit_log where ?) select action, count(*) from w group by 1",
+        "select organization as severity, action as organization, severity as reason from audit_log where ?",
+        "select o.organization, o.sequence from audit_log o where o.sequence = (select max(sequence) from audit_log where ?)",
+        "select count(*) from audit_log where ? or sequence = 7",
+        "select distinct organization from audit_log where ? union all select 'x' from audit_log where outcome = 'failure'",
+    ]
+
+    @Test("random conditions leave out no row too many", arguments: [11, 12] as [UInt64])
+    func randomConditions(seed: UInt64) async throws {
+        var random = SeededGenerator(seed: seed)
+        try await TestShards.with(counts: [70, 30, 0, 45], seed: seed) { shards in
+            try await shards.withRouter { router in
+                for _ in 0..<Self.randomStatements {
+                    let parts = (0..<Int.random(in: 1...4, using: &random)).map { _ in
+                        let condition = Self.conditions.randomElement(using: &random) ?? ""
+                        return Bool.random(using: &random) ? condition : "(\(condition))"
+                    }
+                    let joined = parts.joined(separator: Int.random(in: 0..<4, using: &random) == 0 ? " or " : " and ")
+                    let shape = Self.shapes.randomElement(using: &random) ?? ""
+                    let sql = shape.split(separator: "?", omittingEmptySubsequences: false).joined(separator: joined)
+                    let expected = try await shards.expected(sql, sorted: true)
+                    for force in [QueryRequest.Force.gather, nil] {
+                        let request = QueryRequest(sql: sql, organizations: shards.keys, force: force)
+                        if force == nil, case .gather = try await router.plan(request, organizations: shards.keys) {
+                            continue
+                        }
+                        let (rows, _) = try await router.rows(request, sorted: true)
+                        #expect(rows == expected, "seed \(seed): \(sql)")
+                    }
+                }
+            }
+        }
+    }
+
+    private static let randomStatements = 25
+
     @Test("the comparison notices one wrong value")
     func comparisonNotices() async throws {
         try await TestShards.with(counts: [50, 20], seed: Self.seed) { shards in

@@ -27,6 +27,8 @@ final class EmbeddedServer {
         try self.channel.pipeline.syncOperations.addHandler(handler)
     }
 
+    deinit { _ = try? self.channel.finish(acceptAlreadyClosed: true) }
+
     var isOpen: Bool { self.channel.isActive }
 
     /// Has the server read bytes, as one read of a socket would.

@@ -94,16 +94,21 @@ struct FloodTests {
         let server = try self.server()
         var stream: UInt32 = 1
         for _ in 0..<200 where server.isOpen {
-            server.send(Frame.request(stream).bytes + Frame(type: Frame.reset, stream: stream, payload: [0, 0, 0, 8]).bytes)
+            server.send(
+                Frame.request(stream).bytes + Frame(type: Frame.reset, stream: stream, payload: [0, 0, 0, 8]).bytes
+            )
             stream += 2
         }
         #expect(!server.isOpen)
     }
 
     @Test func refusesStreamsOverTheLimit() throws {
-        let server = try self.server({ $0.concurrentStreamsMax = 4 }, plan: { _, _ in
-            .collected(bodyBytesMax: 100) { _, _ in ServerResponse(status: .ok) }
-        })
+        let server = try self.server(
+            { $0.concurrentStreamsMax = 4 },
+            plan: { _, _ in
+                .collected(bodyBytesMax: 100) { _, _ in ServerResponse(status: .ok) }
+            }
+        )
         for stream in stride(from: UInt32(1), to: 13, by: 2) {
             server.send(Frame.request(stream, "POST", ends: false).bytes)
         }
@@ -222,9 +227,12 @@ struct FloodTests {
     }
 
     @Test func resetsABodyThatNeverEnds() throws {
-        let server = try self.server({ $0.collectTimeout = .seconds(60) }, plan: { _, _ in
-            .collected(bodyBytesMax: 1_000) { _, _ in ServerResponse(status: .ok) }
-        })
+        let server = try self.server(
+            { $0.collectTimeout = .seconds(60) },
+            plan: { _, _ in
+                .collected(bodyBytesMax: 1_000) { _, _ in ServerResponse(status: .ok) }
+            }
+        )
         server.send(Frame.request(1, "POST", ends: false).bytes)
         for _ in 0..<6 {
             server.advance(by: .seconds(9))
@@ -247,20 +255,26 @@ struct FloodTests {
     }
 
     @Test func closesOnAClientThatNeitherSendsNorReads() throws {
-        let reading = try self.server({ $0.idleTimeout = .seconds(60) }, plan: { _, _ in
-            .streaming { request in
-                _ = try? await request.body.collect(upTo: 100)
-                return ServerResponse(status: .ok)
+        let reading = try self.server(
+            { $0.idleTimeout = .seconds(60) },
+            plan: { _, _ in
+                .streaming { request in
+                    _ = try? await request.body.collect(upTo: 100)
+                    return ServerResponse(status: .ok)
+                }
             }
-        })
+        )
         reading.send(Frame.request(1, "POST", ends: false).bytes)
         reading.advance(by: .seconds(80))
         #expect(!reading.isOpen)
 
         // 100,000 bytes do not fit into the client's window of 65,535.
-        let writing = try self.server({ $0.idleTimeout = .seconds(60) }, plan: { _, _ in
-            .immediate(ServerResponse(status: .ok, body: .bytes(ByteBuffer(repeating: 1, count: 100_000))))
-        })
+        let writing = try self.server(
+            { $0.idleTimeout = .seconds(60) },
+            plan: { _, _ in
+                .immediate(ServerResponse(status: .ok, body: .bytes(ByteBuffer(repeating: 1, count: 100_000))))
+            }
+        )
         writing.send(Frame.request(1).bytes)
         writing.advance(by: .seconds(80))
         #expect(!writing.isOpen)
@@ -275,6 +289,7 @@ struct FloodTests {
             )
         )
         let channel = EmbeddedChannel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         try channel.pipeline.syncOperations.addHandler(
             TLSHandler(context: context, peer: "test", handshakeTimeout: .seconds(10))
@@ -298,6 +313,7 @@ struct FloodTests {
             )
         )
         let channel = EmbeddedChannel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         try channel.pipeline.syncOperations.addHandler(
             TLSHandler(context: context, peer: "test", handshakeTimeout: .seconds(10))

@@ -50,6 +50,7 @@ struct HTTP1Tests {
 
     @Test func keepsTheConnection() throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         for path in ["/a", "/b?c=d"] {
             let answer = try self.exchange("GET \(path) HTTP/1.1\r\nHost: test\r\n\r\n", on: channel)
             #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n"))
@@ -63,6 +64,7 @@ struct HTTP1Tests {
 
     @Test func answersPipelinedRequestsInOrder() throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         let requests = (0..<500).map { "GET /\($0) HTTP/1.1\r\nHost: test\r\n\r\n" }.joined()
         let answer = try self.exchange(requests, on: channel)
         let order = answer.split(separator: "path /").dropFirst().map { Int($0.prefix { $0.isNumber }) }
@@ -71,13 +73,17 @@ struct HTTP1Tests {
 
     @Test func collectsChunkedAndSizedBodies() throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         let head = "POST /count HTTP/1.1\r\nHost: test\r\n"
         let chunked = head + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         #expect(try self.exchange(chunked, on: channel).hasSuffix("test 5"))
         let body = String(repeating: "x", count: 1_000)
         let sized = head + "Content-Length: 1000\r\n\r\n" + body
         #expect(try self.exchange(sized, on: channel).hasSuffix("test 1000"))
-        for text in [head + "Content-Length: 1001\r\n\r\nx" + body, head + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + body + "x\r\n0\r\n\r\n"] {
+        for text in [
+            head + "Content-Length: 1001\r\n\r\nx" + body,
+            head + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + body + "x\r\n0\r\n\r\n",
+        ] {
             let answer = try self.exchange(text, on: channel)
             #expect(answer.hasPrefix("HTTP/1.1 413"))
             #expect(channel.isActive)
@@ -87,6 +93,7 @@ struct HTTP1Tests {
 
     @Test func honoursExpectHeadAndNoContent() throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         let head = "POST /count HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
         #expect(try self.exchange(head, on: channel) == "HTTP/1.1 100 Continue\r\n\r\n")
         #expect(try self.exchange("abc", on: channel).hasSuffix("test 3"))
@@ -94,6 +101,7 @@ struct HTTP1Tests {
         #expect(try self.exchange(refused, on: channel).hasPrefix("HTTP/1.1 413"))
 
         let other = try self.channel()
+        defer { _ = try? other.finish(acceptAlreadyClosed: true) }
         let answer = try self.exchange("HEAD /a HTTP/1.1\r\nHost: test\r\n\r\n", on: other)
         #expect(answer.contains("content-length: 7") && answer.hasSuffix("\r\n\r\n"))
         let empty = try self.exchange("GET /empty HTTP/1.1\r\nHost: test\r\n\r\n", on: other)
@@ -115,6 +123,7 @@ struct HTTP1Tests {
     ])
     func answersMalformedRequestsWith400(request: String) throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         let answer = try self.exchange(request, on: channel)
         #expect(answer.hasPrefix("HTTP/1.1 400 Bad Request\r\n"))
         #expect(answer.contains("connection: close"))
@@ -128,6 +137,7 @@ struct HTTP1Tests {
         let many = (0..<100).map { "x-\($0): aaaaaaaaaaaaaaaa\r\n" }.joined()
         for text in ["x: \(long)\r\n", many] {
             let channel = try self.channel(limits)
+            defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
             let answer = try self.exchange("GET / HTTP/1.1\r\nHost: test\r\n\(text)\r\n", on: channel)
             #expect(answer.hasPrefix("HTTP/1.1 431"))
             #expect(!channel.isActive)
@@ -136,6 +146,7 @@ struct HTTP1Tests {
 
     @Test func closesOnSlowHeadsAndIdleConnections() throws {
         let slow = try self.channel()
+        defer { _ = try? slow.finish(acceptAlreadyClosed: true) }
         for _ in 0..<20 where slow.isActive {
             _ = try self.exchange("G", on: slow)
             slow.embeddedEventLoop.advanceTime(by: .seconds(1))
@@ -143,6 +154,7 @@ struct HTTP1Tests {
         #expect(!slow.isActive)
 
         let idle = try self.channel()
+        defer { _ = try? idle.finish(acceptAlreadyClosed: true) }
         _ = try self.exchange("GET / HTTP/1.1\r\nHost: test\r\n\r\n", on: idle)
         idle.embeddedEventLoop.advanceTime(by: .seconds(100))
         #expect(idle.isActive)
@@ -152,6 +164,7 @@ struct HTTP1Tests {
 
     @Test func answersASlowBodyWith408() throws {
         let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         _ = try self.exchange("POST /count HTTP/1.1\r\nHost: test\r\nContent-Length: 900\r\n\r\n", on: channel)
         for _ in 0..<14 where channel.isActive {
             _ = try? channel.writeInbound(ByteBuffer(string: "x"))
@@ -165,7 +178,10 @@ struct HTTP1Tests {
     func survivesRandomBytes(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let channel = try self.channel()
-        let words = ["GET ", "POST ", "/count", " HTTP/1.1", "\r\n", "Host: a", "\r\n\r\n", "Content-Length: 5", "0", ":"]
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
+        let words = [
+            "GET ", "POST ", "/count", " HTTP/1.1", "\r\n", "Host: a", "\r\n\r\n", "Content-Length: 5", "0", ":",
+        ]
         for _ in 0..<200 where channel.isActive {
             let text =
                 Int.random(in: 0..<8, using: &random) == 0

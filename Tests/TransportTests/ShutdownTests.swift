@@ -94,7 +94,9 @@ struct ShutdownTests {
     }
 
     @Test func namesThePortThatIsInUse() async throws {
-        try await withServer { _, _ in .immediate(ServerResponse(status: .ok)) } _: { first in
+        try await withServer { _, _ in
+            .immediate(ServerResponse(status: .ok))
+        } _: { first in
             let second = HTTPServer(
                 host: "127.0.0.1",
                 port: first.port,
@@ -118,7 +120,9 @@ struct ShutdownTests {
     @Test func closesConnectionsOverTheLimit() async throws {
         var limits = TransportLimits()
         limits.connectionsMax = 1
-        try await withServer(limits: limits) { _, _ in .immediate(ServerResponse(status: .ok)) } _: { server in
+        try await withServer(limits: limits) { _, _ in
+            .immediate(ServerResponse(status: .ok))
+        } _: { server in
             let first = try await server.connect()
             await #expect(throws: TransportError.self) { try await server.connect() }
             #expect(try await first.execute(server.request("/")).head.status == .ok)
@@ -126,7 +130,9 @@ struct ShutdownTests {
     }
 
     @Test func thePoolConnectsAgain() async throws {
-        try await withServer { _, _ in .immediate(ServerResponse(status: .ok)) } _: { server in
+        try await withServer { _, _ in
+            .immediate(ServerResponse(status: .ok))
+        } _: { server in
             let pool = HTTPClientPool(client: try server.client())
             let first = try await pool.connection(host: "localhost", port: server.port)
             let same = try await pool.connection(host: "localhost", port: server.port)
@@ -147,6 +153,7 @@ struct ShutdownTests {
         limits.keepAliveInterval = .seconds(2)
         limits.keepAliveTimeout = .seconds(3)
         let channel = EmbeddedChannel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         let ready = channel.eventLoop.makePromise(of: HTTPClientConnection.self)
         let handler = try HTTP2ClientHandler(

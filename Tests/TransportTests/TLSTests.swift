@@ -146,7 +146,9 @@ struct TLSTests {
     }
 
     @Test func refusesAServerOfAnotherName() async throws {
-        try await withServer { _, _ in .immediate(Self.answer) } _: { server in
+        try await withServer { _, _ in
+            .immediate(Self.answer)
+        } _: { server in
             let error = try await self.failure {
                 _ = try await server.client().connect(host: "127.0.0.1", port: server.port, expectedName: "node-9")
             }
@@ -160,7 +162,9 @@ struct TLSTests {
 
     @Test func refusesAServerOfAnotherAuthority() async throws {
         let other = try TestPKI()
-        try await withServer { _, _ in .immediate(Self.answer) } _: { server in
+        try await withServer { _, _ in
+            .immediate(Self.answer)
+        } _: { server in
             let client = try self.peerClient(nil, pki: other)
             let error = try await self.failure { _ = try await client.connect(host: "localhost", port: server.port) }
             #expect(error.code == .untrustedCertificate)
@@ -193,14 +197,20 @@ struct TLSTests {
         try pki.makeCertificate("live", names: ["DNS:localhost"])
         try tls.reload()
         let connection = try await client.connect(host: "localhost", port: port)
-        #expect(try await connection.execute(HTTPRequest(method: .get, scheme: "https", authority: "localhost", path: "/")).head.status == .ok)
+        #expect(
+            try await connection.execute(HTTPRequest(method: .get, scheme: "https", authority: "localhost", path: "/"))
+                .head.status == .ok
+        )
 
         // A broken file leaves the working certificate in use, also for the open connection.
         try "nothing".write(toFile: pki.path("live.pem"), atomically: true, encoding: .utf8)
         let reloadError = try await self.failure { try tls.reload() }
         #expect(reloadError.code == .badConfiguration)
         #expect(reloadError.message.contains("live.pem"))
-        #expect(try await connection.execute(HTTPRequest(method: .get, scheme: "https", authority: "localhost", path: "/")).head.status == .ok)
+        #expect(
+            try await connection.execute(HTTPRequest(method: .get, scheme: "https", authority: "localhost", path: "/"))
+                .head.status == .ok
+        )
         _ = try await client.connect(host: "localhost", port: port)
         await server.shutdown(graceful: false)
     }

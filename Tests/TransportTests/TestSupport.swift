@@ -105,7 +105,10 @@ struct TestServer: Sendable {
     let port: Int
     let pki: TestPKI
 
-    func client(limits: TransportLimits = TransportLimits(), group: any EventLoopGroup = .singleton) throws -> HTTPClient {
+    func client(
+        limits: TransportLimits = TransportLimits(),
+        group: any EventLoopGroup = .singleton
+    ) throws -> HTTPClient {
         HTTPClient(
             eventLoopGroup: group,
             tls: try ReloadableTLSContext(client: TLSClientConfiguration(caFile: self.pki.path("ca.pem"))),

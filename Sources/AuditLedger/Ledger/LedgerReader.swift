@@ -83,7 +83,7 @@ package struct LedgerReader: Sendable {
                 from: LedgerKeys.record(self.organization, first),
                 to: keyAfter(prefix: LedgerKeys.head(self.organization))
             ) { key, value in
-                let expected = SequenceNumber(first.rawValue + UInt64(records.count))
+                let expected = SequenceNumber(first.rawValue &+ UInt64(records.count))
                 guard LedgerKeys.sequence(ofRecordKey: key) == expected else {
                     gap = expected
                     return false
@@ -132,7 +132,10 @@ package struct LedgerReader: Sendable {
     ///
     /// - Complexity: One read per set bit of `size`.
     package func root(at size: UInt64) throws(LedgerError) -> Digest {
-        let head = try self.head()
+        try self.root(at: size, head: try self.head())
+    }
+
+    private func root(at size: UInt64, head: LedgerHead) throws(LedgerError) -> Digest {
         guard size <= head.size else {
             throw LedgerError(
                 code: .outOfRange,
@@ -147,8 +150,9 @@ package struct LedgerReader: Sendable {
 
     /// The roots at several sizes.
     package func roots(at sizes: [UInt64]) throws(LedgerError) -> [Digest] {
+        let head = try self.head()
         var roots: [Digest] = []
-        for size in sizes { roots.append(try self.root(at: size)) }
+        for size in sizes { roots.append(try self.root(at: size, head: head)) }
         return roots
     }
 }

@@ -1,6 +1,7 @@
+package import Primitives
+
 internal import struct Crypto.SHA256
 internal import struct Crypto.SHA256Digest
-package import Primitives
 
 /// The two hashes of RFC 6962 section 2.1: leaves and inner nodes are told apart by their first byte.
 package enum LedgerHash {

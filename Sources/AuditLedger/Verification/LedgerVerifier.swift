@@ -248,10 +248,10 @@ package struct LedgerVerifier {
         with digest: Digest,
         at position: TreePosition
     ) -> LedgerFinding? {
+        if case .digest(let found) = stored, found == digest { return nil }
         let place = "tree node \(position.level)/\(position.index)"
         let range = "records \(position.firstSequence) to \(position.lastSequence)"
         switch stored {
-        case .digest(let found) where found == digest: return nil
         case .digest:
             return LedgerFinding(
                 sequence: position.lastSequence,
@@ -353,19 +353,28 @@ package struct LedgerVerifier {
         let size = self.tree.size
         let organization = self.reader.organization
         var finding: LedgerFinding?
-        for level in UInt8(0)...64 {
-            let next = TreePosition(level: level, index: MerkleTree.nodeCount(level: level, size: size))
+        // Before the first leaf, then after the last node of each level.
+        var lower = LedgerKeys.head(organization)
+        for level in UInt8(0)...65 {
             let upper =
-                level < 64
-                ? LedgerKeys.node(organization, TreePosition(level: level + 1, index: 0))
+                level < 65
+                ? LedgerKeys.node(organization, TreePosition(level: level, index: 0))
                 : keyAfter(prefix: LedgerKeys.head(organization))
+            defer {
+                let index = MerkleTree.nodeCount(level: level, size: size)
+                lower = LedgerKeys.node(organization, TreePosition(level: level, index: index))
+            }
             do {
-                try self.reader.store.scan(.treeNodes, from: LedgerKeys.node(organization, next), to: upper) { key, _ in
+                try self.reader.store.scan(.treeNodes, from: lower, to: upper) { key, _ in
                     finding = self.beyondEnd(LedgerKeys.position(ofNodeKey: key))
                     return false
                 }
             } catch {
-                finding = try self.unreadable(error, self.expected, "the store cannot read tree nodes of level \(level)")
+                finding = try self.unreadable(
+                    error,
+                    self.expected,
+                    "the store cannot read the tree nodes"
+                )
             }
             if finding != nil { break }
         }
@@ -377,7 +386,7 @@ package struct LedgerVerifier {
             return LedgerFinding(
                 sequence: self.expected,
                 kind: .truncated,
-                detail: "the tree has a leaf of record \(position.index + 1), the last record is \(self.tree.size)"
+                detail: "the tree has a leaf of record \(position.index &+ 1), the last record is \(self.tree.size)"
             )
         }
         return LedgerFinding(
@@ -441,13 +450,17 @@ private struct StoredNodes {
             var nodes = [Node](repeating: .absent, count: Int(end - first))
             var isDamaged = false
             var seen = 0
+            var strange: Int?
             do {
                 try reader.store.scan(
                     .treeNodes,
                     from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: first)),
                     to: LedgerKeys.node(reader.organization, TreePosition(level: level, index: end))
                 ) { key, value in
-                    guard let position = LedgerKeys.position(ofNodeKey: key) else { return true }
+                    guard let position = LedgerKeys.position(ofNodeKey: key) else {
+                        strange = min(seen, nodes.count - 1)
+                        return true
+                    }
                     seen = Int(position.index - first)
                     nodes[seen] = LedgerHash.digest(stored: value).map(Node.digest) ?? .digest(.zero)
                     seen += 1
@@ -463,6 +476,8 @@ private struct StoredNodes {
                 }
                 isDamaged = true
             }
+            // A key that no append wrote makes the node beside it a wrong one.
+            if let strange { nodes[strange] = .digest(.zero) }
             if isDamaged { for place in seen..<nodes.count { nodes[place] = .unreadable } }
             self.levels.append(Level(first: first, nodes: nodes))
         }

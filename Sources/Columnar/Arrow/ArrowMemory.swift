@@ -169,7 +169,7 @@ package struct ArrowBuffer: Sendable {
         self.append(zeros: (length + count + 7) / 8 - self.count)
         guard count > 0 else { return }
         guard let source = unsafe bytes else {
-            for index in length..<length + count { self.setBit(index, true) }
+            self.setBits(from: length, count: count)
             return
         }
         if length & 7 == 0 && start & 7 == 0, let base = unsafe self.base {
@@ -185,6 +185,43 @@ package struct ArrowBuffer: Sendable {
             let byte = unsafe source.load(fromByteOffset: (start + index) >> 3, as: UInt8.self)
             self.setBit(length + index, byte & (1 << UInt8((start + index) & 7)) != 0)
         }
+    }
+
+    /// Sets bits to one; their bytes must exist.
+    private func setBits(from start: Int, count: Int) {
+        let end = start + count
+        var index = start
+        while index < end && index & 7 != 0 {
+            self.setBit(index, true)
+            index += 1
+        }
+        let wholeEnd = end & ~7
+        if index < wholeEnd, let base = unsafe self.base {
+            precondition(wholeEnd >> 3 <= self.count, "bits outside of the buffer")
+            unsafe (base + (index >> 3)).initializeMemory(
+                as: UInt8.self,
+                repeating: 0xFF,
+                count: (wholeEnd - index) >> 3
+            )
+            index = wholeEnd
+        }
+        while index < end {
+            self.setBit(index, true)
+            index += 1
+        }
+    }
+
+    /// Appends `count` offsets that follow the offset at `start`, moved so that the offset at `start` becomes `base`.
+    func appendOffsets(_ source: UnsafeRawPointer, from start: Int, count: Int, base: Int32) {
+        self.reserve(self.count + count * 4)
+        guard let memory = unsafe self.base else { return }
+        let shift = unsafe base - source.loadUnaligned(fromByteOffset: start * 4, as: Int32.self)
+        let target = unsafe memory + self.count
+        for index in 0..<count {
+            let offset = unsafe source.loadUnaligned(fromByteOffset: (start + 1 + index) * 4, as: Int32.self)
+            unsafe target.storeBytes(of: offset + shift, toByteOffset: index * 4, as: Int32.self)
+        }
+        self.count += count * 4
     }
 
     /// Hands the bytes over; the builder is empty afterwards.

@@ -73,10 +73,7 @@ final class ColumnAssembler {
         }
         unsafe validity.appendBits(part.validity, from: part.start, count: part.count, at: self.count)
         guard let bits = unsafe part.validity else { return }
-        for row in part.start..<part.start + part.count {
-            let byte = unsafe bits.load(fromByteOffset: row >> 3, as: UInt8.self)
-            if byte & (1 << UInt8(row & 7)) == 0 { self.nullCount += 1 }
-        }
+        self.nullCount += unsafe part.count - countOnes(bits, from: part.start, count: part.count)
     }
 
     private func appendOffsets(_ part: Part) -> (start: Int, count: Int) {
@@ -84,11 +81,8 @@ final class ColumnAssembler {
         guard let offsets = unsafe part.values, part.count > 0 else { return (0, 0) }
         let base = self.lastOffset
         let first = unsafe offsets.loadUnaligned(fromByteOffset: part.start * 4, as: Int32.self)
-        var last = first
-        for row in part.start + 1...part.start + part.count {
-            last = unsafe offsets.loadUnaligned(fromByteOffset: row * 4, as: Int32.self)
-            self.values.append(value: base + (last - first))
-        }
+        let last = unsafe offsets.loadUnaligned(fromByteOffset: (part.start + part.count) * 4, as: Int32.self)
+        unsafe self.values.appendOffsets(offsets, from: part.start, count: part.count, base: base)
         self.lastOffset = base + (last - first)
         return (Int(first), Int(last - first))
     }
@@ -135,4 +129,22 @@ final class ColumnAssembler {
         self.lastOffset = 0
         return column
     }
+}
+
+/// Bits that are one, from bit `start`.
+private func countOnes(_ bits: UnsafeRawPointer, from start: Int, count: Int) -> Int {
+    var ones = 0
+    var index = start
+    let end = start + count
+    while index < end {
+        if index & 7 == 0 && end - index >= 8 {
+            ones += unsafe bits.load(fromByteOffset: index >> 3, as: UInt8.self).nonzeroBitCount
+            index += 8
+        } else {
+            let byte = unsafe bits.load(fromByteOffset: index >> 3, as: UInt8.self)
+            if byte & (1 << UInt8(index & 7)) != 0 { ones += 1 }
+            index += 1
+        }
+    }
+    return ones
 }

@@ -10,7 +10,8 @@ private let openFiles = Mutex(Set<String>())
 @safe final class EngineDatabase: Sendable {
     // The engine's instance is internally synchronised; the handle is only freed in `deinit`.
     nonisolated(unsafe) fileprivate let handle: duckdb_database  // sendable-ok: synchronised by the engine
-    private let claim: FileClaim?
+    /// Tells when the instance is closed.
+    let closed: CloseSignal
 
     /// Opens an instance; `path` nil: in memory.
     /// - Throws: ``ColumnarError``; the code is the engine's, the caller decides what it means.
@@ -35,12 +36,13 @@ private let openFiles = Mutex(Set<String>())
             throw ColumnarError(engine: text, doing: "open")
         }
         unsafe self.handle = unsafe handle
-        self.claim = claim
+        self.closed = CloseSignal(claim: claim)
     }
 
     deinit {
         var handle: duckdb_database? = unsafe self.handle
         unsafe duckdb_close(&handle)
+        self.closed.signal()
     }
 
     /// Opens a connection, which costs some microseconds.
@@ -52,7 +54,7 @@ private let openFiles = Mutex(Set<String>())
     }
 }
 
-/// The right to be the only instance of this process on a file; given back with the last reference.
+/// The right to be the only instance of this process on a file.
 private final class FileClaim: Sendable {
     private let path: String
 
@@ -65,6 +67,40 @@ private final class FileClaim: Sendable {
     }
 
     deinit { _ = openFiles.withLock { $0.remove(self.path) } }
+}
+
+/// Lets a caller wait until an instance has been closed, which happens when its last connection goes.
+final class CloseSignal: Sendable {
+    private struct State {
+        var claim: FileClaim?
+        var isClosed = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state: Mutex<State>
+
+    fileprivate init(claim: FileClaim?) { self.state = Mutex(State(claim: claim)) }
+
+    fileprivate func signal() {
+        let waiters = self.state.withLock { state in
+            // The file may be opened again from here on.
+            state.claim = nil
+            state.isClosed = true
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    func wait() async {
+        await withCheckedContinuation { continuation in
+            let isClosed = self.state.withLock { state in
+                if !state.isClosed { state.waiters.append(continuation) }
+                return state.isClosed
+            }
+            if isClosed { continuation.resume() }
+        }
+    }
 }
 
 /// One connection: a transaction and at most one running statement.

@@ -32,6 +32,7 @@ extension ColumnarStore {
         } onCancel: {
             start.cancel()
         }
+        self.register(cursor)
         cursor.prefetch()
         return ColumnarResult(
             schema: schema,

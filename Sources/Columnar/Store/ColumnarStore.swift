@@ -29,6 +29,13 @@ package final class ColumnarStore: Sendable {
     private struct State {
         var database: EngineDatabase?
         var ingestConnection: EngineConnection?
+        /// Queries that may still run; those that are gone are swept when the list has doubled.
+        var cursors: [WeakCursor] = []
+        var cursorsSweptAt = 64
+    }
+
+    private struct WeakCursor {
+        weak var cursor: ResultCursor?
     }
 
     private let state: Mutex<State>
@@ -165,16 +172,39 @@ package final class ColumnarStore: Sendable {
         }
     }
 
-    /// Closes the store; running queries end with their results. Later calls throw `.closed`. May be called again.
+    /// Closes the store: stops its queries, and returns when the file is closed. Later calls throw `.closed`.
+    ///
+    /// May be called again. A query that is just starting, or an ingest, is waited for.
     package func close() async {
+        guard let closed = self.detach() else { return }
+        await closed.wait()
+    }
+
+    /// Lets go of the database, on the ingest lane, because the last one to do so writes the engine's log into the file.
+    private func detach() -> CloseSignal? {
         let closing = self.state.withLock { state in
             defer { state = State() }
             return state
         }
-        guard let database = closing.database else { return }
-        // The last connection writes the engine's log into the file, which blocks: not on the caller's thread.
+        guard let database = closing.database else { return nil }
+        for entry in closing.cursors { entry.cursor?.cancel() }
         let connection = closing.ingestConnection
-        try? await self.threads.run(on: .ingest) { withExtendedLifetime((database, connection)) {} }
+        // Refused after shutdown: then it happens here.
+        _ = self.threads.submit(on: .ingest) { withExtendedLifetime((database, connection)) {} }
+        return database.closed
+    }
+
+    /// Remembers a query, so that closing the store stops it.
+    func register(_ cursor: ResultCursor) {
+        let isClosed = self.state.withLock { state in
+            if state.cursors.count >= state.cursorsSweptAt {
+                state.cursors.removeAll { $0.cursor == nil }
+                state.cursorsSweptAt = max(64, state.cursors.count * 2)
+            }
+            state.cursors.append(WeakCursor(cursor: cursor))
+            return state.database == nil
+        }
+        if isClosed { cursor.cancel() }
     }
 
     func database() throws -> EngineDatabase {

@@ -13,7 +13,9 @@ final class ResultCursor: Sendable {
         var jobActive = false
         var cancelled = false
         var running: Interrupter.Token?
+        /// Both nil once the query has ended, so that a result that is kept does not keep the database open.
         var statement: EngineStatement?
+        var connection: EngineConnection?
         var ended = false
         var failure: ColumnarError?
         var rows = 0
@@ -23,7 +25,6 @@ final class ResultCursor: Sendable {
     /// Batches that may wait for the consumer.
     private static let aheadMax = 2
 
-    private let connection: EngineConnection
     private let threads: ColumnarThreads
     private let limits: QueryLimits
     private let deadline: DispatchTime
@@ -38,12 +39,11 @@ final class ResultCursor: Sendable {
         deadline: DispatchTime,
         threads: ColumnarThreads
     ) {
-        self.connection = connection
         self.threads = threads
         self.limits = limits
         self.deadline = deadline
         self.schema = schema
-        self.state = Mutex(State(statement: statement))
+        self.state = Mutex(State(statement: statement, connection: connection))
     }
 
     /// The next batch; nil at the end. One caller at a time.
@@ -125,7 +125,8 @@ final class ResultCursor: Sendable {
     }
 
     private func job() {
-        let token = self.threads.interrupter.begin(self.connection, deadline: self.deadline)
+        guard let connection = self.state.withLock({ $0.connection }) else { return }
+        let token = self.threads.interrupter.begin(connection, deadline: self.deadline)
         let statement = self.state.withLock { state -> EngineStatement? in
             state.running = token
             return state.cancelled ? nil : state.statement
@@ -192,6 +193,7 @@ final class ResultCursor: Sendable {
             if state.ended || state.failure != nil {
                 released = state.statement
                 state.statement = nil
+                state.connection = nil
             }
             var answer: Result<ArrowRecordBatch?, any Error>?
             if state.waiter != nil {
@@ -207,12 +209,8 @@ final class ResultCursor: Sendable {
             if answer != nil { state.waiter = nil }
             return (waiter, answer ?? .success(nil), Self.claimJob(&state), released)
         }
-        if let statement {
-            // The connection lives as long as the cursor: end its transaction, and with it its snapshot, now. When
-            // the rollback fails, the transaction ends with the connection.
-            statement.close()
-            try? self.connection.execute("ROLLBACK", doing: "end the snapshot")
-        }
+        // Frees the result; the snapshot ends with the connection, which nobody holds any more.
+        statement?.close()
         waiter?.resume(with: answer)
         if again { self.startJob() }
     }

@@ -168,7 +168,9 @@ extension RaftCore {
         return true
     }
 
-    /// Promises that what the leader sent up to `match` is durable; one promise replaces an earlier one in the same turn.
+    /// Promises that what the leader sent up to `match` is durable.
+    ///
+    /// One promise replaces an earlier one of the same turn.
     private mutating func accept(_ match: LogIndex, to peer: NodeID) {
         if let waiting = self.sendWhenPersisted.last, waiting.to == peer, waiting.term == self.term,
             case .appendAccepted(let earlier) = waiting.body

@@ -146,7 +146,8 @@ package struct RaftCore: Sendable {
 
     /// Appends one entry that carries `payload`.
     ///
-    /// - Parameter token: Comes back in `committedProposals` or in `dropped`, exactly once if the answer is `.accepted`.
+    /// - Parameter token: When the answer is `.accepted` it comes back exactly once, in `committedProposals` or in
+    ///   `dropped`.
     package mutating func propose(kind: LogEntry.Kind, payload: [UInt8], token: UInt64) -> ProposeResult {
         guard self.role == .leader, self.failure == nil else { return .notLeader(leader: self.leader) }
         let entry = LogEntry(index: self.log.last.next, term: self.term, kind: kind, payload: payload)

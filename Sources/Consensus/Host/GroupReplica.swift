@@ -46,7 +46,7 @@ final class GroupReplica: Sendable {
     var isIdle: Bool { self.queue.withLock { !$0.isScheduled } }
 
     /// Adds committed entries.
-    /// - Returns: Whether the lane must be told to call ``takeWork()``.
+    /// - Returns: Whether the lane must be told to call ``apply(with:)``.
     func add(_ work: Work) -> Bool {
         self.queue.withLock { queue in
             queue.pending.append(work)
@@ -61,6 +61,15 @@ final class GroupReplica: Sendable {
             if queue.pending.isEmpty { queue.isScheduled = false }
             defer { queue.pending = [] }
             return queue.pending
+        }
+    }
+
+    /// Ends the lane's turn when nothing waits.
+    /// - Returns: Whether the lane must be told to call ``apply(with:)`` again.
+    func hasMoreWork() -> Bool {
+        self.queue.withLock { queue in
+            queue.isScheduled = !queue.pending.isEmpty
+            return queue.isScheduled
         }
     }
 
@@ -82,6 +91,7 @@ final class GroupReplica: Sendable {
         let answer: Waiter<Void>.Answer? = self.queue.withLock { queue in
             if queue.applied >= index { return .success(()) }
             if queue.isClosed { return .failure(ProposalError(code: .stopped, message: "the host has stopped")) }
+            if queue.waits.count >= self.waitsMax { queue.waits.removeAll { $0.waiter.isAnswered } }
             if queue.waits.count >= self.waitsMax {
                 return .failure(ProposalError(code: .overloaded, message: "\(self.waitsMax) waits are pending"))
             }

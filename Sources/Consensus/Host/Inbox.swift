@@ -21,6 +21,7 @@ struct Inbox: Sendable {
     var persisted: [(place: Int, ticket: PersistTicket)] = []
     var applied: [(place: Int, index: LogIndex)] = []
     var unreachable: [NodeID] = []
+    var campaigns: [Int] = []
     var ticks = 0
     var failure: ConsensusError?
     var isStopping = false
@@ -31,7 +32,8 @@ struct Inbox: Sendable {
 
     var isEmpty: Bool {
         self.messages.isEmpty && self.proposals.isEmpty && self.barriers.isEmpty && self.persisted.isEmpty
-            && self.applied.isEmpty && self.unreachable.isEmpty && self.ticks == 0 && self.failure == nil
+            && self.applied.isEmpty && self.unreachable.isEmpty && self.campaigns.isEmpty && self.ticks == 0
+            && self.failure == nil
             && !self.isStopping
     }
 
@@ -45,6 +47,7 @@ struct Inbox: Sendable {
         self.persisted.removeAll(keepingCapacity: true)
         self.applied.removeAll(keepingCapacity: true)
         self.unreachable.removeAll(keepingCapacity: true)
+        self.campaigns.removeAll(keepingCapacity: true)
         self.ticks = 0
         self.failure = nil
         self.isStopping = false

@@ -28,18 +28,18 @@ final class LogWriter: Sendable {
     init(store: RaftLogStore) { self.store = store }
 
     func add(_ writes: [PendingWrite]) {
-        self.monitor.withLock { state in
+        let mustWake = self.monitor.withLock { state in
             state.pending.append(contentsOf: writes)
-            if state.isSleeping { self.monitor.signal() }
+            defer { state.isSleeping = false }
+            return state.isSleeping
         }
+        if mustWake { self.monitor.signal() }
     }
 
     /// Ends ``run(_:)`` after what waits.
     func stop() {
-        self.monitor.withLock { state in
-            state.isStopping = true
-            self.monitor.signal()
-        }
+        self.monitor.withLock { $0.isStopping = true }
+        self.monitor.signal()
     }
 
     /// Writes until ``stop()`` or the first failure, after which nothing is written any more.

@@ -327,6 +327,14 @@ package final class RaftHost: Sendable {
         }
     }
 
+    /// Stands for election in `group` now; nothing comes of it while the others hear a leader.
+    package func campaign(_ group: GroupID) {
+        guard let place = self.places[group] else { return }
+        self.post { inbox in
+            if !inbox.campaigns.contains(place) { inbox.campaigns.append(place) }
+        }
+    }
+
     /// Lets time pass; only with ``Ticks/manual``.
     package func tick(count: Int = 1) {
         guard case .manual = self.ticks else { preconditionFailure("ticks come from the clock") }
@@ -351,17 +359,18 @@ package final class RaftHost: Sendable {
     // MARK: - Threads
 
     private func post(_ change: (inout Inbox) -> Void) {
-        self.inbox.withLock { state in
+        let mustWake = self.inbox.withLock { state in
             change(&state.work)
-            if state.isSleeping {
-                state.isSleeping = false
-                self.inbox.signal()
-            }
+            defer { state.isSleeping = false }
+            return state.isSleeping
         }
+        if mustWake { self.inbox.signal() }
     }
 
     private func runLoop() {
         var taken = Inbox()
+        let lonePlaces = self.loop.lonePlaces
+        if !lonePlaces.isEmpty { self.post { $0.campaigns.append(contentsOf: lonePlaces) } }
         let interval = UInt64(self.configuration.tickInterval / .nanoseconds(1))
         var nextTick = MonotonicTime(nanoseconds: MonotonicTime.now().nanoseconds + interval)
         while true {
@@ -418,7 +427,7 @@ package final class RaftHost: Sendable {
             if let failure = self.failure { throw failure }
             guard let index = try replica.apply(with: self.applier) else { return }
             self.post { inbox in inbox.applied.append((replica.place, index)) }
-            self.schedule(replica)
+            if replica.hasMoreWork() { self.schedule(replica) }
         } catch {
             self.fail(error)
             replica.abandon(cause: error)

@@ -75,6 +75,10 @@ final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched only on the
         for peer in inbox.unreachable {
             for place in self.slots.indices { self.slots[place].core.unreachable(peer) }
         }
+        for place in inbox.campaigns {
+            self.touch(place)
+            self.slots[place].core.campaign()
+        }
         for _ in 0..<ticks {
             for place in self.slots.indices {
                 self.touch(place)
@@ -96,6 +100,9 @@ final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched only on the
         self.touched.removeAll(keepingCapacity: true)
         inbox.clear()
     }
+
+    /// The places of the groups that have no other replica, so that nobody has to be waited for.
+    var lonePlaces: [Int] { self.slots.indices.filter { self.slots[$0].core.voters.count == 1 } }
 
     /// Forgets what was handed on.
     func clearOutput() {
@@ -312,7 +319,9 @@ final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched only on the
         for barrier in inbox.barriers { barrier.waiter.fail(.stopped, "the host has stopped", cause: cause) }
         inbox.clear()
         for place in self.slots.indices {
-            for waiter in self.slots[place].commandWaiters { waiter.fail(.stopped, "the host has stopped", cause: cause) }
+            for waiter in self.slots[place].commandWaiters {
+                waiter.fail(.stopped, "the host has stopped", cause: cause)
+            }
             for waiter in self.slots[place].barriers { waiter.fail(.stopped, "the host has stopped", cause: cause) }
             self.clearCommands(place)
             self.slots[place].barriers = []

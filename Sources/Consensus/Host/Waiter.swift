@@ -39,6 +39,16 @@ final class Waiter<Value: Sendable>: Sendable {
         return try answer.get()
     }
 
+    /// Whether an answer was given, perhaps by a cancellation.
+    var isAnswered: Bool {
+        self.state.withLock { state in
+            switch state {
+            case .pending, .waiting: false
+            case .answered, .finished: true
+            }
+        }
+    }
+
     func answer(_ answer: Answer) {
         let waiting: CheckedContinuation<Answer, Never>? = self.state.withLock { state in
             switch state {

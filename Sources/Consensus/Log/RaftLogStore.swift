@@ -110,7 +110,12 @@ package final class RaftLogStore: Sendable {
         }
         guard let stored else {
             guard terms.last == .zero else {
-                throw ConsensusError(code: .corruption, message: "a log without hard state", group: group, index: terms.last)
+                throw ConsensusError(
+                    code: .corruption,
+                    message: "a log without hard state",
+                    group: group,
+                    index: terms.last
+                )
             }
             return Restored(hardState: HardState(), terms: terms, commit: .zero)
         }

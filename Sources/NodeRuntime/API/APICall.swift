@@ -8,11 +8,11 @@ internal import Synchronization
 internal import Transport
 
 extension HTTPField.Name {
-    static let requestID = HTTPField.Name(parsed: "request-id")
-    static let idempotencyKey = HTTPField.Name(parsed: "idempotency-key")
-    static let idempotencyReplayed = HTTPField.Name(parsed: "idempotency-replayed")
-    static let queryPlan = HTTPField.Name(parsed: "flasktrack-plan")
-    static let queryProvenance = HTTPField.Name(parsed: "flasktrack-provenance")
+    static let requestID = HTTPField.Name(known: "request-id")
+    static let idempotencyKey = HTTPField.Name(known: "idempotency-key")
+    static let idempotencyReplayed = HTTPField.Name(known: "idempotency-replayed")
+    static let queryPlan = HTTPField.Name(known: "flasktrack-plan")
+    static let queryProvenance = HTTPField.Name(known: "flasktrack-provenance")
 }
 
 /// One authenticated request: who asks, under which id, and from where.

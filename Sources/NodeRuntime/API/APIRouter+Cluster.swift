@@ -7,6 +7,6 @@ extension APIRouter {
     func clusterStatus(_ request: APICall, _: ByteBuffer) async throws -> ServerResponse {
         try request.allow(.readCluster)
         try request.requireOnly(parameters: [])
-        return Self.json(await self.cluster.document())
+        return Self.json(.ok, await self.cluster.document())
     }
 }

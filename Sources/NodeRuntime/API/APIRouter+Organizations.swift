@@ -64,14 +64,14 @@ extension APIRouter {
         }
         json.endArray()
         json.endObject()
-        return Self.json(json)
+        return Self.json(.ok, json)
     }
 
     func readOrganization(_ request: APICall, _ key: String) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
         var json = JSONOutput()
         Self.write(try self.organization(key, for: request, .readOrganization), to: &json)
-        return Self.json(json)
+        return Self.json(.ok, json)
     }
 
     private static func write(_ entry: OrganizationEntry, to json: inout JSONOutput) {
@@ -156,7 +156,7 @@ extension APIRouter {
         }
         json.endArray()
         json.endObject()
-        return Self.json(json)
+        return Self.json(.ok, json)
     }
 
     func revokeToken(_ request: APICall, _ id: String) async throws -> ServerResponse {

@@ -126,7 +126,7 @@ extension APIRouter {
         }
         var json = JSONOutput(capacity: record.bytes.count + 128)
         Self.write(record, to: &json)
-        return Self.json(json)
+        return Self.json(.ok, json)
     }
 
     private static func write(_ record: StoredRecord, to json: inout JSONOutput) {
@@ -159,7 +159,7 @@ extension APIRouter {
         json.endArray()
         json.member("next", next)
         json.endObject()
-        return Self.json(json)
+        return Self.json(.ok, json)
     }
 
     /// The cursor of the page after `record`, or nil when there can be none.

@@ -3,6 +3,7 @@ internal import HTTPTypes
 internal import Laboratory
 internal import NIOCore
 internal import Primitives
+internal import Shards
 internal import Transport
 
 /// What the replicas hold, and whether it is sound and the same.
@@ -22,7 +23,7 @@ extension APIRouter {
         json.member("size", best.size)
         json.member("root", best.root)
         json.member("last_checksum", best.lastChecksum)
-        json.member("consistent", await comparison.agrees)
+        json.member("consistent", await Self.agree(comparison))
         json.beginArray("replicas")
         for (node, holding) in holdings {
             json.beginObject()
@@ -39,7 +40,15 @@ extension APIRouter {
         }
         json.endArray()
         json.endObject()
-        return Self.json(json)
+        return Self.json(.ok, json)
+    }
+
+    /// No replica that answered holds another history.
+    private static func agree(_ comparison: ReplicaComparisonResult) -> Bool {
+        comparison.replicas.allSatisfy { replica in
+            if case .diverged = replica.status { return false }
+            return true
+        }
     }
 
     func verify(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {

@@ -86,7 +86,7 @@ struct APIRouter: RequestRouter {
             default: break
             }
         case 3 where segments[1] == "organizations":
-            return try self.only(.get, request) { try await self.readOrganization($0, segments[2]) }
+            return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
         case 3 where segments[1] == "tokens":
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":
@@ -174,7 +174,7 @@ struct APIRouter: RequestRouter {
         return entry
     }
 
-    static func json(_ status: HTTPResponse.Status = .ok, _ output: JSONOutput) -> ServerResponse {
+    static func json(_ status: HTTPResponse.Status, _ output: JSONOutput) -> ServerResponse {
         ServerResponse(
             status: status,
             headerFields: [.contentType: "application/json"],

@@ -17,6 +17,8 @@ package struct ImportRun: Sendable {
         package var organizations: [OrganizationKey: Int] = [:]
         package var batches = 0
 
+        package init(totalBytes: Int? = nil) { self.totalBytes = totalBytes }
+
         package var acknowledged: Int { self.appended + self.alreadyThere }
     }
 

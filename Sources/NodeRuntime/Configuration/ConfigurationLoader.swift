@@ -45,7 +45,7 @@ package struct LoadedConfiguration: Sendable {
         switch self.rows.first(where: { $0.key == key })?.origin {
         case .file(let line): "\(self.file):\(line)"
         case .environment(let name): "environment \(name)"
-        case .flag: "--set \(key)"
+        case .flag: "--set"
         case .default, .absent, nil: self.file
         }
     }
@@ -190,7 +190,7 @@ struct ConfigurationReading {
         let text: String
         let place: String
         if let value = self.flags[key.name] {
-            (text, origin, place) = (value, .flag, "--set \(key.name)")
+            (text, origin, place) = (value, .flag, "--set")
         } else if let value = self.environment[key.environmentName] {
             (text, origin, place) = (value, .environment(key.environmentName), "environment \(key.environmentName)")
         } else if let entry = self.content.entries[key.name] {

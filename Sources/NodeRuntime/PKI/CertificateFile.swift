@@ -103,7 +103,7 @@ package struct CertificateFile: Sendable {
             ("names", self.names.isEmpty ? "none" : self.names.joined(separator: ", ")),
             ("valid from", self.validFrom.description),
             ("valid until", "\(self.validUntil) (\(validity))"),
-            ("serial", String(describing: self.certificate.serialNumber)),
+            ("serial", Hex.encode(self.certificate.serialNumber.bytes)),
             ("fingerprint", self.fingerprint.map { "sha256 \($0)" } ?? "cannot be computed"),
         ]
     }

@@ -3,6 +3,7 @@ internal import Columnar
 internal import Consensus
 internal import Foundation
 internal import HTTPTypes
+internal import Laboratory
 internal import Logging
 internal import NIOCore
 internal import NIOFoundationCompat

@@ -45,10 +45,10 @@ enum AuditLogDataset {
 
     static let table = TableSchema(
         name: "audit_log",
-        columns: sources.map { ColumnDefinition($0.name, self.type(of: $0.source)) }
+        columns: sources.map { ColumnDefinition($0.name, columnType(of: $0.source)) }
     )
 
-    private static func type(of source: Source) -> ColumnType {
+    private static func columnType(of source: Source) -> ColumnType {
         switch source {
         case .text, .checksum: .utf8
         case .json: .json
@@ -67,13 +67,13 @@ enum AuditLogDataset {
                 switch column.source {
                 case .text(let field):
                     if let text = fields.textBytes(field) {
-                        columns[place].append(utf8: text)
+                        try columns[place].append(utf8: text)
                     } else {
                         columns[place].appendNull()
                     }
                 case .json(let field):
                     if let json = fields.json(field), json.first != UInt8(ascii: "n") {
-                        columns[place].append(utf8: json)
+                        try columns[place].append(utf8: json)
                     } else {
                         columns[place].appendNull()
                     }

@@ -1,9 +1,11 @@
 internal import AuditLedger
 internal import Columnar
 internal import HTTPTypes
+internal import Laboratory
 internal import NIOCore
 internal import Primitives
 internal import QueryRouter
+internal import Shards
 internal import Transport
 
 /// Runs a statement and encodes its result in the form that was asked for.

@@ -1,4 +1,5 @@
 internal import Columnar
+internal import Foundation
 internal import HTTPTypes
 internal import NIOCore
 internal import Primitives
@@ -8,10 +9,10 @@ internal import Transport
 /// The head of a peer's answer to a query: where the snapshot stands, or why there is none.
 enum RemoteShardResult {
     /// The error code of a refused statement, in its own words.
-    static let errorHeader = HTTPField.Name(parsed: "flasktrack-error")
-    static let messageHeader = HTTPField.Name(parsed: "flasktrack-message")
-    static let sequenceHeader = HTTPField.Name(parsed: "flasktrack-sequence")
-    static let rootHeader = HTTPField.Name(parsed: "flasktrack-root")
+    static let errorHeader = HTTPField.Name(known: "flasktrack-error")
+    static let messageHeader = HTTPField.Name(known: "flasktrack-message")
+    static let sequenceHeader = HTTPField.Name(known: "flasktrack-sequence")
+    static let rootHeader = HTTPField.Name(known: "flasktrack-root")
 
     /// Reads the answer up to the schema.
     /// - Throws: ``QueryError``.
@@ -44,7 +45,7 @@ enum RemoteShardResult {
 
 extension HTTPField.Name {
     /// A name of ours, known to be a token.
-    init(parsed name: StaticString) {
+    init(known name: StaticString) {
         guard let parsed = HTTPField.Name(name.description) else { preconditionFailure("not a field name: \(name)") }
         self = parsed
     }

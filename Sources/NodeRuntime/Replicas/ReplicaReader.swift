@@ -177,9 +177,9 @@ struct ReplicaReader: Sendable {
             return verifications.sorted { $0.node < $1.node }
         }
         let comparison = await self.compare(entry)
-        for (node, status) in comparison.replicas {
-            guard case .diverged(let sequence, let kind, let isInMinority) = status, isInMinority,
-                let place = verifications.firstIndex(where: { $0.node == node && $0.isSound }),
+        for replica in comparison.replicas {
+            guard case .diverged(let first, let side) = replica.status,
+                let place = verifications.firstIndex(where: { $0.node == replica.node && $0.isSound }),
                 case .read(let size, let root, let last, _) = verifications[place].outcome
             else { continue }
             verifications[place].outcome = .read(
@@ -187,12 +187,53 @@ struct ReplicaReader: Sendable {
                 root: root,
                 lastChecksum: last,
                 finding: Verification.Finding(
-                    sequence: sequence.rawValue,
-                    kind: kind.rawValue,
-                    detail: "sound in itself, but another history than that of the majority from this record on"
+                    sequence: first.rawValue,
+                    kind: "fork",
+                    detail: side == .minority
+                        ? "sound in itself, but another history than that of the majority from this record on"
+                        : "sound in itself, but the replicas hold different histories from this record on"
                 )
             )
         }
+        await self.findTruncated(entry, &verifications)
         return verifications
+    }
+
+    /// A replica that has applied as much as the longest one but holds fewer records has lost its tail.
+    private func findTruncated(_ entry: OrganizationEntry, _ verifications: inout [Verification]) async {
+        let first = await self.holdings(of: entry)
+        guard let longest = first.compactMap(\.holding).max(by: { $0.size < $1.size }) else { return }
+        let shorter = first.filter { ($0.holding?.size ?? longest.size) < longest.size }.map(\.node)
+        guard !shorter.isEmpty else { return }
+        let attemptsMax = 50
+        let pause = Duration.milliseconds(100)
+        for _ in 0..<attemptsMax {
+            // What was applied before the first answer is in the size of the second.
+            let applied = await self.holdings(of: entry)
+            let sizes = await self.holdings(of: entry)
+            let caughtUp = shorter.allSatisfy { node in
+                let holding = applied.first { $0.node == node }?.holding
+                return holding.map { $0.appliedIndex >= longest.appliedIndex } ?? true
+            }
+            if caughtUp {
+                for node in shorter {
+                    guard let holding = sizes.first(where: { $0.node == node })?.holding, holding.size < longest.size,
+                        let place = verifications.firstIndex(where: { $0.node == node && $0.isSound })
+                    else { continue }
+                    verifications[place].outcome = .read(
+                        size: holding.size,
+                        root: holding.root,
+                        lastChecksum: holding.lastChecksum,
+                        finding: Verification.Finding(
+                            sequence: holding.size + 1,
+                            kind: "truncated",
+                            detail: "all commands are applied, but records after \(holding.size) are missing"
+                        )
+                    )
+                }
+                return
+            }
+            try? await Task.sleep(for: pause)
+        }
     }
 }

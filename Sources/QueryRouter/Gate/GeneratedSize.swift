@@ -2,7 +2,7 @@ internal import Foundation
 
 /// Bounds what a statement can make out of nothing, as far as its literals tell.
 ///
-/// The engine does not count the memory of single values (notes of DuckDB 2.0.0: a list of 10^9 numbers is built
+/// The engine does not count the memory of single values (DuckDB 2.0.0: a list of 10^9 numbers is built
 /// whatever the memory limit says), so lists and texts that a literal makes too long are refused beforehand. Sizes
 /// that depend on data are left to the engine's limits.
 enum GeneratedSize {

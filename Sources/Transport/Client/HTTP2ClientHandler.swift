@@ -345,6 +345,7 @@ final class HTTP2ClientHandler: ChannelInboundHandler {
         for deadline in self.deadlines.values { deadline.cancel() }
         self.deadlines = [:]
         self.connection?.didClose()
+        self.connection = nil  // It holds the mailbox, which holds this handler.
     }
 }
 

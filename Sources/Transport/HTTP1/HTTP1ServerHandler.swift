@@ -197,7 +197,9 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     }
 
     private func expectContinue(_ request: HTTPRequest, _ exchange: Exchange) {
-        guard exchange.version != .http1_0, request.headerFields[.expect]?.lowercased() == "100-continue" else { return }
+        guard exchange.version != .http1_0, request.headerFields[.expect]?.lowercased() == "100-continue" else {
+            return
+        }
         let head = HTTPResponseHead(version: exchange.version, status: .continue)
         self.context?.writeAndFlush(self.wrapOutboundOut(.head(head)), promise: nil)
     }
@@ -365,7 +367,8 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
                     pipe.close(TransportError(.streamReset, "the request is over"))
                 }
             case .inboundConsumed(let id):
-                guard let exchange = self.exchange, exchange.id == id, case .streaming(let body) = exchange.inbound else {
+                guard let exchange = self.exchange, exchange.id == id, case .streaming(let body) = exchange.inbound
+                else {
                     continue
                 }
                 exchange.heldBytes -= body.takeConsumed()
@@ -385,7 +388,8 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     // MARK: errors and the end
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard let parserError = error as? HTTPParserError, self.exchange?.isResponseBegun != true, !self.isClosing else {
+        guard let parserError = error as? HTTPParserError, self.exchange?.isResponseBegun != true, !self.isClosing
+        else {
             return context.close(promise: nil)
         }
         self.isClosing = true
@@ -412,7 +416,9 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
         if let exchange = self.exchange {
             let isReading = !exchange.hasInboundEnded && exchange.heldBytes == 0
             let isBlocked = !context.channel.isWritable
-            if isReading || isBlocked, silence >= TimeAmount(self.limits.idleTimeout) { return context.close(promise: nil) }
+            if isReading || isBlocked, silence >= TimeAmount(self.limits.idleTimeout) {
+                return context.close(promise: nil)
+            }
             guard let startedAt = exchange.collector?.startedAt,
                 context.eventLoop.now - startedAt >= TimeAmount(self.limits.collectTimeout)
             else { return }
@@ -432,7 +438,10 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     private func closeDown() {
         self.timer?.cancel()
         self.timer = nil
-        let error = TransportError(.connectionClosed, "the connection to \(self.info.remoteAddress ?? "a client") closed")
+        let error = TransportError(
+            .connectionClosed,
+            "the connection to \(self.info.remoteAddress ?? "a client") closed"
+        )
         for message in self.mailbox?.close() ?? [] {
             if case .response(_, _, .pipe(let pipe), _) = message { pipe.close(error) }
         }

@@ -338,7 +338,12 @@ extension HTTP2Session {
 
     /// Forgets all streams, for the end of the connection.
     func removeAllStreams() -> [HTTP2Stream] {
-        defer { self.streams = [:] }
+        // Streams reach their handler through their bodies: whoever keeps one here keeps everything.
+        defer {
+            self.streams = [:]
+            self.headerTarget = nil
+            self.events = []
+        }
         for stream in self.streams.values { stream.isClosed = true }
         return Array(self.streams.values)
     }
@@ -368,7 +373,8 @@ extension HTTP2Session {
         stream.headBytes += name.count + value.count + fieldOverhead
         guard stream.headBytes <= self.limits.headerBytesMax else {
             stream.isHeadTooLarge = true  // Answered with 431, unless it goes on and on.
-            return !self.isReadingTrailers && stream.headBytes <= TransportLimits.headerOverrunMax * self.limits.headerBytesMax
+            return !self.isReadingTrailers
+                && stream.headBytes <= TransportLimits.headerOverrunMax * self.limits.headerBytesMax
                 ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
         }
         guard unsafe name.first != UInt8(ascii: ":") else {

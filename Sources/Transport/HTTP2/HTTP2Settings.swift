@@ -44,7 +44,14 @@ internal import CNGHTTP2
             return unsafe session.beganHeaders(of: frame.pointee)
         }
         unsafe nghttp2_session_callbacks_set_on_header_callback(handle) {
-            _, _, name, nameLength, value, valueLength, _, user in
+            _,
+            _,
+            name,
+            nameLength,
+            value,
+            valueLength,
+            _,
+            user in
             guard let session = unsafe HTTP2Session.of(user) else { return callbackFailure }
             return unsafe session.receivedHeader(
                 name: UnsafeBufferPointer(start: name, count: nameLength),
@@ -52,7 +59,12 @@ internal import CNGHTTP2
             )
         }
         unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(handle) {
-            _, _, streamID, data, length, user in
+            _,
+            _,
+            streamID,
+            data,
+            length,
+            user in
             guard let session = unsafe HTTP2Session.of(user) else { return callbackFailure }
             return unsafe session.receivedData(UnsafeRawBufferPointer(start: data, count: length), on: streamID)
         }

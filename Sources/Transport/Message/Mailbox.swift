@@ -38,6 +38,8 @@ final class Mailbox: Sendable {
     private struct State {
         var waiting: [ConnectionMessage] = []
         var isClosed = false
+        /// The loop will look anyway, so that nobody need wake it.
+        var isDeliveryDue = false
     }
 
     private let state = Mutex(State())
@@ -56,15 +58,21 @@ final class Mailbox: Sendable {
         let (accepted, isFirst) = self.state.withLock { state in
             guard !state.isClosed else { return (false, false) }
             state.waiting.append(message)
-            return (true, state.waiting.count == 1)
+            return (true, state.waiting.count == 1 && !state.isDeliveryDue)
         }
         if isFirst { self.eventLoop.execute(self.deliver) }
         return accepted
     }
 
+    /// Promises that the loop calls `takeAll()` before it does anything else; called on the event loop.
+    func expectDelivery() {
+        self.state.withLock { $0.isDeliveryDue = true }
+    }
+
     /// Everything that waits; called on the event loop.
     func takeAll() -> [ConnectionMessage] {
         self.state.withLock { state in
+            state.isDeliveryDue = false
             guard !state.waiting.isEmpty else { return [] }
             defer { state.waiting = [] }
             return state.waiting

@@ -20,6 +20,8 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
     /// Handlers that run, those of streams already reset included.
     private var runningHandlers = 0
     private var collecting: [Int32: HTTP2Stream] = [:]
+    /// Between a channelRead and its channelReadComplete.
+    private var isReading = false
     private var isShuttingDown = false
     private var hasSentGoAway = false
     private var lastActivityAt: NIODeadline
@@ -50,7 +52,9 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         self.context = context
         self.executor = EventLoopTaskExecutor(eventLoop: context.eventLoop)
-        self.mailbox = Mailbox(eventLoop: context.eventLoop) { bound.value.wakeUp() }
+        self.mailbox = Mailbox(eventLoop: context.eventLoop) {
+            if bound.value.deliverMailbox() { bound.value.sendFrames() }
+        }
         let step = deadlineStep(self.limits)
         self.timer = context.eventLoop.scheduleRepeatedTask(initialDelay: step, delay: step) { _ in
             bound.value.checkDeadlines()
@@ -85,6 +89,7 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         self.lastActivityAt = context.eventLoop.now
+        self.isReading = true
         do {
             try self.session.receive(self.unwrapInboundIn(data), now: self.lastActivityAt)
             try self.processEvents()
@@ -94,7 +99,9 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        self.wakeUp()
+        self.isReading = false
+        self.deliverMailbox()
+        self.sendFrames()
         context.fireChannelReadComplete()
     }
 
@@ -216,6 +223,8 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
         stream.task = nil
         if case .streaming(let body) = stream.inbound { body.fail(error) }
         if case .pipe(let pipe) = stream.outbound { pipe.close(error) }
+        stream.inbound = .discarding
+        stream.outbound = .none
     }
 
     // MARK: handlers and answers
@@ -229,6 +238,7 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
             return
         }
         self.runningHandlers += 1
+        if self.isReading { mailbox.expectDelivery() }  // By channelReadComplete.
         let id = Int(stream.id)
         let bufferBytesMax = self.limits.responseBufferBytes
         let task = Task.immediate(executorPreference: executor) {  // task-owner: cancelled by `abandon` at stream's end
@@ -254,14 +264,17 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
         try self.session.submitResponse(head, on: stream, content: .none, contentLength: length)
     }
 
-    private func wakeUp() {
-        guard let mailbox = self.mailbox, let context = self.context else { return }
+    /// Acts on what tasks have posted; false when there was nothing.
+    @discardableResult
+    private func deliverMailbox() -> Bool {
+        guard let mailbox = self.mailbox, let context = self.context else { return false }
+        let messages = mailbox.takeAll()
         do {
-            for message in mailbox.takeAll() { try self.deliver(message) }
+            for message in messages { try self.deliver(message) }
         } catch {
-            return self.errorCaught(context: context, error: error)
+            self.errorCaught(context: context, error: error)
         }
-        self.sendFrames()
+        return !messages.isEmpty
     }
 
     private func deliver(_ message: ConnectionMessage) throws {
@@ -280,7 +293,9 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
             self.handlerEnded()
             self.session.streams[Int32(id)]?.task = nil
         case .inboundConsumed(let id):
-            guard let stream = self.session.streams[Int32(id)], case .streaming(let body) = stream.inbound else { return }
+            guard let stream = self.session.streams[Int32(id)], case .streaming(let body) = stream.inbound else {
+                return
+            }
             self.session.consume(body.takeConsumed(), on: stream)
         case .outboundReady(let id):
             if let stream = self.session.streams[Int32(id)] { self.session.resume(stream) }
@@ -351,7 +366,10 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
     private func closeDown() {
         self.timer?.cancel()
         self.timer = nil
-        let error = TransportError(.connectionClosed, "the connection to \(self.info.remoteAddress ?? "a client") closed")
+        let error = TransportError(
+            .connectionClosed,
+            "the connection to \(self.info.remoteAddress ?? "a client") closed"
+        )
         for message in self.mailbox?.close() ?? [] {
             if case .response(_, _, .pipe(let pipe), _) = message { pipe.close(error) }
         }

@@ -1,6 +1,6 @@
+internal import Glibc
 package import NIOCore
 internal import NIOPosix
-internal import Glibc
 internal import Synchronization
 
 /// Serves HTTP/2, and HTTP/1.1 for clients that ask for it, over TLS. Thread safe.
@@ -74,7 +74,11 @@ package final class HTTPServer: Sendable {
             let message = "\(self.host):\(self.port) is in use by another process"
             throw TransportError(.portInUse, message, cause: error)
         } catch {
-            throw TransportError(.badConfiguration, "cannot listen on \(self.host):\(self.port): \(error)", cause: error)
+            throw TransportError(
+                .badConfiguration,
+                "cannot listen on \(self.host):\(self.port): \(error)",
+                cause: error
+            )
         }
         listener.closeFuture.whenComplete { _ in self.completeIfClosed() }
         let isShuttingDown = self.state.withLock { state in

@@ -1,0 +1,63 @@
+internal import ArgumentParser
+internal import Foundation
+internal import Testing
+
+@testable internal import ftnode
+
+@Suite("The command line")
+struct CommandTests {
+    /// The exit code that `arguments` end with before anything is run; nil when they parse.
+    private func parsingStatus(_ arguments: [String]) -> Int32? {
+        do {
+            _ = try FTNode.parseAsRoot(arguments)
+            return nil
+        } catch {
+            return CommandRun.report(error)
+        }
+    }
+
+    @Test(arguments: [
+        ["dev", "--nodes", "5", "--port", "9000", "--data", "x", "--demo"], ["serve", "--config", "f", "--check"],
+        ["serve", "--config", "f", "--set", "a=b", "--set", "c=d", "--parent", "1"],
+        ["pki", "init", "--cluster", "c", "--out", "d", "--days", "3", "--force"],
+        ["pki", "node", "--dir", "d", "--id", "1", "--host", "a", "--host", "::1"],
+        ["pki", "client", "--dir", "d", "--name", "n"], ["pki", "show", "f"],
+        ["cluster", "status", "--format", "json"], ["org", "create", "lab-a", "--name", "L"], ["org", "list"],
+        ["token", "create", "--role", "writer", "--org", "lab-a"], ["token", "create", "--role", "operator"],
+        ["token", "list"], ["token", "revoke", "x"], ["import", "-", "--create-organizations", "--timeout", "5"],
+        ["audit", "log", "--org", "lab-a", "--entity-type", "t", "--entity-id", "i", "--limit", "3", "--format", "csv"],
+        ["audit", "verify", "--org", "a", "--org", "b", "--context", "c"],
+        ["query", "select 1", "--org", "a", "--consistency", "a=3", "--format", "arrow", "--output", "f"], ["version"],
+    ])
+    func takesWhatItsHelpSays(arguments: [String]) { #expect(self.parsingStatus(arguments) == nil) }
+
+    @Test(arguments: [
+        ["bogus"], ["serve"], ["serve", "--config"], ["dev", "--nodes", "0"], ["dev", "--nodes", "8"],
+        ["dev", "--port", "70000"], ["dev", "--nodes", "three"], ["pki", "node", "--dir", "d"],
+        ["cluster", "status", "--format", "xml"], ["org", "create"], ["org", "create", "Lab A"],
+        ["token", "create", "--role", "king"], ["token", "create", "--role", "writer"],
+        ["token", "create", "--role", "operator", "--org", "a"], ["import"], ["import", "f", "--timeout", "0"],
+        ["audit", "log"], ["audit", "log", "--org", "a", "--limit", "0"], ["query"],
+        ["query", "select 1", "--consistency", "strong"], ["query", "select 1", "--unknown"],
+    ])
+    func wrongUsageEndsWithTwo(arguments: [String]) { #expect(self.parsingStatus(arguments) == 2) }
+
+    @Test(arguments: [
+        [], ["dev"], ["serve"], ["pki", "init"], ["pki", "node"], ["pki", "client"], ["pki", "show"],
+        ["cluster", "status"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
+        ["token", "revoke"], ["import"], ["audit", "log"], ["audit", "verify"], ["query"], ["version"],
+    ])
+    func everyCommandHasHelp(path: [String]) { #expect(self.parsingStatus(path + ["--help"]) == 0) }
+
+    @Test(.timeLimit(.minutes(1))) func refusalsEndWithOne() async {
+        #expect(await CommandRun.run(["cluster", "status", "--context", "/nonexistent/client.yaml"]) == 1)
+        #expect(await CommandRun.run(["serve", "--config", "/nonexistent/node.yaml"]) == 1)
+        #expect(await CommandRun.run(["serve", "--config", "/nonexistent/node.yaml", "--check"]) == 1)
+        #expect(await CommandRun.run(["pki", "show", "/nonexistent.pem"]) == 1)
+        #expect(await CommandRun.run(["version"]) == 0)
+    }
+
+    @Test func csvQuotesWhatMustBeQuoted() {
+        #expect(CSVLine.text(["a", "b,c", "d\"e", "f\ng", ""]) == "a,\"b,c\",\"d\"\"e\",\"f\ng\",\n")
+    }
+}
