@@ -43,7 +43,7 @@ stop_all() {
 cleanup() {
   local rc=$?
   stop_all
-  if [ "$rc" -ne 0 ]; then
+  if [ "$rc" -ne 0 ] && [ "$rc" -ne 130 ]; then
     say "failed; logs and data stay in $work"
   else
     rm -rf "$work"

@@ -55,7 +55,10 @@ struct NodeIdentity: Equatable {
         var reader = ByteReader(value)
         let version = try reader.read(UInt32.self)
         guard version <= Self.formatVersion else {
-            throw self.refusal(directory, "is of format \(version), this program knows up to \(Self.formatVersion): use a newer program")
+            throw self.refusal(
+                directory,
+                "is of format \(version), this program knows up to \(Self.formatVersion): use a newer program"
+            )
         }
         let found = try NodeIdentity(from: &reader)
         if found.clusterID != self.clusterID {

@@ -34,11 +34,13 @@ struct NodeMetrics: Sendable {
         self.requestSeconds.recordNanoseconds(
             duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000
         )
-        Counter(label: "ft_api_requests_total", dimensions: [("status", String(status))], factory: self.registry).increment()
+        Counter(label: "ft_api_requests_total", dimensions: [("status", String(status))], factory: self.registry)
+            .increment()
     }
 
     func refused(_ code: Problem.Code) {
-        Counter(label: "ft_api_problems_total", dimensions: [("code", code.rawValue)], factory: self.registry).increment()
+        Counter(label: "ft_api_problems_total", dimensions: [("code", code.rawValue)], factory: self.registry)
+            .increment()
     }
 
     func appended(_ receipt: AppendReceipt) {

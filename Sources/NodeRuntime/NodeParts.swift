@@ -27,6 +27,8 @@ final class NodeParts: Sendable {
     static let eventLoops = 2
     /// How long short questions to peers may take.
     static let peerTimeout = Duration.seconds(3)
+    /// How long short requests of peers may go on when the node stops.
+    static let peerShutdownTimeout = Duration.milliseconds(300)
     /// How long verifying one replica of one organization may take.
     static let verifyTimeout = Duration.seconds(600)
     /// How long a statement waits for the columnar store to catch up.
@@ -76,7 +78,8 @@ final class NodeParts: Sendable {
         self.applier = try ShardApplier(store: self.store, lanes: self.lanes) { advanced.send($0) }
         let applier = self.applier
         self.projector = Projector(store: self.store, projections: self.columnarStores, threads: self.threads) {
-            organization, error in
+            organization,
+            error in
             logger.warning(
                 "columnar store failed; it is rebuilt from the ledger",
                 metadata: ["organization.id": "\(organization)", "error.chain": "\(errorChain(error))"]
@@ -119,7 +122,11 @@ final class NodeParts: Sendable {
         self.links.reportUnreachable { host.unreachable($0) }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
         self.metrics = NodeMetrics(registry: PrometheusRegistry())
-        self.metrics.observe(self.host, groups: self.placement.groups(on: configuration.nodeID).keys.sorted(), projector)
+        self.metrics.observe(
+            self.host,
+            groups: self.placement.groups(on: configuration.nodeID).keys.sorted(),
+            projector
+        )
     }
 
     private static func openStore(_ configuration: NodeConfiguration) throws -> RocksStore {
@@ -182,7 +189,9 @@ struct NodeTLS {
     let peerClient: ReloadableTLSContext
 
     init(_ configuration: NodeConfiguration) throws {
-        let names = Set(configuration.members.map { PeerIdentity.dnsName(node: $0.id, cluster: configuration.clusterID) })
+        let names = Set(
+            configuration.members.map { PeerIdentity.dnsName(node: $0.id, cluster: configuration.clusterID) }
+        )
         do {
             for file in [configuration.apiCertificateFile, configuration.peerCertificateFile] {
                 let now = SystemTime.now().rawValue / 1_000_000
@@ -240,7 +249,10 @@ extension NodeParts {
             directory: self.applier.directory,
             groups: self.placement.groups(on: self.configuration.nodeID).keys.sorted()
         )
-        let peerServer = self.server(self.configuration.peerListen, self.peerTLS, .peers, service)
+        var peerLimits = TransportLimits.peers
+        // Peers hold their streams open for ever: there is nothing to wait for.
+        peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
+        let peerServer = self.server(self.configuration.peerListen, self.peerTLS, peerLimits, service)
         let api = self.makeAPI(service, router, health)
         let apiServer = self.server(self.configuration.apiListen, self.apiTLS, TransportLimits(), api)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
@@ -410,6 +422,7 @@ extension NodeParts {
             health: health,
             metrics: self.metrics,
             ids: RequestIDs(),
+            threads: self.threads,
             logger: self.logger
         )
     }

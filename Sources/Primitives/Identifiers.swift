@@ -93,7 +93,8 @@ package struct OrganizationKey: Hashable, Comparable, Sendable, CustomStringConv
         guard (1...Self.bytesMax).contains(bytes.count) else { return nil }
         for byte in bytes {
             switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"): continue
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"):
+                continue
             default: return nil
             }
         }

@@ -81,7 +81,9 @@ package enum Command: Sendable {
         guard try reader.read(UInt8.self) == Self.version else {
             throw MalformedBytes(what: "command version", offset: 0)
         }
-        guard let kind = Kind(rawValue: try reader.read()) else { throw MalformedBytes(what: "command kind", offset: 1) }
+        guard let kind = Kind(rawValue: try reader.read()) else {
+            throw MalformedBytes(what: "command kind", offset: 1)
+        }
         let stamp = Timestamp(microseconds: try reader.read())
         let command: Command
         switch kind {
@@ -137,6 +139,9 @@ package struct AppendCommand: Sendable {
     /// At least one.
     package let drafts: [EventDraft]
 
+    /// Bytes that a draft takes at least: three places and a length.
+    private static let draftBytesMin = 16
+
     package init(organization: OrganizationID, idempotency: Idempotency?, drafts: [EventDraft]) {
         self.organization = organization
         self.idempotency = idempotency
@@ -154,7 +159,9 @@ package struct AppendCommand: Sendable {
         self.organization = OrganizationID(try reader.read())
         self.idempotency = try Idempotency.decode(from: &reader)
         let count = Int(try reader.read(UInt32.self))
-        guard count >= 1, count <= reader.remaining else { throw MalformedBytes(what: "draft count", offset: reader.offset) }
+        guard count >= 1, count <= reader.remaining else {
+            throw MalformedBytes(what: "draft count", offset: reader.offset)
+        }
         var drafts: [EventDraft] = []
         drafts.reserveCapacity(count)
         for _ in 0..<count { drafts.append(try EventDraft.decode(from: &reader)) }
@@ -260,7 +267,9 @@ extension Grant {
             throw MalformedBytes(what: "role", offset: reader.offset)
         }
         let count = Int(try reader.read(UInt32.self))
-        guard count <= reader.remaining else { throw MalformedBytes(what: "count of organizations", offset: reader.offset) }
+        guard count <= reader.remaining else {
+            throw MalformedBytes(what: "count of organizations", offset: reader.offset)
+        }
         var organizations: Set<OrganizationKey> = []
         for _ in 0..<count {
             guard let key = OrganizationKey(try reader.readPrefixedText()) else {

@@ -28,8 +28,8 @@ package struct ProjectorCounters: Sendable, Equatable {
 
 /// Feeds new records of every organization into its columnar store, in batches, exactly once.
 ///
-/// A store that fails is deleted and rebuilt from the ledger; one that fails again waits for the next append or query. Nothing here changes the
-/// ledger. Progress is kept in the columnar stores themselves, in the transactions that add the rows.
+/// A store that fails is deleted and rebuilt from the ledger; one that fails again waits for the next append or query, as does one whose ledger
+/// cannot be read. Nothing here changes the ledger. Progress is kept in the columnar stores themselves, in the transactions that add the rows.
 package final class Projector: Sendable {
     /// How the projector paces itself.
     package struct Configuration: Sendable {
@@ -111,7 +111,8 @@ package final class Projector: Sendable {
     /// Returns when the columnar store holds `sequence`; wakes the projector at once.
     ///
     /// A sequence that the ledger does not hold yet is waited for until ``advanced(_:)`` says that it does. Bound the wait by cancelling the task.
-    /// - Throws: ``ShardError`` `.projection` when the store failed twice, `.stopped`, or `CancellationError`.
+    /// - Throws: ``ShardError`` `.projection` when the columnar store failed twice, `.damaged` or `.storage` when the ledger cannot be read,
+    ///   `.stopped`, or `CancellationError`.
     package func waitUntilProjected(_ organization: OrganizationID, _ sequence: SequenceNumber) async throws {
         let id = self.state.withLock { state in
             state.nextWaiter += 1
@@ -185,6 +186,8 @@ extension Projector {
         }
     }
 
+    private var isStopped: Bool { self.state.withLock { $0.isStopped } }
+
     private var hasWaiters: Bool {
         self.state.withLock { $0.organizations.values.contains { !$0.waiters.isEmpty } }
     }
@@ -193,7 +196,7 @@ extension Projector {
     private func linger(_ clock: some Clock<Duration>) async {
         let steps = 10
         for _ in 0..<steps {
-            if self.hasWaiters { return }
+            if self.hasWaiters || self.isStopped { return }
             try? await clock.sleep(for: self.configuration.linger / steps)
             if Task.isCancelled { return }
         }
@@ -230,6 +233,11 @@ extension Projector {
         var failure: (any Error)?
         do {
             try await self.catchUp(organization)
+        } catch let error as LedgerUnreadable {
+            // The columnar store is not to blame: it stays as it is.
+            self.onFailure(organization, error.asShardError)
+            self.state.withLock { $0.counters.failures += 1 }
+            failure = error
         } catch let firstError {
             self.onFailure(organization, firstError)
             self.state.withLock {
@@ -241,12 +249,39 @@ extension Projector {
                 try await self.projections.reset(organization)
                 try await self.catchUp(organization)
             } catch {
-                self.onFailure(organization, error)
+                self.onFailure(organization, (error as? LedgerUnreadable)?.asShardError ?? error)
                 self.state.withLock { $0.counters.failures += 1 }
                 failure = error
             }
         }
         self.finish(organization, failure: failure)
+    }
+
+    /// The ledger could not be read, so that nothing is known against the columnar store.
+    private struct LedgerUnreadable: Error {
+        let organization: OrganizationID
+        let cause: any Error
+
+        var asShardError: ShardError {
+            let isDamaged = (self.cause as? LedgerError)?.code == .damaged
+            return ShardError(
+                code: isDamaged ? .damaged : .storage,
+                message: "the ledger of organization \(self.organization) cannot be read",
+                cause: self.cause
+            )
+        }
+    }
+
+    private func readLedger<Value: Sendable>(
+        _ organization: OrganizationID,
+        _ body: @escaping @Sendable (LedgerReader) throws -> Value
+    ) async throws(LedgerUnreadable) -> Value {
+        let store = self.store
+        do {
+            return try await self.threads.run { try body(LedgerReader(store: store, organization: organization)) }
+        } catch {
+            throw LedgerUnreadable(organization: organization, cause: error)
+        }
     }
 
     private func finish(_ organization: OrganizationID, failure: (any Error)?) {
@@ -259,10 +294,11 @@ extension Projector {
             }
             return (failed, state.organizations[organization]?.isDirty ?? false)
         }
-        for waiter in failed {
-            waiter.continuation.resume(
-                throwing: ShardError(code: .projection, message: "the columnar store failed", cause: failure)
-            )
+        if !failed.isEmpty {
+            let error =
+                (failure as? LedgerUnreadable)?.asShardError
+                ?? ShardError(code: .projection, message: "the columnar store failed", cause: failure)
+            for waiter in failed { waiter.continuation.resume(throwing: error) }
         }
         if isDirty { self.wakeUp.yield(false) }
     }
@@ -279,9 +315,8 @@ extension Projector {
         while !Task.isCancelled {
             let from = position.next
             let configuration = self.configuration
-            let store = self.store
-            let records = try await self.threads.run {
-                try LedgerReader(store: store, organization: organization).records(
+            let records = try await self.readLedger(organization) {
+                try $0.records(
                     from: from,
                     limit: configuration.batchRecordsMax,
                     bytesMax: configuration.batchBytesMax
@@ -296,10 +331,7 @@ extension Projector {
 
     /// A columnar store that holds more than the ledger belongs to another history.
     private func checkNotAhead(_ organization: OrganizationID, _ position: SequenceNumber) async throws {
-        let store = self.store
-        let size = try await self.threads.run {
-            try LedgerReader(store: store, organization: organization).head().size
-        }
+        let size = try await self.readLedger(organization) { try $0.head().size }
         guard position.rawValue <= size else {
             throw ShardError(
                 code: .projection,

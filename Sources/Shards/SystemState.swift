@@ -69,6 +69,7 @@ package struct SystemState: Sendable, Equatable {
 
     private mutating func bootstrap(_ command: BootstrapCommand, into batch: inout WriteBatch) -> CommandResult {
         guard self.clusterID == nil else { return .done }
+        guard command.dataGroups >= 1 else { return .refused(.malformed) }
         self.clusterID = command.clusterID
         self.dataGroups = command.dataGroups
         var writer = ByteWriter()

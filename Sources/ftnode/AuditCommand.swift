@@ -4,7 +4,9 @@ internal import NodeRuntime
 /// Reading and verifying the ledger.
 struct AuditCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "audit", abstract: "Read and verify the audit ledger.", subcommands: [Log.self, Verify.self]
+        commandName: "audit",
+        abstract: "Read and verify the audit ledger.",
+        subcommands: [Log.self, Verify.self]
     )
 
     enum LogFormat: String, ExpressibleByArgument, CaseIterable {
@@ -62,7 +64,8 @@ struct AuditCommand: ParsableCommand {
                 ("severity", self.severity),
             ]
             var query = AuditLogQuery(
-                organization: self.org, filters: filters.compactMap { name, value in value.map { (name, $0) } }
+                organization: self.org,
+                filters: filters.compactMap { name, value in value.map { (name, $0) } }
             )
             query.isDescending = self.isDescending
             query.limit = self.limit

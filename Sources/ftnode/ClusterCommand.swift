@@ -4,7 +4,9 @@ internal import NodeRuntime
 /// The state of the cluster.
 struct ClusterCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "cluster", abstract: "See the state of a cluster.", subcommands: [Status.self]
+        commandName: "cluster",
+        abstract: "See the state of a cluster.",
+        subcommands: [Status.self]
     )
 
     struct Status: AsyncParsableCommand {
@@ -49,7 +51,8 @@ enum ClusterText {
         }
         let ids = view.nodes.map(\.id).sorted()
         var groups = TextTable(
-            columns: ["group", "leader", "term", "commit"] + ids.map { "n\($0)" }, right: [2, 3]
+            columns: ["group", "leader", "term", "commit"] + ids.map { "n\($0)" },
+            right: [2, 3]
         )
         for group in view.groups.sorted(by: { $0.id < $1.id }) {
             let commit = group.replicas.compactMap(\.commit).max()

@@ -75,7 +75,8 @@ enum CommandRun {
         let lines = FTNode.fullMessage(for: error).split(separator: "\n").map(String.init)
         let message = FTNode.message(for: error).split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
             .filter { !$0.isEmpty }.joined(separator: " ")
-        let help = lines.first { $0.contains("--help' for more information") }
+        let help =
+            lines.first { $0.contains("--help' for more information") }
             .map { "; " + $0.trimmingCharacters(in: .whitespaces) } ?? ""
         Terminal.complain((message.isEmpty ? "a subcommand is missing" : message) + help)
         return ExitStatus.wrongUsage

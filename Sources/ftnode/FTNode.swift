@@ -25,7 +25,8 @@ struct FTNode: ParsableCommand {
 struct ConnectionOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "The client.yaml to use (else FTNODE_CONTEXT, else ~/.config/ftnode/client.yaml).", valueName: "file"
+            "The client.yaml to use (else FTNODE_CONTEXT, else ~/.config/ftnode/client.yaml).",
+            valueName: "file"
         )
     )
     var context: String?

@@ -85,7 +85,8 @@ enum ImportReporter {
         text = "\(Int(share * 100))% read, " + text
         guard hasBar else { return text }
         let filled = Int(share * Double(self.barWidth))
-        return "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: self.barWidth - filled) + "] " + text
+        return "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: self.barWidth - filled)
+            + "] " + text
     }
 
     static func summary(_ progress: ImportRun.Progress, seconds: Double) -> String {

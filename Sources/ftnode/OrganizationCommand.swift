@@ -40,7 +40,8 @@ struct OrganizationCommand: ParsableCommand {
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "list", abstract: "List the organizations that the token may see."
+            commandName: "list",
+            abstract: "List the organizations that the token may see."
         )
         @OptionGroup var connection: ConnectionOptions
         @Option(help: "How to show them.")
@@ -89,7 +90,8 @@ struct TokenCommand: ParsableCommand {
 
     struct Create: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "create", abstract: "Create a token; it is shown this once."
+            commandName: "create",
+            abstract: "Create a token; it is shown this once."
         )
         @OptionGroup var connection: ConnectionOptions
         @Option(help: "What it may do.")
@@ -113,7 +115,9 @@ struct TokenCommand: ParsableCommand {
             try await self.connection.withClient { client in
                 let made = try await client.createToken(role: role, organizations: organizations, name: name)
                 guard let token = made.token else {
-                    throw CommandFailure("the cluster made token \(made.id) but did not return it; revoke it and try again")
+                    throw CommandFailure(
+                        "the cluster made token \(made.id) but did not return it; revoke it and try again"
+                    )
                 }
                 Terminal.out(token + "\n")
                 if !quiet { Terminal.note("token \(made.id) (\(made.role)); it is not shown again") }
@@ -137,11 +141,12 @@ struct TokenCommand: ParsableCommand {
                     let organizations = token.organizations ?? []
                     table.append([
                         token.id, token.role, organizations.isEmpty ? "all" : organizations.joined(separator: ", "),
-                        token.name ?? "", token.createdAt,
+                        token.name ?? "", token.createdAt ?? "",
                     ])
                 }
                 Terminal.out(
-                    (table.isEmpty ? "" : table.rendered() + "\n") + "\(list.count) token\(list.count == 1 ? "" : "s")\n"
+                    (table.isEmpty ? "" : table.rendered() + "\n")
+                        + "\(list.count) token\(list.count == 1 ? "" : "s")\n"
                 )
             }
         }

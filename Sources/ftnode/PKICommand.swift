@@ -19,7 +19,8 @@ struct PKICommand: ParsableCommand {
 
     struct Initialize: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "init", abstract: "Make ca.pem and ca.key (mode 0600)."
+            commandName: "init",
+            abstract: "Make ca.pem and ca.key (mode 0600)."
         )
         @Option(help: ArgumentHelp("The cluster's name: 1 to 63 of a-z 0-9 -.", valueName: "id"))
         var cluster: String
@@ -39,7 +40,8 @@ struct PKICommand: ParsableCommand {
 
     struct IssueNode: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "node", abstract: "Make node-N.pem (chain) and node-N.key (mode 0600)."
+            commandName: "node",
+            abstract: "Make node-N.pem (chain) and node-N.key (mode 0600)."
         )
         @Option(help: ArgumentHelp("The folder with ca.pem and ca.key.", valueName: "dir"))
         var dir: String
@@ -48,7 +50,8 @@ struct PKICommand: ParsableCommand {
         @Option(
             help: ArgumentHelp(
                 "A DNS name or IP address by which clients reach the node; may be repeated (default: "
-                    + PKIFolder.defaultHosts.joined(separator: ", ") + ").", valueName: "host"
+                    + PKIFolder.defaultHosts.joined(separator: ", ") + ").",
+                valueName: "host"
             )
         )
         var host: [String] = []
@@ -60,8 +63,11 @@ struct PKICommand: ParsableCommand {
         mutating func run() throws {
             let folder = PKIFolder(path: self.dir)
             try folder.issueNode(
-                NodeID(self.id), hosts: self.host.isEmpty ? PKIFolder.defaultHosts : self.host, days: self.days,
-                now: SystemTime.now(), replacing: self.force
+                NodeID(self.id),
+                hosts: self.host.isEmpty ? PKIFolder.defaultHosts : self.host,
+                days: self.days,
+                now: SystemTime.now(),
+                replacing: self.force
             )
             let name = PKIFolder.name(of: NodeID(self.id))
             Terminal.out("made \(folder.certificateFile(name)) and \(folder.keyFile(name))\n")
@@ -70,7 +76,8 @@ struct PKICommand: ParsableCommand {
 
     struct IssueClient: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "client", abstract: "Make NAME.pem (chain) and NAME.key (mode 0600) for a client."
+            commandName: "client",
+            abstract: "Make NAME.pem (chain) and NAME.key (mode 0600) for a client."
         )
         @Option(help: ArgumentHelp("The folder with ca.pem and ca.key.", valueName: "dir"))
         var dir: String
@@ -90,7 +97,8 @@ struct PKICommand: ParsableCommand {
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "show", abstract: "Show subject, names, validity, issuer and fingerprint of a certificate."
+            commandName: "show",
+            abstract: "Show subject, names, validity, issuer and fingerprint of a certificate."
         )
         @Argument(help: "A certificate in PEM; the first one of a chain is shown.")
         var file: String

@@ -35,7 +35,8 @@ struct QueryCommand: AsyncParsableCommand {
     var org: [String] = []
     @Option(
         help: ArgumentHelp(
-            "linearizable, eventual, or KEY=SEQUENCE,… to see at least these.", valueName: "consistency"
+            "linearizable, eventual, or KEY=SEQUENCE,… to see at least these.",
+            valueName: "consistency"
         )
     )
     var consistency = "linearizable"
@@ -52,7 +53,9 @@ struct QueryCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         if QueryCall.binaryFormats.contains(self.format.rawValue), self.output == nil, Terminal.outIsTerminal {
-            Terminal.complain("\(self.format.rawValue) is not for a terminal; give --output FILE or redirect the output")
+            Terminal.complain(
+                "\(self.format.rawValue) is not for a terminal; give --output FILE or redirect the output"
+            )
             throw ExitCode(ExitStatus.wrongUsage)
         }
         var sql = self.sql
@@ -60,7 +63,10 @@ struct QueryCommand: AsyncParsableCommand {
             sql = String(decoding: try FileHandle.standardInput.readToEnd() ?? Data(), as: UTF8.self)
         }
         let call = QueryCall(
-            sql: sql, organizations: self.org, consistency: self.consistency, format: self.format.rawValue
+            sql: sql,
+            organizations: self.org,
+            consistency: self.consistency,
+            format: self.format.rawValue
         )
         let output = self.output
         try await self.connection.withClient { client in
@@ -73,7 +79,12 @@ struct QueryCommand: AsyncParsableCommand {
         }
     }
 
-    private static func run(_ call: QueryCall, _ client: ClusterClient, to descriptor: Int32, endsLine: Bool) async throws {
+    private static func run(
+        _ call: QueryCall,
+        _ client: ClusterClient,
+        to descriptor: Int32,
+        endsLine: Bool
+    ) async throws {
         var last = UInt8(ascii: "\n")
         try await client.query(call) { chunk in
             last = chunk.readableBytesView.last ?? last

@@ -35,13 +35,18 @@ struct ServeCommand: AsyncParsableCommand {
     mutating func run() async throws {
         let now = SystemTime.now()
         let outcome = ConfigurationLoader.examine(
-            file: self.config, environment: CommandEnvironment.all, overrides: self.overrides
+            file: self.config,
+            environment: CommandEnvironment.all,
+            overrides: self.overrides
         )
         if self.check {
             let problems = outcome.problems + (outcome.loaded?.problems(now: now) ?? [])
             Terminal.out(
                 ConfigurationExplanation.text(
-                    file: self.config, rows: outcome.rows, warnings: outcome.warnings, problems: problems
+                    file: self.config,
+                    rows: outcome.rows,
+                    warnings: outcome.warnings,
+                    problems: problems
                 )
             )
             if !problems.isEmpty { throw ExitCode(ExitStatus.refused) }

@@ -388,6 +388,13 @@ internal import Testing
         #expect(cluster[1].text == "aaaaa")
     }
 
+    @Test func trapsWhenTheCallerAppliesWhatWasNotGivenOut() async {
+        await #expect(processExitsWith: .failure) {
+            let cluster = RaftCluster(1)
+            cluster.change(NodeID(1)) { $0.applied(LogIndex(5)) }
+        }
+    }
+
     @Test func resendsAfterAnUnreachablePeerReturns() {
         let cluster = RaftCluster(3)
         cluster.elect(1)

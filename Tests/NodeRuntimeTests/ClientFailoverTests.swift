@@ -32,7 +32,9 @@ private final class ScriptedRouter: RequestRouter {
             var fields = HTTPFields()
             for (name, value) in answer.fields { HTTPField.Name(name).map { fields[$0] = value } }
             return ServerResponse(
-                status: .init(code: answer.status), headerFields: fields, body: .bytes(ByteBuffer(string: answer.body))
+                status: .init(code: answer.status),
+                headerFields: fields,
+                body: .bytes(ByteBuffer(string: answer.body))
             )
         }
     }
@@ -42,7 +44,7 @@ private final class ScriptedRouter: RequestRouter {
 struct ClientFailoverTests {
     private static func problem(_ status: Int, _ code: String, line: Int? = nil) -> (Int, String, [(String, String)]) {
         let place = line.map { ",\"line\":\($0)" } ?? ""
-        return (status, "{\"status\":\(status),\"code\":\"\(code)\",\"detail\":\"d\",\"request_id\":\"r\"\(place)}", [])
+        return (status, "{\"status\":\(status),\"code\":\"\(code)\",\"detail\":\"\(line.map { "line \($0), column 4: " } ?? "")d\",\"request_id\":\"r\"\(place)}", [])
     }
 
     /// Runs `body` with a client of a closed port and of a server that gives `answers`.
@@ -58,7 +60,8 @@ struct ClientFailoverTests {
         let router = ScriptedRouter(answers.map { (status: $0.0, body: $0.1, fields: $0.2) })
         let tls = try ReloadableTLSContext(
             server: TLSServerConfiguration(
-                certificateChainFile: pki.certificateFile("node-1"), privateKeyFile: pki.keyFile("node-1")
+                certificateChainFile: pki.certificateFile("node-1"),
+                privateKeyFile: pki.keyFile("node-1")
             )
         )
         let group = MultiThreadedEventLoopGroup.singleton
@@ -70,7 +73,8 @@ struct ClientFailoverTests {
         let client = try ClusterClient(
             context: ClientContext(
                 addresses: [.init(host: "127.0.0.1", port: closedPort), .init(host: "127.0.0.1", port: port)],
-                caFile: pki.caFile, token: "ft_test"
+                caFile: pki.caFile,
+                token: "ft_test"
             )
         )
         do { try await body(client, router, folder) } catch {
@@ -107,7 +111,8 @@ struct ClientFailoverTests {
         }
     }
 
-    private func importing(_ text: String, _ client: ClusterClient, _ folder: String) async throws -> ImportRun.Outcome {
+    private func importing(_ text: String, _ client: ClusterClient, _ folder: String) async throws -> ImportRun.Outcome
+    {
         let file = folder + "/events.ndjson"
         try WholeTextFile.write(text, to: file, for: .owner, replacing: true)
         let run = ImportRun(client: client, createsOrganizations: false, timeout: .seconds(20))
@@ -138,7 +143,7 @@ struct ClientFailoverTests {
         try await self.withClient([(201, "{}", []), Self.problem(400, "unknown_field", line: 3)]) { client, _, folder in
             let outcome = try await self.importing(Self.events(900), client, folder)
             #expect(outcome.progress.acknowledged == 500)
-            #expect(outcome.failure?.message == "\(folder)/events.ndjson:503: unknown_field: d (request_id r)")
+            #expect(outcome.failure?.message == "\(folder)/events.ndjson:503: unknown_field: column 4: d (request_id r)")
         }
     }
 

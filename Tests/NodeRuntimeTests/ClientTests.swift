@@ -58,7 +58,9 @@ struct ClientTests {
         #expect(first(.unknown, mayRepeat: false) == .giveUp)
         #expect(first(.unknown, mayRepeat: true) == .retry(after: .zero))
         #expect(first(.unavailable(retryAfterSeconds: nil, mayHaveActed: true), mayRepeat: false) == .giveUp)
-        #expect(first(.unavailable(retryAfterSeconds: nil, mayHaveActed: false), mayRepeat: false) == .retry(after: .zero))
+        #expect(
+            first(.unavailable(retryAfterSeconds: nil, mayHaveActed: false), mayRepeat: false) == .retry(after: .zero)
+        )
         #expect(first(.notSent, mayRepeat: false) == .retry(after: .zero))
     }
 
@@ -78,7 +80,9 @@ struct ClientTests {
     }
 
     @Test func showsProblemsAndWhateverIsNone() {
-        let body = Array("{\"status\":404,\"code\":\"not_found\",\"detail\":\"no\\u001b[2J\",\"request_id\":\"9f\",\"line\":3}".utf8)
+        let body = Array(
+            "{\"status\":404,\"code\":\"not_found\",\"detail\":\"no\\u001b[2J\",\"request_id\":\"9f\",\"line\":3}".utf8
+        )
         let problem = ProblemDetails(status: 404, body: body, requestID: nil)
         #expect(problem.description == "not_found: no\\u001b[2J (request_id 9f)")
         #expect(problem.line == 3)
@@ -101,7 +105,9 @@ struct ClientTests {
             #"{"organization":"lab-a","status":"failed","size":7,"root":"ff","replicas":[{"node":1,"status":"ok"},{"node":2,"status":"failed","finding":{"sequence":7,"kind":"modified","detail":"checksum differs"}},{"node":3,"status":"unreachable","finding":null}]}"#,
             #"{"summary":{"organizations":2,"replicas":6,"records":126588,"failed":2,"elapsed_ms":2143}}"#,
         ]
-        for line in lines.prefix(2) { report.add(try ClusterClient.decode(VerificationView.self, from: Array(line.utf8))) }
+        for line in lines.prefix(2) {
+            report.add(try ClusterClient.decode(VerificationView.self, from: Array(line.utf8)))
+        }
         #expect(!report.isGood)
         #expect(report.text.hasSuffix("\nthe answer broke off: NOT verified\n"))
         report.add(try ClusterClient.decode(VerificationView.self, from: Array(lines[2].utf8)))
@@ -128,10 +134,14 @@ struct ClientTests {
             report.add(
                 try ClusterClient.decode(
                     VerificationView.self,
-                    from: Array("{\"organization\":\"a\",\"status\":\"ok\",\"replicas\":[{\"node\":1,\"status\":\"\(status)\"}]}".utf8)
+                    from: Array(
+                        "{\"organization\":\"a\",\"status\":\"ok\",\"replicas\":[{\"node\":1,\"status\":\"\(status)\"}]}"
+                            .utf8
+                    )
                 )
             )
-            let summary = "{\"summary\":{\"organizations\":\(organizations),\"replicas\":1,\"records\":1,"
+            let summary =
+                "{\"summary\":{\"organizations\":\(organizations),\"replicas\":1,\"records\":1,"
                 + "\"failed\":\(failed),\"elapsed_ms\":1}}"
             report.add(try ClusterClient.decode(VerificationView.self, from: Array(summary.utf8)))
             return report
@@ -147,11 +157,13 @@ struct ClientTests {
         table.append(["a", "1"])
         table.append(["\u{1b}[31m\nb", "1000"])
         table.append(["only"])
-        #expect(table.rendered() == "NAME                N\na                   1\n\\u001b[31m\\nb  1000\nonly\n")
+        #expect(table.rendered() == "NAME              N\na                 1\n\\u001b[31m\\nb  1000\nonly\n")
     }
 
     @Test func writesNumbersForPeople() {
-        #expect([0, 999, 1000, 65_533, -1_234_567].map(Grouped.number) == ["0", "999", "1,000", "65,533", "-1,234,567"])
+        #expect(
+            [0, 999, 1000, 65_533, -1_234_567].map(Grouped.number) == ["0", "999", "1,000", "65,533", "-1,234,567"]
+        )
         #expect([0.2134, 2.143, 99.96, 312.4].map(Grouped.seconds) == ["0.213 s", "2.1 s", "100.0 s", "312 s"])
         #expect([512, 3_250_586].map(Grouped.bytes) == ["512 B", "3.1 MiB"])
     }

@@ -32,8 +32,10 @@ struct ConfigurationLoaderTests {
         overrides: [String] = []
     ) -> ConfigurationLoader.Outcome {
         ConfigurationLoader.examine(
-            content: ConfigurationFile(path: "/etc/ft/node.yaml", text: text), environment: environment,
-            overrides: overrides, workingFolder: "/home/me"
+            content: ConfigurationFile(path: "/etc/ft/node.yaml", text: text),
+            environment: environment,
+            overrides: overrides,
+            workingFolder: "/home/me"
         )
     }
 
@@ -117,7 +119,10 @@ struct ConfigurationLoaderTests {
             "peer: \"127.0.0.1:8543\"}", "peer: \"127.0.0.1:8443\"}",
             "/etc/ft/node.yaml: cluster.nodes: 127.0.0.1:8443 stands twice; every address must be its own"
         ),
-        ("node: {id: 1, data: ./data}\n", "node: {id: 1}\n", "/etc/ft/node.yaml: node.data: must be given: data directory; made when absent (a path)"),
+        (
+            "node: {id: 1, data: ./data}\n", "node: {id: 1}\n",
+            "/etc/ft/node.yaml: node.data: must be given: data directory; made when absent (a path)"
+        ),
         ("  id: demo", "  id: demo\n  id: demo", "/etc/ft/node.yaml:2: has a key twice: id"),
         ("  id: demo", "  id: [demo", "/etc/ft/node.yaml:3: is not YAML: did not find expected ',' or ']', column 11"),
     ])
@@ -144,9 +149,11 @@ struct ConfigurationLoaderTests {
 
     @Test func warnsOfEnvironmentVariablesThatNoKeyReads() {
         let outcome = self.examine(Self.good, environment: ["FTNODE_API_LISTN": "x", "FTNODE_CONTEXT": "y"])
-        #expect(outcome.warnings == [
-            "environment variable FTNODE_API_LISTN is not read by any key; did you mean FTNODE_API_LISTEN?"
-        ])
+        #expect(
+            outcome.warnings == [
+                "environment variable FTNODE_API_LISTN is not read by any key; did you mean FTNODE_API_LISTEN?"
+            ]
+        )
         #expect(outcome.problems.isEmpty)
     }
 
@@ -171,9 +178,16 @@ struct ConfigurationLoaderTests {
     }
 
     @Test func explainsEveryKeyInATable() {
-        let outcome = self.examine(Self.good, environment: ["FTNODE_LOG_LEVEL": "debug"], overrides: ["raft.tick_ms=20"])
+        let outcome = self.examine(
+            Self.good,
+            environment: ["FTNODE_LOG_LEVEL": "debug"],
+            overrides: ["raft.tick_ms=20"]
+        )
         let text = ConfigurationExplanation.text(
-            file: "/etc/ft/node.yaml", rows: outcome.rows, warnings: outcome.warnings, problems: outcome.problems
+            file: "/etc/ft/node.yaml",
+            rows: outcome.rows,
+            warnings: outcome.warnings,
+            problems: outcome.problems
         )
         let expected = """
             configuration /etc/ft/node.yaml
@@ -216,11 +230,17 @@ struct ConfigurationLoaderTests {
         #expect(squeeze(text) == squeeze(expected))
         let lines = text.split(separator: "\n").dropFirst(1)
         let heading = lines.first ?? ""
-        let column = heading.distance(from: heading.startIndex, to: heading.range(of: "MEANING")?.lowerBound ?? heading.endIndex)
+        let column = heading.distance(
+            from: heading.startIndex,
+            to: heading.range(of: "MEANING")?.lowerBound ?? heading.endIndex
+        )
         #expect(lines.dropFirst().prefix(26).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
     }
 
-    @Test(arguments: ["single.yaml"] + (1...3).map { "three-nodes/node-\($0).yaml" } + (1...5).map { "five-nodes/node-\($0).yaml" })
+    @Test(
+        arguments: ["single.yaml"] + (1...3).map { "three-nodes/node-\($0).yaml" }
+            + (1...5).map { "five-nodes/node-\($0).yaml" }
+    )
     func loadsEveryReadyConfiguration(name: String) throws {
         let root = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()

@@ -26,7 +26,8 @@ struct PKITests {
             RFC5280Policy(fixedExpiryValidationTime: Date(timeIntervalSince1970: Double(moment.rawValue) / 1_000_000))
         }
         if case .validCertificate = await verifier.validate(
-            leaf: leaf.certificate, intermediates: CertificateStore()
+            leaf: leaf.certificate,
+            intermediates: CertificateStore()
         ) {
             return true
         }
@@ -120,8 +121,10 @@ struct PKITests {
             func problems(_ overrides: [String], now: Timestamp) throws -> [String] {
                 try #require(
                     ConfigurationLoader.examine(
-                        content: ConfigurationFile(path: "/etc/ft/node.yaml", text: text), environment: [:],
-                        overrides: overrides, workingFolder: "/"
+                        content: ConfigurationFile(path: "/etc/ft/node.yaml", text: text),
+                        environment: [:],
+                        overrides: overrides,
+                        workingFolder: "/"
                     ).loaded
                 ).problems(now: now).map(\.message)
             }
@@ -131,7 +134,8 @@ struct PKITests {
             #expect(expired.allSatisfy { $0.contains("expired at 2026-02-10T08:05:00.000000Z") })
             #expect(
                 try problems(
-                    ["peer.certificate=\(folder.path)/node-2.pem", "peer.key=\(folder.path)/node-2.key"], now: self.now
+                    ["peer.certificate=\(folder.path)/node-2.pem", "peer.key=\(folder.path)/node-2.key"],
+                    now: self.now
                 ) == [
                     "names node-2.demo.flasktrack.internal, 127.0.0.1, but this node is node-1.demo.flasktrack.internal"
                 ]

@@ -20,7 +20,10 @@ struct TelemetryTests {
     private func logger(_ format: NodeConfiguration.LogFormat, _ lines: Lines) -> Logger {
         Logger(label: "node") { label in
             LineLogHandler(
-                label: label, level: .info, format: format, now: { Timestamp(microseconds: 123) },
+                label: label,
+                level: .info,
+                format: format,
+                now: { Timestamp(microseconds: 123) },
                 sink: { line in lines.all.withLock { $0.append(line) } }
             )
         }
@@ -32,7 +35,8 @@ struct TelemetryTests {
         logger[metadataKey: "node.id"] = "1"
         logger.info("peer is back", metadata: ["peer.address": "a b", "raft.term": "7", "note": "x\ny\u{1b}[2J"])
         logger.debug("not written")
-        let expected = "1970-01-01T00:00:00.000123Z info    peer is back node.id=1 note=\"x\\ny\\u001b[2J\" "
+        let expected =
+            "1970-01-01T00:00:00.000123Z info    peer is back node.id=1 note=\"x\\ny\\u001b[2J\" "
             + "peer.address=\"a b\" raft.term=7 logger=node\n"
         #expect(lines.all.withLock { $0 } == [expected])
     }
@@ -41,10 +45,12 @@ struct TelemetryTests {
         let lines = Lines()
         let logger = self.logger(.json, lines)
         logger.error(
-            "cannot \"open\"", error: Failure(description: "store", cause: Failure(description: "disk\u{1}")),
+            "cannot \"open\"",
+            error: Failure(description: "store", cause: Failure(description: "disk\u{1}")),
             metadata: ["message": "other", "list": ["a", "b"]]
         )
-        let expected = "{\"time\":\"1970-01-01T00:00:00.000123Z\",\"level\":\"error\",\"message\":\"cannot \\\"open\\\"\","
+        let expected =
+            "{\"time\":\"1970-01-01T00:00:00.000123Z\",\"level\":\"error\",\"message\":\"cannot \\\"open\\\"\","
             + "\"list\":\"[a,b]\",\"message_\":\"other\",\"error.chain\":\"store: disk\\u0001\",\"logger\":\"node\"}\n"
         #expect(lines.all.withLock { $0 } == [expected])
     }
@@ -52,7 +58,9 @@ struct TelemetryTests {
     @Test func metricsRenderAsPrometheusText() {
         let registry = PrometheusRegistry()
         registry.describe("ft_api_requests_total", "Requests,\nby \\ route.")
-        Counter(label: "ft.api.requests_total", dimensions: [("route", "a\"b\\c\nd")], factory: registry).increment(by: 2)
+        Counter(label: "ft.api.requests_total", dimensions: [("route", "a\"b\\c\nd")], factory: registry).increment(
+            by: 2
+        )
         Counter(label: "ft.api.requests_total", dimensions: [("route", "a\"b\\c\nd")], factory: registry).increment()
         Meter(label: "ft_store_open", factory: registry).set(1.5)
         let timer = Timer(label: "ft_api_request_seconds", dimensions: [("method", "GET")], factory: registry)

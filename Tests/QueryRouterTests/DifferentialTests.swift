@@ -25,7 +25,10 @@ struct DifferentialTests {
         select date_trunc('month', occurred_at) as month, action, count(*) n from audit_log
         group by all order by month nulls first, action
         """,
-        "select organization, sequence, action from audit_log order by occurred_at desc nulls last, organization, sequence limit 20 offset 5",
+        """
+        select organization, sequence, action from audit_log order by occurred_at desc nulls last, \
+        organization, sequence limit 20 offset 5
+        """,
         "select * from audit_log order by organization, sequence limit 50",
         "from audit_log select sequence, organization order by all limit 12",
         """
@@ -33,17 +36,35 @@ struct DifferentialTests {
             lag(action) over (partition by organization order by sequence) before_that
         from audit_log order by organization, sequence
         """,
-        "select action, severity, grouping(action, severity) g, count(*) from audit_log group by rollup (action, severity) order by 3, 1 nulls first, 2 nulls first",
+        """
+        select action, severity, grouping(action, severity) g, count(*) from audit_log group by rollup \
+        (action, severity) order by 3, 1 nulls first, 2 nulls first
+        """,
         "select string_agg(action, ',' order by organization, sequence) from audit_log where entity_id = 'case-3'",
-        "select list(organization || ':' || sequence order by organization, sequence) from audit_log where severity is null and reason = ''",
+        """
+        select list(organization || ':' || sequence order by organization, sequence) from audit_log where \
+        severity is null and reason = ''
+        """,
         """
         with recursive steps(n) as (select 1 union all select n + 1 from steps where n < 5)
         select n, (select count(*) from audit_log where sequence = n) from steps order by n
         """,
-        "select distinct on (organization) organization, sequence, action from audit_log order by organization, sequence desc",
-        "select action, quantile_cont(sequence, 0.9), stddev_samp(sequence), mode(outcome) from audit_log group by action order by action",
-        "pivot audit_log on outcome in ('success', 'failure') using count(*) group by organization order by organization",
-        "select organization, k, count(*) from (select organization, unnest(json_keys(after)) k from audit_log) group by all order by all",
+        """
+        select distinct on (organization) organization, sequence, action from audit_log order by \
+        organization, sequence desc
+        """,
+        """
+        select action, quantile_cont(sequence, 0.9), stddev_samp(sequence), mode(outcome) from audit_log \
+        group by action order by action
+        """,
+        """
+        pivot audit_log on outcome in ('success', 'failure') using count(*) group by organization order by \
+        organization
+        """,
+        """
+        select organization, k, count(*) from (select organization, unnest(json_keys(after)) k from \
+        audit_log) group by all order by all
+        """,
     ]
 
     /// Statements whose rows may come in any order.
@@ -54,22 +75,64 @@ struct DifferentialTests {
         "select count(distinct entity_id), count(distinct actor_id) from audit_log",
         "select distinct action, outcome from audit_log",
         "select after->>'$.stock' as stock, count(*) from audit_log where after->>'$.unit' = 'ml' group by 1",
-        "select json_extract(after, '$.nested.x')::int x, count(*) from audit_log where after is not null group by 1 having count(*) > 2",
+        """
+        select json_extract(after, '$.nested.x')::int x, count(*) from audit_log where after is not null \
+        group by 1 having count(*) > 2
+        """,
         "select after.nested.x, before->'stock' from audit_log where sequence < 20",
-        "select organization, action from audit_log where severity = 'warning' and action like 'c%' and sequence between 3 and 90",
-        "select organization, sequence from audit_log a where a.severity in ('info', 'notice') and lower(a.action) <> 'queued'",
-        "select count(*) from audit_log where occurred_at >= timestamp '2012-06-01' and not (outcome = 'failure' or reason is null)",
+        """
+        select organization, action from audit_log where severity = 'warning' and action like 'c%' and \
+        sequence between 3 and 90
+        """,
+        """
+        select organization, sequence from audit_log a where a.severity in ('info', 'notice') and \
+        lower(a.action) <> 'queued'
+        """,
+        """
+        select count(*) from audit_log where occurred_at >= timestamp '2012-06-01' and not (outcome = \
+        'failure' or reason is null)
+        """,
         "select 'warning' as severity, count(*) from audit_log where severity = 'info'",
-        "select a.entity_id, count(*) from audit_log a join audit_log b using (entity_id) where a.action = 'opened' and b.action = 'closed' group by 1",
-        "select a.organization, b.organization, count(*) from audit_log a left join audit_log b on a.entity_id = b.entity_id and b.severity = 'warning' and a.sequence = b.sequence group by 1, 2",
-        "with w as (select * from audit_log where severity = 'warning') select organization, count(*) from w group by 1 union all select 'all', count(*) from w",
-        "with audit_log as (select action, 'x' as organization from audit_log) select organization, action, count(*) from audit_log group by all",
-        "select entity_id from audit_log where organization = 'org-1' intersect select entity_id from audit_log where organization = 'org-2'",
-        "select entity_id from audit_log where action = 'opened' except select entity_id from audit_log where action = 'closed'",
-        "select organization, sequence from audit_log o where sequence = (select max(sequence) from audit_log i where i.organization = o.organization and i.severity = 'info')",
-        "select count(*) from audit_log o where exists (select 1 from audit_log i where i.entity_id = o.entity_id and i.organization <> o.organization)",
-        "select organization, sequence from audit_log qualify row_number() over (partition by organization order by sequence desc) <= 2",
-        "select organization, sum(sequence) filter (where severity = 'info'), any_value(outcome) filter (where outcome = 'failure') from audit_log group by organization",
+        """
+        select a.entity_id, count(*) from audit_log a join audit_log b using (entity_id) where a.action = \
+        'opened' and b.action = 'closed' group by 1
+        """,
+        """
+        select a.organization, b.organization, count(*) from audit_log a left join audit_log b on \
+        a.entity_id = b.entity_id and b.severity = 'warning' and a.sequence = b.sequence group by 1, 2
+        """,
+        """
+        with w as (select * from audit_log where severity = 'warning') select organization, count(*) from w \
+        group by 1 union all select 'all', count(*) from w
+        """,
+        """
+        with audit_log as (select action, 'x' as organization from audit_log) select organization, action, \
+        count(*) from audit_log group by all
+        """,
+        """
+        select entity_id from audit_log where organization = 'org-1' intersect select entity_id from \
+        audit_log where organization = 'org-2'
+        """,
+        """
+        select entity_id from audit_log where action = 'opened' except select entity_id from audit_log where \
+        action = 'closed'
+        """,
+        """
+        select organization, sequence from audit_log o where sequence = (select max(sequence) from audit_log \
+        i where i.organization = o.organization and i.severity = 'info')
+        """,
+        """
+        select count(*) from audit_log o where exists (select 1 from audit_log i where i.entity_id = \
+        o.entity_id and i.organization <> o.organization)
+        """,
+        """
+        select organization, sequence from audit_log qualify row_number() over (partition by organization \
+        order by sequence desc) <= 2
+        """,
+        """
+        select organization, sum(sequence) filter (where severity = 'info'), any_value(outcome) filter \
+        (where outcome = 'failure') from audit_log group by organization
+        """,
         "select action, organization, count(*) from audit_log group by cube (action, organization)",
         "select action, entity_type, count(*) from audit_log group by grouping sets ((action), (entity_type), ())",
         "select count(*) from audit_log where organization in ('org-1', 'org-3', 'nobody')",
@@ -82,11 +145,17 @@ struct DifferentialTests {
         "select * from audit_log natural join (select 'closed' as action, 'success' as outcome) where sequence < 30",
         "select list_transform([sequence, 2], lambda v: v + 1) l from audit_log where sequence < 4",
         "select t.i, count(a.sequence) from range(1, 6) t(i) left join audit_log a on a.sequence = t.i group by t.i",
-        "select r.n, l.c from (values (1), (2), (3)) r(n), lateral (select count(*) c from audit_log where sequence = r.n) l",
+        """
+        select r.n, l.c from (values (1), (2), (3)) r(n), lateral (select count(*) c from audit_log where \
+        sequence = r.n) l
+        """,
         "select j.key, count(*) from audit_log, json_each(after) j where sequence < 40 group by 1",
         "select case when severity is null then 'none' else severity end s, count(*) from audit_log group by 1",
         "describe select organization, sequence, after from audit_log",
-        "select organization from audit_log group by organization having count(*) filter (where severity = 'info') > 10",
+        """
+        select organization from audit_log group by organization having count(*) filter (where severity = \
+        'info') > 10
+        """,
         "select coalesce(reason, 'none') r, count(*) from audit_log where reason is distinct from '' group by r",
         "select main.audit_log.action, count(*) from main.audit_log group by 1",
         "select approx_count_distinct(entity_id) > 10 from audit_log",
@@ -177,11 +246,20 @@ struct DifferentialTests {
         "select organization, sequence, reason from audit_log where ?",
         "select a.action, count(*), sum(a.sequence) from audit_log a where ? group by a.action",
         "select count(*) from (select * from audit_log where ?)",
-        "with w as (select organization, entity_id, severity as action from audit_log where ?) select action, count(*) from w group by 1",
+        """
+        with w as (select organization, entity_id, severity as action from audit_log where ?) select action, \
+        count(*) from w group by 1
+        """,
         "select organization as severity, action as organization, severity as reason from audit_log where ?",
-        "select o.organization, o.sequence from audit_log o where o.sequence = (select max(sequence) from audit_log where ?)",
+        """
+        select o.organization, o.sequence from audit_log o where o.sequence = (select max(sequence) from \
+        audit_log where ?)
+        """,
         "select count(*) from audit_log where ? or sequence = 7",
-        "select distinct organization from audit_log where ? union all select 'x' from audit_log where outcome = 'failure'",
+        """
+        select distinct organization from audit_log where ? union all select 'x' from audit_log where \
+        outcome = 'failure'
+        """,
     ]
 
     @Test("random conditions leave out no row too many", arguments: [11, 12] as [UInt64])

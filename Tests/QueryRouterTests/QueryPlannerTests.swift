@@ -71,7 +71,10 @@ struct QueryPlannerTests {
         ("select 1 from audit_log where organization = 'org-1' or true", ["organization"], 1, nil),
         ("select 1 from audit_log where organization || '' = 'org-1'", ["organization"], 0, nil),
         (
-            "select 1 from audit_log where organization = 'org-1' union select 2 from audit_log where organization = 'org-3'",
+            """
+            select 1 from audit_log where organization = 'org-1' union select 2 from audit_log where \
+            organization = 'org-3'
+            """,
             ["organization"], 0, [0, 2]
         ),
         (

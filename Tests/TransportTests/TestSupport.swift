@@ -16,7 +16,7 @@ final class TestPKI: Sendable {
     }
 
     init() throws {
-        self.directory = NSTemporaryDirectory() + "transport-tests-\(UUID().uuidString)"
+        self.directory = NSTemporaryDirectory() + "transport-tests-\(UUID().uuidString)"  // ambient-ok: own directory
         try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
         try self.makeAuthority("ca")
     }

@@ -25,7 +25,10 @@ struct CommandTests {
         ["cluster", "status", "--format", "json"], ["org", "create", "lab-a", "--name", "L"], ["org", "list"],
         ["token", "create", "--role", "writer", "--org", "lab-a"], ["token", "create", "--role", "operator"],
         ["token", "list"], ["token", "revoke", "x"], ["import", "-", "--create-organizations", "--timeout", "5"],
-        ["audit", "log", "--org", "lab-a", "--entity-type", "t", "--entity-id", "i", "--limit", "3", "--format", "csv"],
+        [
+            "audit", "log", "--org", "lab-a", "--entity-type", "t", "--entity-id", "i", "--limit", "3", "--format",
+            "csv",
+        ],
         ["audit", "verify", "--org", "a", "--org", "b", "--context", "c"],
         ["query", "select 1", "--org", "a", "--consistency", "a=3", "--format", "arrow", "--output", "f"], ["version"],
     ])
@@ -42,12 +45,15 @@ struct CommandTests {
     ])
     func wrongUsageEndsWithTwo(arguments: [String]) { #expect(self.parsingStatus(arguments) == 2) }
 
-    @Test(arguments: [
-        [], ["dev"], ["serve"], ["pki", "init"], ["pki", "node"], ["pki", "client"], ["pki", "show"],
-        ["cluster", "status"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
-        ["token", "revoke"], ["import"], ["audit", "log"], ["audit", "verify"], ["query"], ["version"],
-    ])
-    func everyCommandHasHelp(path: [String]) { #expect(self.parsingStatus(path + ["--help"]) == 0) }
+    @Test(
+        .timeLimit(.minutes(1)),
+        arguments: [
+            [], ["dev"], ["serve"], ["pki", "init"], ["pki", "node"], ["pki", "client"], ["pki", "show"],
+            ["cluster", "status"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
+            ["token", "revoke"], ["import"], ["audit", "log"], ["audit", "verify"], ["query"], ["version"],
+        ]
+    )
+    func everyCommandHasHelp(path: [String]) async { #expect(await CommandRun.run(path + ["--help"]) == 0) }
 
     @Test(.timeLimit(.minutes(1))) func refusalsEndWithOne() async {
         #expect(await CommandRun.run(["cluster", "status", "--context", "/nonexistent/client.yaml"]) == 1)

@@ -64,7 +64,9 @@ struct DevTests {
 
     @Test func keepsNodesAndPortOfAFolder() throws {
         let existing = DevRecord(nodes: 5, port: 9000)
-        #expect(try DevRecord.choose(existing: nil, nodes: nil, port: nil, root: "x") == DevRecord(nodes: 3, port: 8443))
+        #expect(
+            try DevRecord.choose(existing: nil, nodes: nil, port: nil, root: "x") == DevRecord(nodes: 3, port: 8443)
+        )
         #expect(try DevRecord.choose(existing: existing, nodes: nil, port: nil, root: "x") == existing)
         #expect(try DevRecord.choose(existing: existing, nodes: 5, port: 9000, root: "x") == existing)
         #expect(throws: CommandFailure.self) {

@@ -121,9 +121,8 @@ extension APIRouter {
             name: name,
             grant: Grant(role: role, organizations: role == .operator ? [] : organizations)
         )
-        if case .refused(let refusal) = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false) {
-            throw Problem(refusal: refusal)
-        }
+        let result = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false)
+        if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         var json = JSONOutput()
         json.beginObject()
         json.member("id", id)
@@ -163,9 +162,8 @@ extension APIRouter {
         try request.allow(.manageTokens)
         try request.requireOnly(parameters: [])
         let command = RevokeTokenCommand(id: id)
-        if case .refused(let refusal) = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true) {
-            throw Problem(refusal: refusal)
-        }
+        let result = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true)
+        if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         return ServerResponse(status: .noContent)
     }
 }

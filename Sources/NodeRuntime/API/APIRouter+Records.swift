@@ -4,6 +4,7 @@ internal import Laboratory
 internal import NIOCore
 internal import Primitives
 internal import Shards
+internal import Storage
 internal import Transport
 
 /// Records: appending and reading them.
@@ -27,7 +28,11 @@ extension APIRouter {
                     recordsMax: self.configuration.batchRecordsMax,
                     bytesMax: self.configuration.batchBytesMax
                 )
-                let drafts = try EventBatch.parse(bytes, limits: limits, defaults: Self.context(entry, request))
+                let context = Self.context(entry, request)
+                // A large batch takes milliseconds: not on the event loop.
+                let drafts = try await self.threads.run {
+                    try EventBatch.parse(bytes, limits: limits, defaults: context)
+                }
                 return try await self.append(drafts, bytes, to: entry, idempotencyKey, isBatch: true)
             }
         case nil:
@@ -151,7 +156,8 @@ extension APIRouter {
                 isLatest: search.isLatest
             )
         }
-        let next = page.records.count == search.limit ? page.records.last.flatMap { self.next(after: $0, search, page) } : nil
+        let isFull = page.records.count == search.limit
+        let next = isFull ? page.records.last.flatMap { self.next(after: $0, search, page) } : nil
         var json = JSONOutput(capacity: 1024 + page.records.reduce(0) { $0 + $1.bytes.count + 100 })
         json.beginObject()
         json.beginArray("records")

@@ -4,6 +4,7 @@ internal import Logging
 internal import NIOCore
 internal import Primitives
 internal import Shards
+internal import Storage
 internal import Transport
 
 /// Finds the answer to a request: who asks, which route, which limits. Routes of its own are in extensions by subject.
@@ -23,6 +24,7 @@ struct APIRouter: RequestRouter {
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
+    let threads: StoreThreads
     let logger: Logger
 
     typealias Handler = @Sendable (APICall, ByteBuffer) async throws -> ServerResponse
@@ -69,7 +71,9 @@ struct APIRouter: RequestRouter {
     /// The route's plan.
     private func plan(_ request: APICall, _ segments: [String]) throws(Problem) -> RoutePlan {
         guard segments.first == "v1" else {
-            if segments == ["metrics"] { return try self.only(.get, request) { request, _ in try self.metricsText(request) } }
+            if segments == ["metrics"] {
+                return try self.only(.get, request) { request, _ in try self.metricsText(request) }
+            }
             throw Problem(.notFound, "there is no such route")
         }
         switch segments.count {

@@ -23,7 +23,8 @@ extension Problem {
                 "this replica of the ledger is damaged; another node may serve it",
                 cause: error
             )
-        case let error as StorageError where error.code == .busy: Problem(.overloaded, "too many reads wait", cause: error)
+        case let error as StorageError where error.code == .busy:
+            Problem(.overloaded, "too many reads wait", cause: error)
         case is CancellationError: Problem(.shuttingDown, "the request was given up", cause: error)
         default: Problem(.internal, "the request failed; its id stands in the node's log", cause: error)
         }
@@ -88,7 +89,11 @@ extension Problem {
     private init(command error: CommandGateway.Failure) {
         switch error {
         case .noLeader: self.init(.noLeader, "no leader was found in time; nothing was written")
-        case .noQuorum: self.init(.noQuorum, "no majority of replicas confirmed in time; try again with the same Idempotency-Key")
+        case .noQuorum:
+            self.init(
+                .noQuorum,
+                "no majority of replicas confirmed in time; try again with the same Idempotency-Key"
+            )
         case .outcomeUnknown:
             self.init(
                 .outcomeUnknown,

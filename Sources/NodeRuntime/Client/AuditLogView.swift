@@ -105,5 +105,7 @@ extension ClusterClient {
         return count
     }
 
-    private static var pageLimits: JSONLimits { JSONLimits(bytesMax: Self.answerBytesMax, depthMax: 80, valuesMax: 1 << 22) }
+    private static var pageLimits: JSONLimits {
+        JSONLimits(bytesMax: Self.answerBytesMax, depthMax: 80, valuesMax: 1 << 22)
+    }
 }

@@ -58,7 +58,8 @@ package struct ClientContext: Sendable, Equatable {
                     throw ClientError(.badContext, "\(place): ca must be a path")
                 }
                 context.caFile = FilePaths.resolve(
-                    file, against: FilePaths.folder(of: FilePaths.resolve(path, against: FilePaths.working))
+                    file,
+                    against: FilePaths.folder(of: FilePaths.resolve(path, against: FilePaths.working))
                 )
             case "token":
                 guard let token = value.scalar?.string, self.isToken(token) else {
@@ -82,7 +83,8 @@ package struct ClientContext: Sendable, Equatable {
 
     /// The text of a `client.yaml`.
     package static func text(addresses: [String], caFile: String, token: String) -> String {
-        "addresses:\n" + addresses.map { "  - https://\($0)\n" }.joined() + "ca: \(JSONText.quoted(caFile))\ntoken: \(token)\n"
+        "addresses:\n" + addresses.map { "  - https://\($0)\n" }.joined()
+            + "ca: \(JSONText.quoted(caFile))\ntoken: \(token)\n"
     }
 
     private static func isToken(_ text: String) -> Bool {
@@ -95,7 +97,8 @@ package struct ClientContext: Sendable, Equatable {
     ) throws(ClientError) -> [NodeConfiguration.HostPort] {
         guard case .sequence(let items) = value, (1...self.addressesMax).contains(items.count) else {
             throw ClientError(
-                .badContext, "\(place): addresses must be a list of 1 to \(self.addressesMax) https:// URLs"
+                .badContext,
+                "\(place): addresses must be a list of 1 to \(self.addressesMax) https:// URLs"
             )
         }
         var addresses: [NodeConfiguration.HostPort] = []

@@ -17,7 +17,7 @@ package struct TokenView: Sendable, Decodable, Equatable {
     package var role: String
     package var organizations: [String]?
     package var name: String?
-    package var createdAt: String
+    package var createdAt: String?
 }
 
 /// The state of a cluster.
@@ -64,7 +64,8 @@ extension ClusterClient {
         decoder.keyDecodingStrategy = .convertFromSnakeCase
         do { return try decoder.decode(type, from: Data(bytes)) } catch {
             throw ClientError(
-                .unexpectedAnswer, "the answer does not have the form that ftnode \(ProductVersion.text) knows",
+                .unexpectedAnswer,
+                "the answer does not have the form that ftnode \(ProductVersion.text) knows",
                 cause: error
             )
         }

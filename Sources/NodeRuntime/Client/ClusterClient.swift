@@ -88,7 +88,9 @@ package final class ClusterClient: Sendable {
                 guard let problem = try await Self.problem(of: response) else { return try await finish(response) }
                 guard let unavailable = Self.unavailability(problem, response) else {
                     throw ClientError(
-                        .refused(problem: problem.code), problem.description, line: problem.line
+                        .refused(problem: problem.code),
+                        problem.description,
+                        line: problem.line
                     )
                 }
                 (failure, reason) = (
@@ -104,7 +106,9 @@ package final class ClusterClient: Sendable {
             }
             self.leave(index)
             let decision = policy.next(
-                after: failure, mayRepeat: request.mayRepeat, elapsed: self.now() - start,
+                after: failure,
+                mayRepeat: request.mayRepeat,
+                elapsed: self.now() - start,
                 jitter: Double.random(in: 0...1)  // ambient-ok: clients must not retry in step
             )
             switch decision {
@@ -122,7 +126,10 @@ package final class ClusterClient: Sendable {
     private func attempt(_ request: APIRequest, index: Int) async throws -> ClientResponse {
         let address = self.context.addresses[index]
         var head = HTTPRequest(
-            method: request.method, scheme: "https", authority: address.description, path: request.path
+            method: request.method,
+            scheme: "https",
+            authority: address.description,
+            path: request.path
         )
         head.headerFields[.authorization] = "Bearer \(self.context.token)"
         head.headerFields[.userAgent] = "ftnode/\(ProductVersion.text)"
@@ -131,7 +138,10 @@ package final class ClusterClient: Sendable {
             head.headerFields[name] = key
         }
         return try await self.pool.execute(
-            host: address.host, port: address.port, head, body: request.body.map { .bytes($0) } ?? .none,
+            host: address.host,
+            port: address.port,
+            head,
+            body: request.body.map { .bytes($0) } ?? .none,
             timeout: request.timeout
         )
     }
@@ -145,7 +155,9 @@ package final class ClusterClient: Sendable {
             body = ByteBuffer()
         }
         return ProblemDetails(
-            status: response.head.status.code, body: body.readableBytesView, requestID: requestID
+            status: response.head.status.code,
+            body: body.readableBytesView,
+            requestID: requestID
         )
     }
 

@@ -56,8 +56,10 @@ package struct ImportPlanner: Sendable {
     private var counts: [OrganizationKey: Int] = [:]
     private var pendingBytes = 0
     private var line = 0
+    private let pendingLimit: Int
 
-    package init() {}
+    /// - Parameter pendingBytesMax: Smaller in tests; must be the same in every run of an import.
+    package init(pendingBytesMax: Int = Self.pendingBytesMax) { self.pendingLimit = pendingBytesMax }
 
     /// Lines taken so far.
     package var lineCount: Int { self.line }
@@ -89,7 +91,7 @@ package struct ImportPlanner: Sendable {
         let isFull = batch.lines.count >= Self.batchRecordsMax
         self.pending[organization] = batch
         if isFull { self.complete(organization, into: &completed) }
-        while self.pendingBytes > Self.pendingBytesMax {
+        while self.pendingBytes > self.pendingLimit {
             // The largest, by key where equal: a rule of the input alone, so that a second run cuts alike.
             guard
                 let largest = self.pending.max(by: {
@@ -113,7 +115,10 @@ package struct ImportPlanner: Sendable {
         self.pendingBytes -= batch.bytes.count
         completed.append(
             ImportBatch(
-                organization: organization, firstOrdinal: batch.firstOrdinal, bytes: batch.bytes, lines: batch.lines
+                organization: organization,
+                firstOrdinal: batch.firstOrdinal,
+                bytes: batch.bytes,
+                lines: batch.lines
             )
         )
     }
@@ -131,7 +136,8 @@ package struct ImportPlanner: Sendable {
         }
         guard let key = OrganizationKey(String(decoding: text, as: UTF8.self)) else {
             throw ImportLineError(
-                line: self.line, message: "organization must be \(ConfigurationKind.name.allowed)"
+                line: self.line,
+                message: "organization must be \(ConfigurationKind.name.allowed)"
             )
         }
         return key

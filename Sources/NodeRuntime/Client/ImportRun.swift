@@ -128,7 +128,9 @@ package struct ImportRun: Sendable {
         do {
             if isFirst, self.createsOrganizations { try await self.create(organization) }
             var request = APIRequest(
-                .post, "/v1/organizations/\(organization)/records", body: ByteBuffer(bytes: batch.bytes)
+                .post,
+                "/v1/organizations/\(organization)/records",
+                body: ByteBuffer(bytes: batch.bytes)
             )
             request.contentType = "application/x-ndjson"
             request.idempotencyKey = batch.idempotencyKey
@@ -146,7 +148,10 @@ package struct ImportRun: Sendable {
     private func create(_ organization: String) async throws {
         do {
             try await self.client.createOrganization(
-                key: organization, name: nil, budget: self.timeout, mayExist: true
+                key: organization,
+                name: nil,
+                budget: self.timeout,
+                mayExist: true
             )
         } catch let error as ClientError where error.code == .refused(problem: "organization_exists") {
             // It was there before, or an earlier try of ours made it.
@@ -162,7 +167,10 @@ package struct ImportRun: Sendable {
             )
         }
         if let line = error.line, batch.lines.indices.contains(line - 1) {
-            return ClientError(error.code, "\(source.name):\(batch.lines[line - 1]): \(error.message)")
+            // The cluster counts lines of the batch; people those of the input.
+            let message = error.message.replacing("line \(line): ", with: "", maxReplacements: 1)
+                .replacing("line \(line), ", with: "", maxReplacements: 1)
+            return ClientError(error.code, "\(source.name):\(batch.lines[line - 1]): \(message)")
         }
         return ClientError(
             error.code,

@@ -55,7 +55,8 @@ package final class LineSource: Sendable {
                 if count >= 0 { return bytes }
                 guard errno == EINTR else {
                     throw ClientError(
-                        .localFile, "cannot read \(name): \(String(cString: strerror(errno)).lowercased())"
+                        .localFile,
+                        "cannot read \(name): \(String(cString: strerror(errno)).lowercased())"
                     )
                 }
             }

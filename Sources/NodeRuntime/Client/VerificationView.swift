@@ -62,7 +62,8 @@ package struct VerificationReport: Sendable {
     package var text: String {
         let nodes = Set(self.organizations.flatMap { ($0.replicas ?? []).map(\.node) }).sorted()
         var table = TextTable(
-            columns: ["organization", "records", "root"] + nodes.map { "n\($0)" } + ["result"], right: [1]
+            columns: ["organization", "records", "root"] + nodes.map { "n\($0)" } + ["result"],
+            right: [1]
         )
         var findings: [String] = []
         for view in self.organizations.sorted(by: { ($0.organization ?? "") < ($1.organization ?? "") }) {
@@ -79,7 +80,8 @@ package struct VerificationReport: Sendable {
         var text = table.isEmpty ? "no organization to verify\n" : table.rendered()
         if !findings.isEmpty { text += "\nfindings:\n" + findings.map { "  \(TextTable.printable($0))\n" }.joined() }
         if let summary = self.summary {
-            text += "\n\(summary.organizations) organizations, \(summary.replicas) replicas, "
+            text +=
+                "\n\(summary.organizations) organizations, \(summary.replicas) replicas, "
                 + "\(Grouped.number(summary.records)) records checked in \(Grouped.seconds(summary.elapsedMs / 1000)): "
                 + (self.isGood ? "all good\n" : "\(max(1, summary.failed)) FAILED\n")
         } else {

@@ -41,19 +41,28 @@ extension LoadedConfiguration {
         let addresses = members.flatMap { [$0.apiAddress, $0.peerAddress] }
         if let twice = Self.firstRepeated(addresses) {
             problems.append(
-                self.problem(.inconsistent, ConfigurationKey.nodesName, "\(twice) stands twice; every address must be its own")
+                self.problem(
+                    .inconsistent,
+                    ConfigurationKey.nodesName,
+                    "\(twice) stands twice; every address must be its own"
+                )
             )
         }
         if !members.contains(where: { $0.id == configuration.nodeID }) {
             let ids = members.map { $0.id.description }.joined(separator: ", ")
             problems.append(
-                self.problem(.inconsistent, "node.id", "\(configuration.nodeID) is not in cluster.nodes, which has \(ids)")
+                self.problem(
+                    .inconsistent,
+                    "node.id",
+                    "\(configuration.nodeID) is not in cluster.nodes, which has \(ids)"
+                )
             )
         }
         if configuration.replicas > members.count {
             problems.append(
                 self.problem(
-                    .inconsistent, "cluster.replicas",
+                    .inconsistent,
+                    "cluster.replicas",
                     "\(configuration.replicas) is more than the \(members.count) nodes of cluster.nodes"
                 )
             )
@@ -61,14 +70,17 @@ extension LoadedConfiguration {
         if configuration.apiListen.port == configuration.peerListen.port {
             problems.append(
                 self.problem(
-                    .inconsistent, "peer.listen", "port \(configuration.peerListen.port) is that of api.listen; they must differ"
+                    .inconsistent,
+                    "peer.listen",
+                    "port \(configuration.peerListen.port) is that of api.listen; they must differ"
                 )
             )
         }
         if configuration.raftElectionTicks < 3 * configuration.raftHeartbeatTicks {
             problems.append(
                 self.problem(
-                    .inconsistent, "raft.election_ticks",
+                    .inconsistent,
+                    "raft.election_ticks",
                     "\(configuration.raftElectionTicks) must be at least three times raft.heartbeat_ticks"
                         + " (\(configuration.raftHeartbeatTicks)), or one late heartbeat unseats a leader"
                 )
@@ -127,7 +139,8 @@ extension LoadedConfiguration {
             if let host, !api.covers(host: host) {
                 problems.append(
                     self.unusable(
-                        "api.certificate", "names \(Self.shown(api.names)), but clients reach this node as \(host)"
+                        "api.certificate",
+                        "names \(Self.shown(api.names)), but clients reach this node as \(host)"
                     )
                 )
             }

@@ -44,7 +44,9 @@ struct ConfigurationFile {
         guard bytes.count <= Self.bytesMax, let text = String(validating: bytes, as: UTF8.self) else {
             self.problems = [
                 ConfigurationProblem(
-                    .malformedFile, place: path, "must be UTF-8 text of at most \(Self.bytesMax) bytes"
+                    .malformedFile,
+                    place: path,
+                    "must be UTF-8 text of at most \(Self.bytesMax) bytes"
                 )
             ]
             return
@@ -68,7 +70,9 @@ struct ConfigurationFile {
             let fault = Self.fault(of: error)
             self.problems.append(
                 ConfigurationProblem(
-                    .malformedFile, place: fault.line.map { self.place($0) } ?? self.path, fault.message
+                    .malformedFile,
+                    place: fault.line.map { self.place($0) } ?? self.path,
+                    fault.message
                 )
             )
             return
@@ -80,7 +84,9 @@ struct ConfigurationFile {
         guard case .mapping(let sections) = root else {
             self.problems.append(
                 ConfigurationProblem(
-                    .malformedFile, place: self.place(root.mark?.line ?? 1), "must be a mapping of sections"
+                    .malformedFile,
+                    place: self.place(root.mark?.line ?? 1),
+                    "must be a mapping of sections"
                 )
             )
             return
@@ -98,7 +104,9 @@ struct ConfigurationFile {
         guard case .mapping(let members) = value else {
             self.problems.append(
                 ConfigurationProblem(
-                    .wrongType, key: section, place: self.place(line),
+                    .wrongType,
+                    key: section,
+                    place: self.place(line),
                     "is a section: must be a mapping of "
                         + ConfigurationKey.all.filter { $0.section == section }
                         .map { String($0.name.dropFirst(section.count + 1)) }.joined(separator: ", ")
@@ -114,7 +122,11 @@ struct ConfigurationFile {
             } else if ConfigurationKey.byName[key] != nil {
                 self.entries[key] = self.entry(member, key: key, line: memberLine)
             } else {
-                self.refuseUnknown(key, line: memberLine, among: Array(ConfigurationKey.byName.keys.sorted()) + [ConfigurationKey.nodesName])
+                self.refuseUnknown(
+                    key,
+                    line: memberLine,
+                    among: Array(ConfigurationKey.byName.keys.sorted()) + [ConfigurationKey.nodesName]
+                )
             }
         }
     }
@@ -124,7 +136,9 @@ struct ConfigurationFile {
         guard case .sequence(let items) = value, (1...Self.nodesMax).contains(items.count) else {
             self.problems.append(
                 ConfigurationProblem(
-                    .wrongType, key: ConfigurationKey.nodesName, place: self.place(line),
+                    .wrongType,
+                    key: ConfigurationKey.nodesName,
+                    place: self.place(line),
                     "must be a list of 1 to \(Self.nodesMax) mappings of id, api, peer"
                 )
             )
@@ -136,7 +150,10 @@ struct ConfigurationFile {
             guard case .mapping(let members) = item else {
                 self.problems.append(
                     ConfigurationProblem(
-                        .wrongType, key: prefix, place: self.place(itemLine), "must be a mapping of id, api, peer"
+                        .wrongType,
+                        key: prefix,
+                        place: self.place(itemLine),
+                        "must be a mapping of id, api, peer"
                     )
                 )
                 continue
@@ -147,7 +164,8 @@ struct ConfigurationFile {
                 let memberLine = memberNode.mark?.line ?? itemLine
                 guard ConfigurationKey.nodeMembers.contains(name) else {
                     self.refuseUnknown(
-                        "\(prefix).\(name)", line: memberLine,
+                        "\(prefix).\(name)",
+                        line: memberLine,
                         among: ConfigurationKey.nodeMembers.map { "\(prefix).\($0)" }
                     )
                     continue
@@ -178,7 +196,9 @@ struct ConfigurationFile {
     private mutating func refuseUnknown(_ key: String, line: Int, among known: [String]) {
         self.problems.append(
             ConfigurationProblem(
-                .unknownKey, place: self.place(line), ConfigurationFile.unknownKeyMessage(key, among: known)
+                .unknownKey,
+                place: self.place(line),
+                ConfigurationFile.unknownKeyMessage(key, among: known)
             )
         )
     }
@@ -208,7 +228,8 @@ struct ConfigurationFile {
 enum FileProblem {
     static func reason(_ error: any Error) -> String {
         let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-        for candidate in [error as NSError, underlying].compactMap({ $0 }) where candidate.domain == NSPOSIXErrorDomain {
+        for candidate in [error as NSError, underlying].compactMap({ $0 }) where candidate.domain == NSPOSIXErrorDomain
+        {
             return String(cString: strerror(Int32(candidate.code))).lowercased()
         }
         return switch (error as NSError).code {

@@ -57,11 +57,15 @@ package struct ConfigurationKey: Sendable {
     private static let clusterKeys: [ConfigurationKey] = [
         ConfigurationKey("cluster.id", .name, "name of the cluster, part of every node's identity"),
         ConfigurationKey(
-            "cluster.data_groups", .integer(1...1024), default: "8",
+            "cluster.data_groups",
+            .integer(1...1024),
+            default: "8",
             "replication groups for organizations; fixed when the cluster is created"
         ),
         ConfigurationKey(
-            "cluster.replicas", .choice(["1", "3", "5", "7"]), default: "3",
+            "cluster.replicas",
+            .choice(["1", "3", "5", "7"]),
+            default: "3",
             "copies of each organization's data, at most one a node"
         ),
         ConfigurationKey("node.id", .integer(1...1_000_000), "this node; must stand in cluster.nodes"),
@@ -77,58 +81,98 @@ package struct ConfigurationKey: Sendable {
         ConfigurationKey("peer.key", .path, "private key (PEM) of peer.certificate"),
         ConfigurationKey("peer.ca", .path, "the cluster's CA (PEM): what every peer must chain to"),
         ConfigurationKey(
-            "auth.bootstrap_token_sha256", .sha256, optional: true, secret: true,
+            "auth.bootstrap_token_sha256",
+            .sha256,
+            optional: true,
+            secret: true,
             "SHA-256 of the operator token that a new cluster starts with"
         ),
     ]
 
     private static let timingKeys: [ConfigurationKey] = [
         ConfigurationKey(
-            "raft.tick_ms", .integer(5...1000), unit: "ms", default: "50", "length of one tick of consensus"
+            "raft.tick_ms",
+            .integer(5...1000),
+            unit: "ms",
+            default: "50",
+            "length of one tick of consensus"
         ),
         ConfigurationKey(
-            "raft.heartbeat_ticks", .integer(1...100), unit: "ticks", default: "2", "between a leader's heartbeats"
+            "raft.heartbeat_ticks",
+            .integer(1...100),
+            unit: "ticks",
+            default: "2",
+            "between a leader's heartbeats"
         ),
         ConfigurationKey(
-            "raft.election_ticks", .integer(3...1000), unit: "ticks", default: "20",
+            "raft.election_ticks",
+            .integer(3...1000),
+            unit: "ticks",
+            default: "20",
             "without a leader before an election; each wait is drawn from this to twice this"
         ),
         ConfigurationKey(
-            "write.timeout_ms", .integer(100...600_000), unit: "ms", default: "5000",
+            "write.timeout_ms",
+            .integer(100...600_000),
+            unit: "ms",
+            default: "5000",
             "a write waits this long for a leader and a majority"
         ),
     ]
 
     private static let limitKeys: [ConfigurationKey] = [
         ConfigurationKey(
-            "write.batch_bytes_max", .integer(65_536...67_108_864), unit: "bytes", default: "4194304",
+            "write.batch_bytes_max",
+            .integer(65_536...67_108_864),
+            unit: "bytes",
+            default: "4194304",
             "largest body of an append"
         ),
         ConfigurationKey(
-            "write.batch_records_max", .integer(1...100_000), unit: "records", default: "1000",
+            "write.batch_records_max",
+            .integer(1...100_000),
+            unit: "records",
+            default: "1000",
             "most records of one append"
         ),
         ConfigurationKey(
-            "query.columnar_memory_mb", .integer(16...1_048_576), unit: "MiB", default: "256",
+            "query.columnar_memory_mb",
+            .integer(16...1_048_576),
+            unit: "MiB",
+            default: "256",
             "memory of one organization's columnar store"
         ),
         ConfigurationKey(
-            "query.gather_memory_mb", .integer(16...1_048_576), unit: "MiB", default: "1024",
+            "query.gather_memory_mb",
+            .integer(16...1_048_576),
+            unit: "MiB",
+            default: "1024",
             "memory of the query router for one statement over several organizations"
         ),
         ConfigurationKey(
-            "query.time_limit_ms", .integer(100...3_600_000), unit: "ms", default: "30000",
+            "query.time_limit_ms",
+            .integer(100...3_600_000),
+            unit: "ms",
+            default: "30000",
             "longest a statement may run"
         ),
         ConfigurationKey(
-            "query.result_mb_max", .integer(1...65_536), unit: "MiB", default: "512", "largest result of a statement"
+            "query.result_mb_max",
+            .integer(1...65_536),
+            unit: "MiB",
+            default: "512",
+            "largest result of a statement"
         ),
         ConfigurationKey(
-            "log.level", .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
-            default: "info", "least severe lines that are written"
+            "log.level",
+            .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
+            default: "info",
+            "least severe lines that are written"
         ),
         ConfigurationKey(
-            "log.format", .choice(NodeConfiguration.LogFormat.allCases.map(\.rawValue)), default: "text",
+            "log.format",
+            .choice(NodeConfiguration.LogFormat.allCases.map(\.rawValue)),
+            default: "text",
             "one line a message, as text or as JSON"
         ),
     ]

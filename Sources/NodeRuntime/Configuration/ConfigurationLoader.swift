@@ -94,7 +94,9 @@ package enum ConfigurationLoader {
         let workingFolder = FileManager.default.currentDirectoryPath
         let path = FilePaths.resolve(file, against: workingFolder)
         return self.examine(
-            content: ConfigurationFile(path: path), environment: environment, overrides: overrides,
+            content: ConfigurationFile(path: path),
+            environment: environment,
+            overrides: overrides,
             workingFolder: workingFolder
         )
     }
@@ -118,11 +120,16 @@ package enum ConfigurationLoader {
             return Outcome(rows: reading.rows, warnings: reading.warnings, problems: problems, loaded: nil)
         }
         let loaded = LoadedConfiguration(
-            file: content.path, configuration: configuration, rows: reading.rows, warnings: reading.warnings
+            file: content.path,
+            configuration: configuration,
+            rows: reading.rows,
+            warnings: reading.warnings
         )
         problems = loaded.crossKeyProblems()
         return Outcome(
-            rows: reading.rows, warnings: reading.warnings, problems: problems,
+            rows: reading.rows,
+            warnings: reading.warnings,
+            problems: problems,
             loaded: problems.isEmpty ? loaded : nil
         )
     }
@@ -224,7 +231,9 @@ struct ConfigurationReading {
         guard !key.isOptional, !isReported else { return }
         self.problems.append(
             ConfigurationProblem(
-                .missing, key: key.name, place: self.content.path,
+                .missing,
+                key: key.name,
+                place: self.content.path,
                 "must be given: \(key.summary) (\(key.kind.allowed))"
             )
         )
@@ -244,7 +253,11 @@ struct ConfigurationReading {
     private mutating func addRow(_ key: ConfigurationKey, _ value: String, _ origin: LoadedConfiguration.Origin) {
         self.rows.append(
             LoadedConfiguration.Row(
-                key: key.name, value: value, origin: origin, isSecret: key.isSecret, summary: key.summary
+                key: key.name,
+                value: value,
+                origin: origin,
+                isSecret: key.isSecret,
+                summary: key.summary
             )
         )
     }
@@ -254,7 +267,9 @@ struct ConfigurationReading {
         if self.content.nodes.isEmpty, !isReported {
             self.problems.append(
                 ConfigurationProblem(
-                    .missing, key: ConfigurationKey.nodesName, place: self.content.path,
+                    .missing,
+                    key: ConfigurationKey.nodesName,
+                    place: self.content.path,
                     "must list every node of the cluster as {id, api, peer}"
                 )
             )
@@ -264,14 +279,19 @@ struct ConfigurationReading {
             let id = self.member("id", .integer(1...1_000_000), of: node, prefix)
             let api = self.member("api", .address, of: node, prefix)
             let peer = self.member("peer", .address, of: node, prefix)
-            guard case .integer(let id) = id, case .address(let api) = api, case .address(let peer) = peer else { continue }
+            guard case .integer(let id) = id, case .address(let api) = api, case .address(let peer) = peer else {
+                continue
+            }
             self.members.append(
                 NodeConfiguration.Member(id: NodeID(UInt64(id)), apiAddress: api, peerAddress: peer)
             )
             self.rows.append(
                 LoadedConfiguration.Row(
-                    key: prefix, value: "node \(id): api \(api), peer \(peer)", origin: .file(line: node.line),
-                    isSecret: false, summary: "a node of the cluster, and where clients and peers reach it"
+                    key: prefix,
+                    value: "node \(id): api \(api), peer \(peer)",
+                    origin: .file(line: node.line),
+                    isSecret: false,
+                    summary: "a node of the cluster, and where clients and peers reach it"
                 )
             )
         }
@@ -288,7 +308,10 @@ struct ConfigurationReading {
             if !self.problems.contains(where: { $0.key == key }) {
                 self.problems.append(
                     ConfigurationProblem(
-                        .missing, key: key, place: "\(self.content.path):\(node.line)", "must be given: \(kind.allowed)"
+                        .missing,
+                        key: key,
+                        place: "\(self.content.path):\(node.line)",
+                        "must be given: \(kind.allowed)"
                     )
                 )
             }
@@ -299,7 +322,10 @@ struct ConfigurationReading {
         } catch {
             self.problems.append(
                 ConfigurationProblem(
-                    error.code, key: key, place: "\(self.content.path):\(entry.line)", error.message
+                    error.code,
+                    key: key,
+                    place: "\(self.content.path):\(entry.line)",
+                    error.message
                 )
             )
             return nil
@@ -332,9 +358,17 @@ struct ConfigurationReading {
             let peerKey = self.text("peer.key"), let ca = self.text("peer.ca")
         else { return nil }
         var result = NodeConfiguration(
-            clusterID: clusterID, members: self.members.sorted { $0.id < $1.id }, nodeID: NodeID(UInt64(nodeID)),
-            dataDirectory: data, apiListen: apiListen, apiCertificateFile: apiCertificate, apiKeyFile: apiKey,
-            peerListen: peerListen, peerCertificateFile: peerCertificate, peerKeyFile: peerKey, caFile: ca
+            clusterID: clusterID,
+            members: self.members.sorted { $0.id < $1.id },
+            nodeID: NodeID(UInt64(nodeID)),
+            dataDirectory: data,
+            apiListen: apiListen,
+            apiCertificateFile: apiCertificate,
+            apiKeyFile: apiKey,
+            peerListen: peerListen,
+            peerCertificateFile: peerCertificate,
+            peerKeyFile: peerKey,
+            caFile: ca
         )
         result.bootstrapTokenSHA256 = self.text("auth.bootstrap_token_sha256")
         result.logLevel = self.text("log.level") ?? result.logLevel

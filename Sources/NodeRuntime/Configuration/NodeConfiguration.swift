@@ -27,7 +27,9 @@ package struct NodeConfiguration: Sendable, Equatable {
             self.port = port
         }
 
-        package var description: String { self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)" }
+        package var description: String {
+            self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
+        }
     }
 
     /// How log lines are written.

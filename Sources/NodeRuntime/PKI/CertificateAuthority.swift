@@ -42,7 +42,8 @@ package struct CertificateAuthority: Sendable {
     package static func make(cluster: String, days: Int, now: Timestamp) throws(PKIError) -> CertificateAuthority {
         guard ConfigurationRules.isName(cluster) else {
             throw PKIError(
-                .invalidArgument, "\"\(cluster)\" is not a cluster's name: \(ConfigurationKind.name.allowed)"
+                .invalidArgument,
+                "\"\(cluster)\" is not a cluster's name: \(ConfigurationKind.name.allowed)"
             )
         }
         let key = Certificate.PrivateKey(P256.Signing.PrivateKey())
@@ -53,8 +54,13 @@ package struct CertificateAuthority: Sendable {
                 CommonName("\(cluster) Flask Track CA")
             }
             let certificate = try Certificate(
-                version: .v3, serialNumber: .init(), publicKey: key.publicKey, notValidBefore: validity.from,
-                notValidAfter: validity.until, issuer: name, subject: name,
+                version: .v3,
+                serialNumber: .init(),
+                publicKey: key.publicKey,
+                notValidBefore: validity.from,
+                notValidAfter: validity.until,
+                issuer: name,
+                subject: name,
                 extensions: try Certificate.Extensions {
                     Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
                     Critical(KeyUsage(keyCertSign: true, cRLSign: true))
@@ -113,7 +119,11 @@ package struct CertificateAuthority: Sendable {
             }
         }
         return try self.issue(
-            commonName: "node-\(node)", names: names, usages: [.serverAuth, .clientAuth], days: days, now: now
+            commonName: "node-\(node)",
+            names: names,
+            usages: [.serverAuth, .clientAuth],
+            days: days,
+            now: now
         )
     }
 
@@ -121,11 +131,17 @@ package struct CertificateAuthority: Sendable {
     /// - Throws: ``PKIError`` `.invalidArgument`.
     package func issueClient(_ name: String, days: Int, now: Timestamp) throws(PKIError) -> Issued {
         guard ConfigurationRules.isName(name) else {
-            throw PKIError(.invalidArgument, "\"\(name.prefix(80))\" is not a client's name: \(ConfigurationKind.name.allowed)")
+            throw PKIError(
+                .invalidArgument,
+                "\"\(name.prefix(80))\" is not a client's name: \(ConfigurationKind.name.allowed)"
+            )
         }
         return try self.issue(
-            commonName: name, names: [.dnsName("\(name).client.\(self.clusterID).flasktrack.internal")],
-            usages: [.clientAuth], days: days, now: now
+            commonName: name,
+            names: [.dnsName("\(name).client.\(self.clusterID).flasktrack.internal")],
+            usages: [.clientAuth],
+            days: days,
+            now: now
         )
     }
 
@@ -144,8 +160,12 @@ package struct CertificateAuthority: Sendable {
         return try Self.signing { () throws -> Issued in
             let authority = try self.certificate.extensions.subjectKeyIdentifier?.keyIdentifier
             let certificate = try Certificate(
-                version: .v3, serialNumber: .init(), publicKey: key.publicKey, notValidBefore: validity.from,
-                notValidAfter: validity.until, issuer: self.certificate.subject,
+                version: .v3,
+                serialNumber: .init(),
+                publicKey: key.publicKey,
+                notValidBefore: validity.from,
+                notValidAfter: validity.until,
+                issuer: self.certificate.subject,
                 subject: try DistinguishedName {
                     OrganizationName(self.clusterID)
                     CommonName(commonName)

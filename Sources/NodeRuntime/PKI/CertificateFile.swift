@@ -58,7 +58,9 @@ package struct CertificateFile: Sendable {
     /// Whether it may serve, and whether it may be a client; a certificate without extended key usage may both.
     package var usage: (server: Bool, client: Bool) {
         guard let usage = try? self.certificate.extensions.extendedKeyUsage else { return (true, true) }
-        return (usage.contains(.serverAuth) || usage.contains(.any), usage.contains(.clientAuth) || usage.contains(.any))
+        return (
+            usage.contains(.serverAuth) || usage.contains(.any), usage.contains(.clientAuth) || usage.contains(.any)
+        )
     }
 
     /// True when `host`, a DNS name or an IP address, is among the alternative names; `*.` covers one label.
@@ -71,7 +73,11 @@ package struct CertificateFile: Sendable {
         let wanted = host.lowercased()
         let wildcard = wanted.firstIndex(of: ".").map { "*" + wanted[$0...] }
         return self.alternativeNames.contains { name in
-            if case .dnsName(let text) = name { text.lowercased() == wanted || text.lowercased() == wildcard } else { false }
+            if case .dnsName(let text) = name {
+                text.lowercased() == wanted || text.lowercased() == wildcard
+            } else {
+                false
+            }
         }
     }
 
@@ -88,14 +94,18 @@ package struct CertificateFile: Sendable {
         do {
             return try Certificate.PrivateKey(pemEncoded: pem).publicKey == self.certificate.publicKey
         } catch {
-            throw PKIError(.malformed, "\(path) is not a private key in PEM that can be read (unencrypted PKCS#8, SEC 1 or RSA)")
+            throw PKIError(
+                .malformed,
+                "\(path) is not a private key in PEM that can be read (unencrypted PKCS#8, SEC 1 or RSA)"
+            )
         }
     }
 
     /// Lines for `ftnode pki show`.
     package func explanation(now: Timestamp) -> [(label: String, value: String)] {
         let validity =
-            now < self.validFrom ? "not valid yet" : now >= self.validUntil ? "EXPIRED" : "valid, \(self.daysLeft(now)) days left"
+            now < self.validFrom
+            ? "not valid yet" : now >= self.validUntil ? "EXPIRED" : "valid, \(self.daysLeft(now)) days left"
         return [
             ("subject", self.subject),
             ("issuer", self.issuer + (self.certificate.issuer == self.certificate.subject ? " (itself)" : "")),

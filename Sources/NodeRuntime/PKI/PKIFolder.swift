@@ -33,7 +33,8 @@ package struct PKIFolder: Sendable {
     /// - Throws: ``PKIError``.
     package func authority() throws(PKIError) -> CertificateAuthority {
         try CertificateAuthority(
-            certificatePEM: WholeTextFile.read(self.caFile), keyPEM: WholeTextFile.read(self.caKeyFile),
+            certificatePEM: WholeTextFile.read(self.caFile),
+            keyPEM: WholeTextFile.read(self.caKeyFile),
             path: self.caFile
         )
     }
@@ -58,7 +59,9 @@ package struct PKIFolder: Sendable {
             throw PKIError(.invalidArgument, "a client cannot be named \"\(name)\": that file belongs to the cluster")
         }
         try self.write(
-            self.authority().issueClient(name, days: days, now: now), name: name, replacing: replacing
+            self.authority().issueClient(name, days: days, now: now),
+            name: name,
+            replacing: replacing
         )
     }
 

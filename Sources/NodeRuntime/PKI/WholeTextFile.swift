@@ -65,7 +65,8 @@ package enum WholeTextFile {
     package static func makeFolder(_ folder: String, for audience: Audience) throws(PKIError) {
         do {
             try FileManager.default.createDirectory(
-                atPath: folder, withIntermediateDirectories: true,
+                atPath: folder,
+                withIntermediateDirectories: true,
                 attributes: [.posixPermissions: audience == .owner ? 0o700 : 0o755]
             )
         } catch {

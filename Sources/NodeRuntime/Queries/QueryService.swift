@@ -34,7 +34,8 @@ struct QueryService: Sendable {
                 sql: sql,
                 organizations: organizations,
                 consistency: consistency,
-                resultBytesMax: self.isGathered(format) ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
+                resultBytesMax: self.isGathered(format)
+                    ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
                 timeLimit: self.timeLimit
             )
         )
@@ -60,7 +61,8 @@ struct QueryService: Sendable {
             buffer.writeBytes(try encoder.encode(batch))
         }
         let elapsed = started.duration(to: NodeClock.monotonic.now)
-        let milliseconds = Double(elapsed.components.attoseconds / 1_000_000_000_000) / 1000
+        let milliseconds =
+            Double(elapsed.components.attoseconds / 1_000_000_000_000) / 1000
             + Double(elapsed.components.seconds) * 1000
         buffer.writeBytes(
             encoder.finish(jsonMembers: [

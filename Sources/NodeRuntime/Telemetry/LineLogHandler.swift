@@ -43,7 +43,10 @@ package struct LineLogHandler: LogHandler {
         if let error = event.error { fields.append(("error.chain", errorChain(error))) }
         fields.append(("logger", self.label))
         let line = LogLine(
-            time: self.now(), level: event.level.rawValue, message: event.message.description, fields: fields
+            time: self.now(),
+            level: event.level.rawValue,
+            message: event.message.description,
+            fields: fields
         )
         self.sink((self.format == .json ? line.json() : line.text()) + "\n")
     }
@@ -54,7 +57,8 @@ package struct LineLogHandler: LogHandler {
         case .stringConvertible(let value): value.description
         case .array(let values): "[" + values.map(Self.text).joined(separator: ",") + "]"
         case .dictionary(let values):
-            "{" + values.sorted { $0.key < $1.key }.map { "\($0.key):\(Self.text($0.value))" }.joined(separator: ",") + "}"
+            "{" + values.sorted { $0.key < $1.key }.map { "\($0.key):\(Self.text($0.value))" }.joined(separator: ",")
+                + "}"
         }
     }
 }

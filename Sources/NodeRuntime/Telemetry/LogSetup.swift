@@ -17,7 +17,11 @@ package enum LogSetup {
         let threshold = Logger.Level(rawValue: level) ?? .info
         LoggingSystem.bootstrap { label in
             LineLogHandler(
-                label: label, level: threshold, format: format, now: SystemTime.now, sink: Self.writeToStandardError
+                label: label,
+                level: threshold,
+                format: format,
+                now: SystemTime.now,
+                sink: Self.writeToStandardError
             )
         }
     }

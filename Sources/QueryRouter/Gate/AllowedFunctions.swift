@@ -2,7 +2,8 @@
 ///
 /// A list of what is allowed, so that an upgrade of the engine adds nothing by itself. Left out on purpose:
 /// - what reads files, directories, the environment, settings, variables, secrets or the engine's catalog: `read_*`,
-///   `glob`, `getenv`, `current_setting`, `getvariable`, `current_*`, `duckdb_*`, `pragma_*`, `pg_*`, `has_*`, `inet_*`;
+///   `glob`, `getenv`, `current_setting`, `getvariable`, `current_*`, `duckdb_*`, `pragma_*`, `pg_*`, `has_*`,
+///   `inet_*`;
 /// - what runs text as a statement: `query`, `query_table`, `json_execute_serialized_sql`, `json_serialize_*`;
 /// - what has effects: `nextval`, `setval`, `setseed`, `write_log`, `sleep_ms`, `pg_sleep`;
 /// - aggregate states, which can crash the engine: `combine`, `finalize`, `to_aggregate_state`, `combine_aggr`;

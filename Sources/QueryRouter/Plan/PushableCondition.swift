@@ -2,7 +2,8 @@ internal import Columnar
 
 /// Tells whether a condition of a WHERE clause may be checked on the shards ahead of the statement.
 ///
-/// Only what reads one dataset's columns, depends on nothing else, and cannot fail on a value: an unknown node means no.
+/// Only what reads one dataset's columns, depends on nothing else, and calls nothing that fails on a value: an
+/// unknown node means no. (A comparison of different types casts, and may fail, but then it may in one DuckDB too.)
 /// In a WHERE clause over one table a bare name of a column is that column, even when the SELECT list has an alias
 /// of the same name (DuckDB 2.0.0, measured).
 struct PushableCondition {

@@ -4,8 +4,8 @@ internal import Synchronization
 
 /// Answers SQL over the datasets of any number of organizations.
 ///
-/// Text → gate → plan → fan-out → merge. The gate and the planner are pure; what runs, runs in sandboxed columnar
-/// stores: the shards' own, and for gathered answers one in memory that lives as long as its query. A shard that fails
+/// Text → gate → plan → fan-out → merge. The gate and the planner are pure; what runs, runs in sandboxed
+/// columnar stores: the shards' own, and for gathered answers one in memory that lives as long as its query. A shard that fails
 /// fails the query: an answer is whole or there is none. Safe to call from any task.
 package final class QueryRouter: Sendable {
     private let service: any ShardQueryService

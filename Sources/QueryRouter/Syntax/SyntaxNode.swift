@@ -1,6 +1,7 @@
 /// One value of the syntax tree that DuckDB's parser prints as JSON; the order of members is kept.
 ///
-/// The format is DuckDB's own and changes with its version (2.0.0 here): only ``StatementGate`` and the planner know it.
+/// The format is DuckDB's own and changes with its version (2.0.0 here): only ``StatementGate`` and the
+/// planner know it.
 enum SyntaxNode: Sendable, Hashable {
     struct Member: Sendable, Hashable {
         var key: String

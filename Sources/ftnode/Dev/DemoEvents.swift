@@ -53,12 +53,14 @@ enum DemoEvents {
             let count = 20 + Int.random(in: 0..<60, using: &generator)  // ambient-ok: seeded
             let after = "{\"species\":\(JSONText.quoted(species)),\"state\":\"\(shown)\",\"samples\":\(count)}"
             let reason = isLost ? ",\"reason\":\"growth outside of the protocol\",\"severity\":\"warning\"" : ""
-            events.append((
-                time,
-                "{\"organization\":\"\(organization)\",\"occurred_at\":\"\(Timestamp(microseconds: time))\","
-                    + "\"actor\":\"\(person)\",\"action\":\"batch.\(shown)\",\"entity_type\":\"batch\","
-                    + "\"entity_id\":\"\(batch)\",\"before\":\(before ?? "null"),\"after\":\(after)\(reason)}"
-            ))
+            events.append(
+                (
+                    time,
+                    "{\"organization\":\"\(organization)\",\"occurred_at\":\"\(Timestamp(microseconds: time))\","
+                        + "\"actor\":\"\(person)\",\"action\":\"batch.\(shown)\",\"entity_type\":\"batch\","
+                        + "\"entity_id\":\"\(batch)\",\"before\":\(before ?? "null"),\"after\":\(after)\(reason)}"
+                )
+            )
             if isLost { return }
             before = after
             time += day / 4 + Int64.random(in: 0..<(6 * day), using: &generator)  // ambient-ok: seeded

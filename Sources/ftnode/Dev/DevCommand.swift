@@ -25,7 +25,8 @@ struct DevCommand: AsyncParsableCommand {
     var data = ".flasktrack/dev"
     @Option(
         help: ArgumentHelp(
-            "API port of the first node (default: 8443); the others follow, peer ports are 100 higher.", valueName: "p"
+            "API port of the first node (default: 8443); the others follow, peer ports are 100 higher.",
+            valueName: "p"
         )
     )
     var port: Int?
@@ -47,7 +48,8 @@ struct DevCommand: AsyncParsableCommand {
         let existing = try DevRecord.read(root: root)
         let record = try DevRecord.choose(existing: existing, nodes: self.nodes, port: self.port, root: self.data)
         let layout = DevLayout(root: root, nodeCount: record.nodes, port: record.port)
-        try await Self.requireFreePorts(layout, isAgain: existing != nil)
+        try await LeftNodes.await(layout)
+        try Self.requireFreePorts(layout)
         try layout.prepare(now: SystemTime.now())
         try record.write(root: root)
         let signals = StopSignals()
@@ -69,17 +71,9 @@ struct DevCommand: AsyncParsableCommand {
         Terminal.out("stopped; the data is in \(self.data)\n")
     }
 
-    /// Nodes of a supervisor that was killed need a moment to notice it.
-    private static func requireFreePorts(_ layout: DevLayout, isAgain: Bool) async throws {
-        var tries = isAgain ? 25 : 1
-        while true {
-            guard let taken = layout.ports.first(where: { !PortProbe.isFree($0) }) else { return }
-            tries -= 1
-            if tries == 0 {
-                throw CommandFailure("port \(taken) is in use; stop what listens there, or choose another with --port")
-            }
-            try await Task.sleep(for: .milliseconds(200))
-        }
+    private static func requireFreePorts(_ layout: DevLayout) throws {
+        guard let taken = layout.ports.first(where: { !PortProbe.isFree($0) }) else { return }
+        throw CommandFailure("port \(taken) is in use; stop what listens there, or choose another with --port")
     }
 }
 

@@ -24,6 +24,7 @@ struct DevLayout: Sendable {
     var demoFile: String { self.root + "/demo.ndjson" }
     func folder(_ node: Int) -> String { "\(self.root)/nodes/\(node)" }
     func configFile(_ node: Int) -> String { self.folder(node) + "/config.yaml" }
+    func pidFile(_ node: Int) -> String { self.folder(node) + "/node.pid" }
     func logFile(_ node: Int) -> String { self.folder(node) + "/node.log" }
     func apiPort(_ node: Int) -> Int { self.port + node - 1 }
     func peerPort(_ node: Int) -> Int { self.apiPort(node) + Self.peerPortOffset }
@@ -57,7 +58,10 @@ struct DevLayout: Sendable {
     func prepare(now: Timestamp) throws {
         if !FilePaths.exists(self.pki.caFile) {
             try self.pki.initialize(
-                cluster: Self.clusterID, days: CertificateAuthority.DefaultDays.authority, now: now, replacing: true
+                cluster: Self.clusterID,
+                days: CertificateAuthority.DefaultDays.authority,
+                now: now,
+                replacing: true
             )
         }
         try WholeTextFile.makeFolder(self.root + "/tokens", for: .owner)
@@ -70,7 +74,10 @@ struct DevLayout: Sendable {
             try WholeTextFile.makeFolder(self.folder(node), for: .everybody)
             try self.issueCertificate(node, now: now)
             try WholeTextFile.write(
-                self.configuration(node, tokenHash: hash), to: self.configFile(node), for: .owner, replacing: true
+                self.configuration(node, tokenHash: hash),
+                to: self.configFile(node),
+                for: .owner,
+                replacing: true
             )
         }
     }
@@ -83,7 +90,10 @@ struct DevLayout: Sendable {
             if until.rawValue > now.rawValue + marginMicroseconds { return }
         }
         try self.pki.issueNode(
-            NodeID(UInt64(node)), hosts: PKIFolder.defaultHosts, days: CertificateAuthority.DefaultDays.node, now: now,
+            NodeID(UInt64(node)),
+            hosts: PKIFolder.defaultHosts,
+            days: CertificateAuthority.DefaultDays.node,
+            now: now,
             replacing: true
         )
     }
@@ -98,7 +108,8 @@ struct DevLayout: Sendable {
     /// How a client reaches one node alone.
     func context(_ node: Int) throws -> ClientContext {
         ClientContext(
-            addresses: [.init(host: Self.host, port: self.apiPort(node))], caFile: self.pki.caFile,
+            addresses: [.init(host: Self.host, port: self.apiPort(node))],
+            caFile: self.pki.caFile,
             token: try WholeTextFile.read(self.tokenFile)
         )
     }

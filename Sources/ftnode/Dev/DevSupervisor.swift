@@ -38,9 +38,6 @@ struct DevSupervisor {
     static let stopSeconds = 15.0
     /// All nodes must answer within this after the start, in seconds.
     static let readySeconds = 60.0
-    /// Lines of a log that are shown when a node does not start.
-    static let logLinesShown = 5
-
     private enum State {
         case running(ChildProcess)
         case waiting(untilSeconds: Double)
@@ -135,13 +132,17 @@ struct DevSupervisor {
 
     private mutating func start(_ node: Int) throws {
         // Settings of this process are not those of its nodes.
-        let environment = CommandEnvironment.all.filter { !$0.key.hasPrefix("FTNODE_") || $0.key.hasPrefix("FTNODE_LOG_") }
+        let environment = CommandEnvironment.all.filter {
+            !$0.key.hasPrefix("FTNODE_") || $0.key.hasPrefix("FTNODE_LOG_")
+        }
         let child = try ChildProcess.start(
             executable: CommandEnvironment.executable,
             arguments: ["serve", "--config", self.layout.configFile(node), "--parent", String(getpid())],
-            environment: environment, outputFile: self.layout.logFile(node)
+            environment: environment,
+            outputFile: self.layout.logFile(node)
         )
         self.states[node] = .running(child)
+        try WholeTextFile.write("\(child.pid)\n", to: self.layout.pidFile(node), for: .everybody, replacing: true)
     }
 
     /// Asks the nodes that are not known to be ready.
@@ -162,10 +163,42 @@ struct DevSupervisor {
         return found
     }
 
+    /// The last line that the node wrote, which says why it ended.
     private func logTail(_ node: Int) -> String {
         guard let data = FileManager.default.contents(atPath: self.layout.logFile(node)) else { return "no log" }
         let lines = String(decoding: data.suffix(16_384), as: UTF8.self).split(separator: "\n")
-        guard !lines.isEmpty else { return "its log is empty" }
-        return lines.suffix(Self.logLinesShown).joined(separator: " | ")
+        return lines.last.map(String.init) ?? "its log is empty"
+    }
+}
+
+/// Nodes that a killed supervisor left behind: they notice it and stop, which takes a moment.
+enum LeftNodes {
+    /// They have this long before SIGKILL, in seconds.
+    private static let patienceSeconds = DevSupervisor.stopSeconds + 5
+
+    /// Waits until no node of `layout` runs any more.
+    static func await(_ layout: DevLayout) async throws {
+        let start = CommandEnvironment.uptimeSeconds()
+        var isTold = false
+        while true {
+            let left = layout.nodes.compactMap { self.running($0, layout) }
+            guard !left.isEmpty else { return }
+            if !isTold { Terminal.note("waiting for \(left.count) nodes of an earlier start to stop …") }
+            isTold = true
+            if CommandEnvironment.uptimeSeconds() - start > self.patienceSeconds {
+                for pid in left { kill(pid, SIGKILL) }
+            }
+            try await Task.sleep(for: DevSupervisor.interval)
+        }
+    }
+
+    /// The process of `node`, when the one that is noted still runs this node's configuration.
+    private static func running(_ node: Int, _ layout: DevLayout) -> pid_t? {
+        guard
+            let text = try? WholeTextFile.read(layout.pidFile(node)), let pid = pid_t(text.filter(\.isNumber)),
+            let command = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+        else { return nil }
+        let arguments = command.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+        return arguments.contains("serve") && arguments.contains(layout.configFile(node)) ? pid : nil
     }
 }
