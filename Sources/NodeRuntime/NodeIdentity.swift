@@ -52,15 +52,7 @@ struct NodeIdentity: Equatable {
             try store.sync()
             return
         }
-        var reader = ByteReader(value)
-        let version = try reader.read(UInt32.self)
-        guard version <= Self.formatVersion else {
-            throw self.refusal(
-                directory,
-                "is of format \(version), this program knows up to \(Self.formatVersion): use a newer program"
-            )
-        }
-        let found = try NodeIdentity(from: &reader)
+        let found = try self.read(value, directory)
         if found.clusterID != self.clusterID {
             throw self.refusal(directory, "belongs to cluster \"\(found.clusterID)\", not \"\(self.clusterID)\"")
         }
@@ -78,6 +70,25 @@ struct NodeIdentity: Equatable {
                     + "the configuration says nodes \(Self.list(self.members)) with \(self.replicas)"
             )
         }
+    }
+
+    private func read(_ value: [UInt8], _ directory: String) throws(NodeError) -> NodeIdentity {
+        var reader = ByteReader(value)
+        let version: UInt32
+        let found: NodeIdentity?
+        do {
+            version = try reader.read(UInt32.self)
+            found = version <= Self.formatVersion ? try NodeIdentity(from: &reader) : nil
+        } catch {
+            throw NodeError(.dataDirectory, "data directory \(directory) does not say whom it belongs to", cause: error)
+        }
+        guard let found else {
+            throw self.refusal(
+                directory,
+                "is of format \(version), this program knows up to \(Self.formatVersion): use a newer program"
+            )
+        }
+        return found
     }
 
     private static func list(_ nodes: [NodeID]) -> String { nodes.map(\.description).joined(separator: ", ") }

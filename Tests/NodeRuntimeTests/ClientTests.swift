@@ -73,6 +73,14 @@ struct ClientTests {
         #expect(policy.next(after: failure, mayRepeat: true, elapsed: .seconds(18), jitter: 0) == .giveUp)
     }
 
+    @Test func triesEveryAddressOnceEvenWhenTheTimeIsOver() {
+        var policy = RetryPolicy(budget: .seconds(5), addressCount: 3)
+        let decisions = (1...3).map {
+            policy.next(after: .notSent, mayRepeat: false, elapsed: .seconds(3 * $0), jitter: 0)
+        }
+        #expect(decisions == [.retry(after: .zero), .retry(after: .zero), .giveUp])
+    }
+
     @Test func givesUpWhenEveryAddressHasAWrongCertificate() {
         var policy = RetryPolicy(budget: .seconds(100), addressCount: 2)
         #expect(policy.next(after: .wrongIdentity, mayRepeat: true, elapsed: .zero, jitter: 0) == .retry(after: .zero))

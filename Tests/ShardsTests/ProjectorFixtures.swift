@@ -183,6 +183,13 @@ final class FakeProjections: ProjectionStore {
     }
 }
 
+/// Something that happens once.
+final class Flag: Sendable {
+    private let state = Mutex(false)
+    var isRaised: Bool { self.state.withLock { $0 } }
+    func raise() { self.state.withLock { $0 = true } }
+}
+
 /// A ledger, a projector that runs over it, and what it projects into.
 struct ProjectorBench: Sendable {
     let store: FaultInjectingStore

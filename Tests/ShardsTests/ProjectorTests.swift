@@ -58,25 +58,25 @@ struct ProjectorTests {
     @Test func answersAWaiterWhenItsSequenceIsReachedAndNotBefore() async throws {
         try await ProjectorBench.run { bench in
             try bench.grow(Self.organization, by: 2)
-            let answered = Mutex(false)
+            let answered = Flag()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
                     try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3))
-                    answered.withLock { $0 = true }
+                    answered.raise()
                 }
                 try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(2))
-                #expect(!answered.withLock { $0 })
+                #expect(!answered.isRaised)
                 bench.projections.hold()
                 try bench.grow(Self.organization, by: 1)
                 bench.projector.advanced(Self.organization)
                 // A second waiter wakes the projector at once, should the first one not wait yet.
                 group.addTask { try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3)) }
                 await bench.projections.heldCall()
-                #expect(!answered.withLock { $0 })
+                #expect(!answered.isRaised)
                 bench.projections.letGo()
                 try await group.waitForAll()
             }
-            #expect(answered.withLock { $0 })
+            #expect(answered.isRaised)
             #expect(bench.projections.rows(of: Self.organization) == [1, 2, 3])
         }
     }
@@ -238,24 +238,6 @@ struct ProjectorTests {
             try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3))
             #expect(bench.projections.state.withLock { $0.batchSizes } == [3])
             #expect(bench.clock.sleepCount == 10)
-        }
-    }
-
-    @Test func aWaiterEndsTheLingeringAtTheNextStep() async throws {
-        try await ProjectorBench.run { bench in
-            try bench.grow(Self.organization, by: 1)
-            bench.projector.advanced(Self.organization)
-            await bench.clock.sleeper()
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(1)) }
-                // Wakes the projector until the waiter is there; each wake is one step of the lingering at most.
-                while bench.projections.rows(of: Self.organization).isEmpty, bench.clock.sleepCount < 10 {
-                    bench.clock.advance(by: .milliseconds(20))
-                    await Task.yield()
-                }
-                try await group.waitForAll()
-            }
-            #expect(bench.projections.rows(of: Self.organization) == [1])
         }
     }
 

@@ -43,7 +43,9 @@ extension APIRouter {
             )
         }
         let command = CreateOrganizationCommand(key: key, name: name)
-        switch try await self.gateway.submit(.createOrganization(command), to: .system, mayRepeat: false) {
+        let result = try await self.gateway.submit(.createOrganization(command), to: .system, mayRepeat: false)
+        try await self.records.reads.linearize(.system)
+        switch result {
         case .organization(let entry):
             var json = JSONOutput()
             Self.write(entry, to: &json)
@@ -70,7 +72,7 @@ extension APIRouter {
     func readOrganization(_ request: APICall, _ key: String) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
         var json = JSONOutput()
-        Self.write(try self.organization(key, for: request, .readOrganization), to: &json)
+        Self.write(try await self.organization(key, for: request, .readOrganization), to: &json)
         return Self.json(.ok, json)
     }
 
@@ -122,6 +124,7 @@ extension APIRouter {
             grant: Grant(role: role, organizations: role == .operator ? [] : organizations)
         )
         let result = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false)
+        try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         var json = JSONOutput()
         json.beginObject()
@@ -163,6 +166,7 @@ extension APIRouter {
         try request.requireOnly(parameters: [])
         let command = RevokeTokenCommand(id: id)
         let result = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true)
+        try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         return ServerResponse(status: .noContent)
     }

@@ -11,18 +11,21 @@ internal import Transport
 extension APIRouter {
     /// Checks what the head can tell before the body is read.
     func appendPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
-        let entry = try self.organization(key, for: request, .appendRecords)
+        guard let organization = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
+        try request.allow(.appendRecords, in: organization)
         try request.requireOnly(parameters: [])
         let idempotencyKey = try request.idempotencyKey()
         switch MediaType(request.head.headerFields[.contentType]) {
         case .json:
             return self.collected(request, bodyBytesMax: EventLimits.eventBytesMax) { request, body in
+                let entry = try await self.organization(key, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
                 let draft = try EventDraft.parse(bytes, defaults: Self.context(entry, request))
                 return try await self.append([draft], bytes, to: entry, idempotencyKey, isBatch: false)
             }
         case .ndjson:
             return self.collected(request, bodyBytesMax: self.configuration.batchBytesMax) { request, body in
+                let entry = try await self.organization(key, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
                 let limits = EventBatch.Limits(
                     recordsMax: self.configuration.batchRecordsMax,
@@ -112,7 +115,7 @@ extension APIRouter {
     // MARK: Reading
 
     func readRecord(_ request: APICall, _ key: String, _ sequence: String) async throws -> ServerResponse {
-        let entry = try self.organization(key, for: request, .readRecords)
+        let entry = try await self.organization(key, for: request, .readRecords)
         try request.requireOnly(parameters: [])
         guard let number = UInt64(sequence), number >= 1 else {
             throw Problem(.invalidParameter, "a sequence is a number from 1")
@@ -142,7 +145,7 @@ extension APIRouter {
     }
 
     func listRecords(_ request: APICall, _ key: String) async throws -> ServerResponse {
-        let entry = try self.organization(key, for: request, .readRecords)
+        let entry = try await self.organization(key, for: request, .readRecords)
         let search = try RecordSearch(request)
         var page: RecordReader.Page
         if search.hasFilter {
@@ -156,22 +159,14 @@ extension APIRouter {
                 isLatest: search.isLatest
             )
         }
-        let isFull = page.records.count == search.limit
-        let next = isFull ? page.records.last.flatMap { self.next(after: $0, search, page) } : nil
         var json = JSONOutput(capacity: 1024 + page.records.reduce(0) { $0 + $1.bytes.count + 100 })
         json.beginObject()
         json.beginArray("records")
         for record in page.records { Self.write(record, to: &json) }
         json.endArray()
-        json.member("next", next)
+        json.member("next", search.cursor(after: page))
         json.endObject()
         return Self.json(.ok, json)
-    }
-
-    /// The cursor of the page after `record`, or nil when there can be none.
-    private func next(after record: StoredRecord, _ search: RecordSearch, _ page: RecordReader.Page) -> String? {
-        if search.isDescending { return record.sequence.rawValue > 1 ? String(record.sequence.rawValue - 1) : nil }
-        return record.sequence.rawValue < page.size ? String(record.sequence.rawValue + 1) : nil
     }
 }
 
@@ -220,6 +215,16 @@ struct RecordSearch: Sendable {
     }
 
     var hasFilter: Bool { !self.equal.isEmpty || self.reason != nil || self.from != nil || self.to != nil }
+
+    /// The cursor of the page after `page`, or nil when there can be none.
+    ///
+    /// A page without filters may be shorter than the limit, because its bytes are bounded too; one with filters is not.
+    func cursor(after page: RecordReader.Page) -> String? {
+        guard let last = page.records.last?.sequence.rawValue else { return nil }
+        if self.hasFilter, page.records.count < self.limit { return nil }
+        if self.isDescending { return last > 1 ? String(last - 1) : nil }
+        return last < page.size ? String(last + 1) : nil
+    }
 
     private static func time(_ name: String, _ request: APICall) throws(Problem) -> Timestamp? {
         guard let text = request.parameter(name) else { return nil }

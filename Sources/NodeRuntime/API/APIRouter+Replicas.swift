@@ -9,7 +9,7 @@ internal import Transport
 /// What the replicas hold, and whether it is sound and the same.
 extension APIRouter {
     func ledger(_ request: APICall, _ key: String) async throws -> ServerResponse {
-        let entry = try self.organization(key, for: request, .readRecords)
+        let entry = try await self.organization(key, for: request, .readRecords)
         try request.requireOnly(parameters: [])
         async let comparison = self.replicas.compare(entry)
         let holdings = await self.replicas.holdings(of: entry)
@@ -61,7 +61,7 @@ extension APIRouter {
         try request.allow(.verifyLedger)
         let entries: [OrganizationEntry]
         if let keys {
-            entries = try keys.map { try self.organization($0, for: request, .verifyLedger) }
+            entries = try await self.organizations(keys, for: request, .verifyLedger)
         } else {
             entries = self.directory.organizations.filter { request.token.grant.sees($0.key) }
         }

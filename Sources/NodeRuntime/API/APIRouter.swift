@@ -167,15 +167,34 @@ struct APIRouter: RequestRouter {
     }
 
     /// The organization of a path, when the caller may do `operation` in it.
+    ///
+    /// One that this node does not know yet may have been created through another a moment ago: then the system group is asked.
     func organization(
         _ key: String,
         for request: APICall,
         _ operation: AccessOperation
-    ) throws(Problem) -> OrganizationEntry {
+    ) async throws(Problem) -> OrganizationEntry {
         guard let key = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
         try request.allow(operation, in: key)
+        if let entry = self.directory.organization(key) { return entry }
+        do {
+            try await self.records.reads.linearize(.system)
+        } catch {
+            throw Problem.wrapping(error)
+        }
         guard let entry = self.directory.organization(key) else { throw Problem.organizationNotFound(key.rawValue) }
         return entry
+    }
+
+    /// Several organizations, as ``organization(_:for:_:)``.
+    func organizations(
+        _ keys: [String],
+        for request: APICall,
+        _ operation: AccessOperation
+    ) async throws(Problem) -> [OrganizationEntry] {
+        var entries: [OrganizationEntry] = []
+        for key in keys { entries.append(try await self.organization(key, for: request, operation)) }
+        return entries
     }
 
     static func json(_ status: HTTPResponse.Status, _ output: JSONOutput) -> ServerResponse {

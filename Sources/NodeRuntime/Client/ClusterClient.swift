@@ -14,6 +14,9 @@ package final class ClusterClient: Sendable {
     /// The largest answer that ``send(_:)`` collects, in bytes.
     package static let answerBytesMax = 64 << 20
 
+    /// A node that does not even shake hands within this is left for the next one.
+    package static let connectTimeout = Duration.seconds(3)
+
     /// A whole answer.
     package struct Answer: Sendable {
         package var status: Int
@@ -47,7 +50,10 @@ package final class ClusterClient: Sendable {
         let tls = try ReloadableTLSContext(
             client: TLSClientConfiguration(caFile: context.caFile, minimumVersion: .tls12)
         )
-        self.pool = HTTPClientPool(client: HTTPClient(eventLoopGroup: group, tls: tls))
+        var limits = TransportLimits()
+        limits.connectTimeout = Self.connectTimeout
+        limits.handshakeTimeout = Self.connectTimeout
+        self.pool = HTTPClientPool(client: HTTPClient(eventLoopGroup: group, tls: tls, limits: limits))
         let clock = ContinuousClock()  // ambient-ok: the command line waits in real time
         let start = clock.now
         self.clock = clock
@@ -137,9 +143,15 @@ package final class ClusterClient: Sendable {
         if let key = request.idempotencyKey, let name = HTTPField.Name.API.idempotencyKey {
             head.headerFields[name] = key
         }
-        return try await self.pool.execute(
-            host: address.host,
-            port: address.port,
+        let connection: HTTPClientConnection
+        do { connection = try await self.pool.connection(host: address.host, port: address.port) } catch {
+            guard let error = error as? TransportError, error.code == .timeout || error.code == .connectionClosed else {
+                throw error
+            }
+            // Nothing was sent, so that even what must not be repeated may go to another node.
+            throw TransportError(.connectFailed, "cannot connect to \(address)", cause: error)
+        }
+        return try await connection.execute(
             head,
             body: request.body.map { .bytes($0) } ?? .none,
             timeout: request.timeout

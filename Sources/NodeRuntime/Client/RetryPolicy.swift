@@ -25,7 +25,7 @@ package struct RetryPolicy: Sendable, Equatable {
     /// The longest `retry-after` that is obeyed.
     static let retryAfterSecondsMax = 10
 
-    /// No try begins later than this after the first.
+    /// No try begins later than this after the first, but for the first one of each address.
     package var budget: Duration
     private let addressCount: Int
     private var triesInRound = 0
@@ -70,6 +70,8 @@ package struct RetryPolicy: Sendable, Equatable {
         if case .unavailable(let seconds?, _) = failure {
             pause = max(pause, .seconds(min(max(seconds, 0), Self.retryAfterSecondsMax)))
         }
-        return elapsed + pause < self.budget ? .retry(after: pause) : .giveUp
+        // Every address gets its first try, however long the others took to fail.
+        let isFirstRound = self.rounds == 0 && pause == .zero
+        return isFirstRound || elapsed + pause < self.budget ? .retry(after: pause) : .giveUp
     }
 }

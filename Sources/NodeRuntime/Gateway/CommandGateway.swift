@@ -27,28 +27,40 @@ struct CommandGateway: Sendable {
     let timeout: Duration
     /// How long an attempt may go on after the last moment at which one may begin: a leader without a majority steps down within it.
     let attemptMax: Duration
+    /// By which attempts and pauses are measured.
+    var clock: any Clock<Duration> = NodeClock.monotonic
     /// Pause between attempts, while an election goes on.
     static let pause = Duration.milliseconds(20)
 
     /// Proposes `command` to `group`; returns what applying it led to.
     /// - Throws: ``Failure``.
     func submit(_ command: Command, to group: GroupID, mayRepeat: Bool) async throws -> CommandResult {
-        let bytes = command.encoded()
-        let clock = NodeClock.monotonic
+        try await self.submit(command.encoded(), to: group, mayRepeat: mayRepeat, by: self.clock)
+    }
+
+    private func submit(
+        _ bytes: [UInt8],
+        to group: GroupID,
+        mayRepeat: Bool,
+        by clock: some Clock<Duration>
+    ) async throws -> CommandResult {
         let lastStart = clock.now.advanced(by: max(.zero, self.timeout - self.attemptMax))
         var failure = Failure.noLeader
+        var mayBeApplied = false
         repeat {
             do {
                 return try await self.attempt(bytes, group)
             } catch .retry(let reason) {
-                failure = reason
+                // What an earlier attempt left open stays open.
+                if !mayBeApplied { failure = reason }
             } catch .unknown {
                 guard mayRepeat else { throw Failure.outcomeUnknown }
+                mayBeApplied = true
                 failure = .noQuorum
             } catch .final(let reason) {
                 throw reason
             }
-            try await Task.sleep(for: Self.pause)
+            try await clock.sleep(for: Self.pause)
         } while clock.now < lastStart
         throw failure
     }

@@ -19,12 +19,13 @@ struct TimedOut: Error, CustomStringConvertible {
 func withTimeLimit<Value: Sendable>(
     _ limit: Duration,
     _ what: @autoclosure () -> String,
+    clock: some Clock<Duration> = NodeClock.monotonic,
     _ body: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {
     try await withThrowingTaskGroup(of: Value?.self) { group in
         group.addTask { try await body() }
         group.addTask {
-            try await Task.sleep(for: limit)
+            try await clock.sleep(for: limit)
             return nil
         }
         defer { group.cancelAll() }

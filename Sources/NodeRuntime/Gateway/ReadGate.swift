@@ -17,15 +17,18 @@ struct ReadGate: Sendable {
     let host: RaftHost
     let links: PeerLinks
     let timeout: Duration
+    /// By which the time-out is measured.
+    var clock: any Clock<Duration> = NodeClock.monotonic
 
     /// - Throws: ``Failure``.
-    func linearize(_ group: GroupID) async throws(Failure) {
-        let clock = NodeClock.monotonic
+    func linearize(_ group: GroupID) async throws(Failure) { try await self.linearize(group, by: self.clock) }
+
+    private func linearize(_ group: GroupID, by clock: some Clock<Duration>) async throws(Failure) {
         let deadline = clock.now.advanced(by: self.timeout)
         var failure = Failure.noLeader
         repeat {
             do {
-                try await withTimeLimit(max(.milliseconds(1), clock.now.duration(to: deadline)), "barrier") {
+                try await withTimeLimit(max(.milliseconds(1), clock.now.duration(to: deadline)), "barrier", clock: clock) {
                     let index = try await self.barrier(group)
                     try await self.host.waitUntilApplied(group, index)
                 }
@@ -45,7 +48,7 @@ struct ReadGate: Sendable {
             } catch {
                 failure = .noLeader
             }
-            try? await Task.sleep(for: CommandGateway.pause)
+            try? await clock.sleep(for: CommandGateway.pause)
             if Task.isCancelled { throw failure }
         } while clock.now < deadline
         throw failure

@@ -92,7 +92,8 @@ final class PeerLinks: PeerTransport {
 
     func send(_ messages: [GroupMessage], to peer: NodeID) {
         guard let link = self.links[peer], let stream = link.state.withLock({ $0.stream }), stream.isOpen,
-            let frame = try? RaftWire.frame(messages, from: self.node, to: peer), stream.tryWrite(frame)
+            let frames = try? RaftWire.frames(messages, from: self.node, to: peer),
+            frames.allSatisfy({ stream.tryWrite($0) })
         else {
             self.onUnreachable.withLock { $0 }?(peer)
             return

@@ -18,6 +18,8 @@ internal import Transport
 struct PeerService: RequestRouter {
     /// Largest body of a short request, in bytes: one command.
     static let requestBytesMax = 16 << 20
+    /// Bytes of an error's text that a refused query carries; escaped, they take three times as many.
+    static let messageBytesMax = 1024
 
     let node: NodeID
     let host: RaftHost
@@ -228,12 +230,14 @@ struct PeerService: RequestRouter {
     }
 
     private func refusal(_ error: QueryError) -> ServerResponse {
-        let message = error.message.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
+        // Cut before it is encoded, so that no escape is cut in two.
+        let text = String(decoding: error.message.utf8.prefix(Self.messageBytesMax), as: UTF8.self)
+        let message = text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
         return ServerResponse(
             status: .ok,
             headerFields: [
                 RemoteShardResult.errorHeader: error.code.rawValue,
-                RemoteShardResult.messageHeader: String(message.prefix(4096)),
+                RemoteShardResult.messageHeader: message,
             ]
         )
     }

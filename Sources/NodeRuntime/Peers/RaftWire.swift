@@ -12,7 +12,38 @@ enum RaftWire {
     /// Bytes of the length before each frame.
     static let lengthByteCount = 4
 
-    /// One frame with everything that `from` has for `to`, its length before it.
+    /// Payload bytes after which a new frame is begun; a single larger message still travels, alone.
+    static let framePayloadBytesTarget = 8 << 20
+
+    /// Everything that `from` has for `to`, in its order, in as few frames as their size allows.
+    static func frames(
+        _ messages: [GroupMessage],
+        from: NodeID,
+        to: NodeID,
+        payloadBytesTarget: Int = framePayloadBytesTarget
+    ) throws -> [ByteBuffer] {
+        var frames: [ByteBuffer] = []
+        var first = messages.startIndex
+        var bytes = 0
+        for (place, message) in messages.enumerated() {
+            let size = self.payloadBytes(message)
+            if place > first, bytes + size > payloadBytesTarget {
+                frames.append(try self.frame(Array(messages[first..<place]), from: from, to: to))
+                first = place
+                bytes = 0
+            }
+            bytes += size
+        }
+        frames.append(try self.frame(Array(messages[first...]), from: from, to: to))
+        return frames
+    }
+
+    private static func payloadBytes(_ message: GroupMessage) -> Int {
+        guard case .append(let append) = message.message.body else { return 0 }
+        return append.entries.reduce(0) { $0 + $1.costBytes }
+    }
+
+    /// One frame, its length before it.
     static func frame(_ messages: [GroupMessage], from: NodeID, to: NodeID) throws -> ByteBuffer {
         var frame = WireRaftFrame()
         frame.from = from.rawValue

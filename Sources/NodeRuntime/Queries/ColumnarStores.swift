@@ -12,18 +12,26 @@ actor ColumnarStores: ProjectionStore {
         var lastUse: UInt64 = 0
     }
 
-    /// Most files held open at once; each costs about 5 MB.
-    static let openMax = 64
+    /// Most files held open at once, unless told otherwise; each costs about 5 MB.
+    static let openMaxDefault = 64
 
     private let directory: String
     private let threads: ColumnarThreads
     private let configuration: ColumnarConfiguration
+    private let openMax: Int
     private var open: [OrganizationID: Open] = [:]
     /// Organizations whose store is being opened or closed, and who waits for that.
     private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
     private var uses: UInt64 = 0
 
-    init(directory: String, threads: ColumnarThreads, configuration: ColumnarConfiguration) {
+    /// - Parameter openMax: Files held open at once; more only while they are in use.
+    init(
+        directory: String,
+        threads: ColumnarThreads,
+        configuration: ColumnarConfiguration,
+        openMax: Int = openMaxDefault
+    ) {
+        self.openMax = openMax
         self.directory = directory
         self.threads = threads
         self.configuration = configuration
@@ -33,7 +41,11 @@ actor ColumnarStores: ProjectionStore {
         "\(self.directory)/organization-\(organization.rawValue).duckdb"
     }
 
-    /// Lends the organization's store; it stays open until the caller gives it back by ``release(_:)``.
+    /// The number of files that are open.
+    var openCount: Int { self.open.count }
+
+    /// Lends the organization's store; it stays open until the caller gives it back by ``release(_:of:)``, or
+    /// ``reset(_:)`` closes it.
     func lend(_ organization: OrganizationID) async throws -> ColumnarStore {
         while self.busy[organization] != nil { await self.waitWhileBusy(organization) }
         self.uses += 1
@@ -62,7 +74,12 @@ actor ColumnarStores: ProjectionStore {
         return store
     }
 
-    func release(_ organization: OrganizationID) { self.open[organization]?.users -= 1 }
+    /// Gives back a store that was lent; one that was closed meanwhile counts no more.
+    func release(_ store: ColumnarStore, of organization: OrganizationID) async {
+        guard self.open[organization]?.store === store else { return }
+        self.open[organization]?.users -= 1
+        await self.closeIdle()
+    }
 
     private func waitWhileBusy(_ organization: OrganizationID) async {
         await withCheckedContinuation { continuation in self.busy[organization, default: []].append(continuation) }
@@ -73,7 +90,7 @@ actor ColumnarStores: ProjectionStore {
     }
 
     private func closeIdle() async {
-        while self.open.count > Self.openMax {
+        while self.open.count > self.openMax {
             let idle = self.open.filter { $0.value.users == 0 && self.busy[$0.key] == nil }
             guard let oldest = idle.min(by: { $0.value.lastUse < $1.value.lastUse })?.key else { return }
             await self.close(oldest)
@@ -93,17 +110,34 @@ actor ColumnarStores: ProjectionStore {
     }
 
     func position(of organization: OrganizationID) async throws -> SequenceNumber {
-        let store = try await self.lend(organization)
-        defer { self.release(organization) }
-        return SequenceNumber(try await store.position())
+        try await self.withStore(organization) { SequenceNumber(try await $0.position()) }
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID) async throws {
         guard let last = records.last else { return }
         let batch = try await self.threads.run(on: .ingest) { try AuditLogDataset.batch(of: records) }
+        try await self.withStore(organization) { store in
+            _ = try await store.ingest(
+                table: AuditLogDataset.table.name,
+                batch: batch,
+                position: last.sequence.rawValue
+            )
+        }
+    }
+
+    private func withStore<Value: Sendable>(
+        _ organization: OrganizationID,
+        _ body: (ColumnarStore) async throws -> Value
+    ) async throws -> Value {
         let store = try await self.lend(organization)
-        defer { self.release(organization) }
-        try await store.ingest(table: AuditLogDataset.table.name, batch: batch, position: last.sequence.rawValue)
+        do {
+            let value = try await body(store)
+            await self.release(store, of: organization)
+            return value
+        } catch {
+            await self.release(store, of: organization)
+            throw error
+        }
     }
 
     func reset(_ organization: OrganizationID) async throws {

@@ -141,7 +141,7 @@ extension APIRouter {
         try request.requireOnly(parameters: [])
         let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "format"])
         let sql = try object.string("sql")
-        let organizations = try self.scope(object, request)
+        let organizations = try await self.scope(object, request)
         let name = try object.optionalString("format") ?? ResultFormat.json.rawValue
         guard let format = ResultFormat(rawValue: name) else {
             let known = ResultFormat.allCases.map(\.rawValue).joined(separator: ", ")
@@ -150,20 +150,21 @@ extension APIRouter {
         return try await self.queries.run(
             sql: sql,
             organizations: organizations,
-            consistency: try self.consistency(object, request),
+            consistency: try await self.consistency(object, request),
             format: format
         )
     }
 
     /// The organizations that a statement sees: those named, or all that the token may query.
-    private func scope(_ object: JSONPlace, _ request: APICall) throws -> [OrganizationKey] {
+    private func scope(_ object: JSONPlace, _ request: APICall) async throws -> [OrganizationKey] {
         guard let list = try object.optional("organizations") else {
             return self.directory.organizations.map(\.key).filter { request.token.grant.sees($0) }
         }
-        return try list.array().map { try self.organization($0.string(), for: request, .runQuery).key }
+        let keys = try list.array().map { try $0.string() }
+        return try await self.organizations(keys, for: request, .runQuery).map(\.key)
     }
 
-    private func consistency(_ object: JSONPlace, _ request: APICall) throws -> QueryConsistency {
+    private func consistency(_ object: JSONPlace, _ request: APICall) async throws -> QueryConsistency {
         guard let place = try object.optional("consistency") else { return .linearizable }
         if case .string = place.value {
             switch try place.string() {
@@ -182,7 +183,7 @@ extension APIRouter {
         var positions: [OrganizationKey: SequenceNumber] = [:]
         for member in try wanted.object() {
             let name = String(decoding: member.key, as: UTF8.self)
-            let key = try self.organization(name, for: request, .runQuery).key
+            let key = try await self.organization(name, for: request, .runQuery).key
             let sequence = try wanted.integer(name)
             guard sequence >= 0 else {
                 throw Problem(.invalidField, "a sequence is not negative", members: [.text("pointer", "/consistency")])

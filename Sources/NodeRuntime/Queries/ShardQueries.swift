@@ -136,10 +136,10 @@ struct ShardQueries: ShardQueryService {
             let position = result.position
             root = try await self.storeThreads.run { try reader.root(at: position) }
         } catch {
-            await self.stores.release(entry.id)
+            await self.stores.release(store, of: entry.id)
             throw error
         }
-        let lease = StoreLease(stores: self.stores, organization: entry.id)
+        let lease = StoreLease(stores: self.stores, store: store, organization: entry.id)
         return ShardResult(
             schema: result.schema,
             provenance: ShardProvenance(
@@ -206,16 +206,18 @@ struct ShardQueries: ShardQueryService {
 /// Keeps a columnar store lent until the last reader of its result is gone.
 final class StoreLease: Sendable {
     private let stores: ColumnarStores
+    private let store: ColumnarStore
     private let organization: OrganizationID
 
-    init(stores: ColumnarStores, organization: OrganizationID) {
+    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
         self.stores = stores
+        self.store = store
         self.organization = organization
     }
 
     deinit {
-        let (stores, organization) = (self.stores, self.organization)
-        Task { await stores.release(organization) }  // task-owner: none is needed, one short actor call
+        let (stores, store, organization) = (self.stores, self.store, self.organization)
+        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
     }
 }
 
