@@ -121,7 +121,7 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
-            exclude: overview + ["Peers/peer.proto"],
+            exclude: overview + ["OVERVIEW-client.md", "Peers/peer.proto"],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(
@@ -201,6 +201,14 @@ let package = Package(
         .testTarget(
             name: "ftnodeTests",
             dependencies: ["Primitives", "NodeRuntime", "ftnode", argumentParser],
+            swiftSettings: columnarUserSettings
+        ),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: [
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime", "ftnode",
+                crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+            ],
             swiftSettings: columnarUserSettings
         ),
     ]

@@ -423,6 +423,7 @@ extension NodeParts {
             metrics: self.metrics,
             ids: RequestIDs(),
             threads: self.threads,
+            recordCache: RecordCache(),
             logger: self.logger
         )
     }

@@ -40,7 +40,7 @@ package final class Projector: Sendable {
         /// Organizations worked on at once.
         package var concurrencyMax = 2
         /// How long new records may wait for more, unless a query wants them.
-        package var linger = Duration.milliseconds(200)
+        package var linger = Duration.milliseconds(750)
 
         package init() {}
     }

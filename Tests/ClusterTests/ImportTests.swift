@@ -34,7 +34,10 @@ extension RealCluster.Shared {
             for organization in EventLog.organizations {
                 let records = try await cluster.records(of: organization)
                 let lines = log.lines(of: organization)
-                #expect(records.map(\.sequence) == Array(1...lines.count), "organization \(organization), seed \(log.seed)")
+                #expect(
+                    records.map(\.sequence) == Array(1...lines.count),
+                    "organization \(organization), seed \(log.seed)"
+                )
                 #expect(records.map(\.line) == lines, "organization \(organization), seed \(log.seed)")
             }
         }

@@ -39,7 +39,10 @@ extension RealCluster {
                 #expect(killed < log.events.count, "the node was killed after the import, which shows nothing")
 
                 let ended = try await cluster.program.line(containing: "node \(leader.node) ended (signal 9)")
-                let started = try await cluster.program.line(containing: "node \(leader.node) started again", from: ended)
+                let started = try await cluster.program.line(
+                    containing: "node \(leader.node) started again",
+                    from: ended
+                )
                 try await cluster.program.line(containing: "node \(leader.node) is ready", from: started)
 
                 for node in 1...cluster.nodes {
@@ -56,7 +59,10 @@ extension RealCluster {
         }
 
         /// The node that leads the organization's group, and its process.
-        private static func leader(of organization: String, _ client: ClusterClient) async throws -> (node: Int, pid: Int32) {
+        private static func leader(
+            of organization: String,
+            _ client: ClusterClient
+        ) async throws -> (node: Int, pid: Int32) {
             let group = try #require(try await client.organizations().list.first { $0.key == organization }?.group)
             let view = try await client.status().view
             let node = try #require(view.groups.first { $0.id == group }?.leader)

@@ -44,7 +44,9 @@ private final class ScriptedRouter: RequestRouter {
 struct ClientFailoverTests {
     private static func problem(_ status: Int, _ code: String, line: Int? = nil) -> (Int, String, [(String, String)]) {
         let place = line.map { ",\"line\":\($0)" } ?? ""
-        return (status, "{\"status\":\(status),\"code\":\"\(code)\",\"detail\":\"\(line.map { "line \($0), column 4: " } ?? "")d\",\"request_id\":\"r\"\(place)}", [])
+        let detail = line.map { "line \($0), column 4: d" } ?? "d"
+        let head = "{\"status\":\(status),\"code\":\"\(code)\",\"detail\":\"\(detail)\""
+        return (status, "\(head),\"request_id\":\"r\"\(place)}", [])
     }
 
     /// Runs `body` with a client of a closed port and of a server that gives `answers`.
@@ -143,7 +145,8 @@ struct ClientFailoverTests {
         try await self.withClient([(201, "{}", []), Self.problem(400, "unknown_field", line: 3)]) { client, _, folder in
             let outcome = try await self.importing(Self.events(900), client, folder)
             #expect(outcome.progress.acknowledged == 500)
-            #expect(outcome.failure?.message == "\(folder)/events.ndjson:503: unknown_field: column 4: d (request_id r)")
+            let expected = "\(folder)/events.ndjson:503: unknown_field: column 4: d (request_id r)"
+            #expect(outcome.failure?.message == expected)
         }
     }
 

@@ -30,7 +30,7 @@ struct CommandTests {
                 .append(append),
                 "01" + "01" + "0000000000000000" + "00000007" + "01" + self.digest + self.digest + "00000001"
                     // previous and recorded_at go before "request", sequence before "severity"
-                    + "000000a9" + "000000a9" + "000000d3" + "000000e5" + self.hex(draft)
+                    + "000000ad" + "000000ad" + "000000d4" + "000000e7" + self.hex(draft)
             ),
             (
                 .bootstrap(BootstrapCommand(clusterID: "lab", dataGroups: 8, operatorToken: self.hash)),

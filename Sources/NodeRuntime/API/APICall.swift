@@ -61,12 +61,18 @@ struct APICall: Sendable {
         return key
     }
 
+    /// The address of `host:port` or `[host]:port`.
+    private static func withoutPort(_ address: String) -> String {
+        guard let colon = address.lastIndex(of: ":") else { return address }
+        return address[..<colon].filter { $0 != "[" && $0 != "]" }
+    }
+
     /// What a record says of the request that made it.
     var recordInfo: RequestInfo {
         RequestInfo(
             id: self.id,
             channel: .api,
-            ip: self.connection.remoteAddress,
+            ip: self.connection.remoteAddress.map(Self.withoutPort),
             userAgent: self.head.headerFields[.userAgent],
             authentication: "bearer"
         )

@@ -131,6 +131,7 @@ extension APIRouter {
         json.member("id", id)
         json.member("token", secret)
         Self.write(command.grant, name: name, to: &json)
+        if let createdAt = self.directory.token(hash: command.hash)?.createdAt { json.member("created_at", createdAt) }
         json.endObject()
         return Self.json(.created, json)
     }

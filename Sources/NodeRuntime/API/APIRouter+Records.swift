@@ -33,8 +33,15 @@ extension APIRouter {
                 )
                 let context = Self.context(entry, request)
                 // A large batch takes milliseconds: not on the event loop.
-                let drafts = try await self.threads.run {
-                    try EventBatch.parse(bytes, limits: limits, defaults: context)
+                let drafts: [EventDraft]
+                do {
+                    drafts = try await self.threads.run {
+                        try EventBatch.parse(bytes, limits: limits, defaults: context)
+                    }
+                } catch let error as EventError where error.code == .batchTooLarge {
+                    var problem = Problem.wrapping(error)
+                    problem.members.append(.number("limit", limits.recordsMax))
+                    throw problem
                 }
                 return try await self.append(drafts, bytes, to: entry, idempotencyKey, isBatch: true)
             }
@@ -114,6 +121,22 @@ extension APIRouter {
 
     // MARK: Reading
 
+    /// A single record that was read before: records never change, so the answer is right whatever happened since.
+    func keptRecord(_ request: APICall, _ key: String, _ sequence: String) throws(Problem) -> ServerResponse? {
+        guard request.head.method == .get, request.parameters.isEmpty, let organization = OrganizationKey(key),
+            let number = UInt64(sequence)
+        else { return nil }
+        try request.allow(.readRecords, in: organization)
+        guard let entry = self.directory.organization(organization),
+            let body = self.recordCache.body(of: entry.id, SequenceNumber(number))
+        else { return nil }
+        return ServerResponse(
+            status: .ok,
+            headerFields: [.contentType: MediaType.json.rawValue, .requestID: request.id],
+            body: .bytes(body)
+        )
+    }
+
     func readRecord(_ request: APICall, _ key: String, _ sequence: String) async throws -> ServerResponse {
         let entry = try await self.organization(key, for: request, .readRecords)
         try request.requireOnly(parameters: [])
@@ -134,7 +157,9 @@ extension APIRouter {
         }
         var json = JSONOutput(capacity: record.bytes.count + 128)
         Self.write(record, to: &json)
-        return Self.json(.ok, json)
+        let response = Self.json(.ok, json)
+        if case .bytes(let body) = response.body { self.recordCache.keep(body, of: entry.id, record.sequence) }
+        return response
     }
 
     private static func write(_ record: StoredRecord, to json: inout JSONOutput) {

@@ -25,6 +25,7 @@ struct APIRouter: RequestRouter {
     let metrics: NodeMetrics
     let ids: RequestIDs
     let threads: StoreThreads
+    let recordCache: RecordCache
     let logger: Logger
 
     typealias Handler = @Sendable (APICall, ByteBuffer) async throws -> ServerResponse
@@ -53,7 +54,9 @@ struct APIRouter: RequestRouter {
             )
             return try self.plan(request, segments)
         } catch {
-            return .immediate(self.refuse(error, id: id, head: head))
+            // The body is taken first: some clients do not read an answer that ends their upload.
+            let refusal = self.refuse(error, id: id, head: head)
+            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: refusal) { _, _ in refusal }
         }
     }
 
@@ -101,6 +104,7 @@ struct APIRouter: RequestRouter {
         case 4 where segments[1] == "organizations" && segments[3] == "ledger":
             return try self.only(.get, request) { request, _ in try await self.ledger(request, segments[2]) }
         case 5 where segments[1] == "organizations" && segments[3] == "records":
+            if let kept = try self.keptRecord(request, segments[2], segments[4]) { return .immediate(kept) }
             return try self.only(.get, request) { request, _ in
                 try await self.readRecord(request, segments[2], segments[4])
             }
@@ -115,7 +119,9 @@ struct APIRouter: RequestRouter {
         _ handler: @escaping Handler
     ) throws(Problem) -> RoutePlan {
         guard request.head.method == method else {
-            throw Problem(.methodNotAllowed, "this route takes \(method.rawValue)")
+            var problem = Problem(.methodNotAllowed, "this route takes \(method.rawValue)")
+            problem.headers[.allow] = method.rawValue
+            throw problem
         }
         return self.small(request, handler)
     }

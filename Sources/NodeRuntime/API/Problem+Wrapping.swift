@@ -44,6 +44,10 @@ extension Problem {
             .organizationMismatch, .emptyBatch:
             code = .invalidField
         }
+        if code == .recordTooLarge {
+            let isText = error.code == .malformedJSON
+            members.append(.number("limit", isText ? EventLimits.eventBytesMax : EventLimits.recordBytesMax))
+        }
         self.init(code, error.description, members: members)
     }
 

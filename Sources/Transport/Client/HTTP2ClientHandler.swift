@@ -136,7 +136,7 @@ final class HTTP2ClientHandler: ChannelInboundHandler {
                     continue
                 }
                 stream.exchange?.receive(stream.makeResponse())
-                if stream.hasInboundEnded { stream.exchange?.inbound.finish(trailers: nil) }
+                if stream.hasInboundEnded { stream.exchange?.inbound.finish(trailers: stream.trailers) }
             case .end(let stream): stream.exchange?.inbound.finish(trailers: stream.trailers)
             case .tooLarge: break  // Only a server collects.
             case .closed(let stream, let code): self.streamClosed(stream, code: code)

@@ -30,6 +30,8 @@ final class ChildProgram: Sendable {
         var ends: [CheckedContinuation<Ending, Never>] = []
     }
 
+    private static let starting = Mutex(())
+
     let name: String
     private let state = Mutex(State())
 
@@ -131,13 +133,16 @@ final class ChildProgram: Sendable {
         _ started: CheckedContinuation<Void, any Error>
     ) {
         var ends: [Int32] = [-1, -1]
-        guard pipe2(&ends, O_CLOEXEC) == 0 else {
-            return started.resume(throwing: Failure(description: "no pipe for \(self.name)"))
+        // One at a time: no child may inherit the pipe of another.
+        let (pid, problem) = Self.starting.withLock { _ in
+            guard pipe(&ends) == 0 else { return (pid_t(), errno) }
+            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+            let result = Self.spawn(executable, arguments, environment, output: ends[1])
+            close(ends[1])
+            if result.problem != 0 { close(ends[0]) }
+            return result
         }
-        let (pid, problem) = Self.spawn(executable, arguments, environment, output: ends[1])
-        close(ends[1])
         guard problem == 0 else {
-            close(ends[0])
             return started.resume(
                 throwing: Failure(description: "cannot start \(self.name): \(String(cString: strerror(problem)))")
             )

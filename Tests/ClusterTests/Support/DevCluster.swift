@@ -31,11 +31,16 @@ final class DevCluster: Sendable {
     }
 
     /// Starts a cluster, new or on the data of an earlier one, and waits until all nodes are ready.
-    static func start(in folder: TestFolder, nodes: Int = 3, again earlier: DevCluster? = nil) async throws -> DevCluster {
+    static func start(
+        in folder: TestFolder,
+        nodes: Int = 3,
+        again earlier: DevCluster? = nil
+    ) async throws -> DevCluster {
         let offsets = Array(0..<nodes) + (0..<nodes).map { $0 + 100 }
         let port = try earlier?.port ?? LoopbackPorts.base(offsets: offsets)
         let arguments =
-            ["dev", "--data", folder.file("dev")] + (earlier == nil ? ["--nodes", "\(nodes)", "--port", "\(port)"] : [])
+            ["dev", "--data", folder.file("dev")]
+            + (earlier == nil ? ["--nodes", "\(nodes)", "--port", "\(port)"] : [])
         let program = try await ChildProgram.start(Programs.ftnode, arguments)
         try await program.line(containing: "Ctrl-C stops everything")
         return try DevCluster(folder, nodes: nodes, port: port, program)
@@ -107,7 +112,11 @@ final class DevCluster: Sendable {
             }
             var records: [Entry]
         }
-        let reply = try await self.send("GET", "/v1/organizations/\(organization)/records?order=desc&limit=1", node: node)
+        let reply = try await self.send(
+            "GET",
+            "/v1/organizations/\(organization)/records?order=desc&limit=1",
+            node: node
+        )
         try #require(reply.status == 200, "\(reply)")
         return try reply.decode(Page.self).records.first?.record.sequence ?? 0
     }
@@ -144,10 +153,11 @@ final class DevCluster: Sendable {
 
 /// Gives the tests of a suite one cluster, started before the first and stopped after the last.
 struct SharedClusterTrait: SuiteTrait, TestScoping {
+    @concurrent
     func provideScope(
         for test: Test,
         testCase: Test.Case?,
-        performing function: @Sendable () async throws -> Void
+        performing function: @Sendable @concurrent () async throws -> Void
     ) async throws {
         try await DevCluster.with("shared") { cluster in
             try await DevCluster.$shared.withValue(cluster) { try await function() }

@@ -66,7 +66,9 @@ struct Oracle {
     }
 
     private static func batch(_ log: EventLog) throws -> ColumnBatch {
-        var columns = [ColumnBuilder(.utf8), ColumnBuilder(.utf8), ColumnBuilder(.utf8), ColumnBuilder(.timestampMicros)]
+        var columns = [
+            ColumnBuilder(.utf8), ColumnBuilder(.utf8), ColumnBuilder(.utf8), ColumnBuilder(.timestampMicros),
+        ]
         for event in log.events {
             columns[0].append(event.organization)
             columns[1].append(event.caseID)

@@ -1,0 +1,165 @@
+internal import Foundation
+internal import HTTPTypes
+internal import NIOCore
+internal import NodeRuntime
+internal import Testing
+
+extension RealCluster {
+    @Suite("Three nodes that are started and stopped one by one")
+    struct NodeLossTests {
+        private static let organization = "lab-a"
+        private static let writeTimeoutMilliseconds = 2000
+        /// Beyond the time-out of a write: for the machine, not for the cluster.
+        private static let slack = Duration.seconds(3)
+
+        @Test(.timeLimit(.minutes(2)))
+        func servesWithoutOneNodeAndRefusesWritesWithoutTwoAndLosesNothing() async throws {
+            try await withFolder("node-loss") { folder in
+                let nodes = try ServedNodes(
+                    folder,
+                    ServedNodes.Settings(
+                        members: [1, 2, 3],
+                        extra: """
+                            raft: {tick_ms: 25}
+                            write: {timeout_ms: \(Self.writeTimeoutMilliseconds)}
+                            query: {time_limit_ms: 1500, result_mb_max: 1}
+                            """
+                    )
+                )
+                var programs: [Int: ChildProgram] = [:]
+                for node in 1...3 { programs[node] = try await nodes.start(node) }
+                do {
+                    try await nodes.waitUntilReady([1, 2, 3])
+                    try await Self.run(nodes, &programs)
+                } catch {
+                    for program in programs.values { await program.stop(SIGKILL) }
+                    throw error
+                }
+                for program in programs.values { #expect(await program.stop() == .exited(0), "\(program.output)") }
+            }
+        }
+
+        private static func run(_ nodes: ServedNodes, _ programs: inout [Int: ChildProgram]) async throws {
+            try await nodes.withClient([1, 2, 3]) { client in
+                try await client.createOrganization(key: self.organization, name: nil)
+                for number in 1...20 { try await self.append(number, client) }
+            }
+            try await self.requireLimits(nodes)
+
+            // One stopped: the other two serve.
+            let first = try #require(programs[1])
+            #expect(await first.stop() == .exited(0), "\(first.output)")
+            try await nodes.withClient([2, 3]) { client in
+                for number in 21...30 { try await self.append(number, client) }
+            }
+            for node in [2, 3] { #expect(try await self.count(nodes, node, "linearizable") == "[[30,30]]") }
+
+            // Two stopped: the last one refuses writes in time, and answers what it has.
+            let second = try #require(programs[2])
+            #expect(await second.stop() == .exited(0), "\(second.output)")
+            try await self.requireRefusal(nodes)
+            #expect(try await self.count(nodes, 3, "eventual") == "[[30,30]]")
+
+            // All again: everything acknowledged is there, and the refused write can be repeated.
+            programs[1] = try await nodes.start(1)
+            programs[2] = try await nodes.start(2)
+            try await nodes.withClient([1, 2, 3]) { try await self.append(31, $0) }
+            for node in 1...3 { #expect(try await self.count(nodes, node, "linearizable") == "[[31,31]]") }
+            let context = try nodes.folder.write(
+                Array(
+                    ClientContext.text(
+                        addresses: (1...3).map { "127.0.0.1:\(nodes.apiPort($0))" },
+                        caFile: nodes.pki.caFile,
+                        token: nodes.token
+                    ).utf8
+                ),
+                to: "client.yaml"
+            )
+            let verification = try await ChildProgram.run(Programs.ftnode, ["audit", "verify", "--context", context])
+            #expect(verification.ending == .exited(0), "\(verification.output)")
+        }
+
+        /// The event with this number, as JSON.
+        private static func event(_ number: Int) -> String {
+            "{\"action\":\"counted\",\"entity_type\":\"number\",\"entity_id\":\"n\(number)\"}"
+        }
+
+        /// Appends the event with this number once, however often it is tried.
+        private static func append(_ number: Int, _ client: ClusterClient) async throws {
+            var request = APIRequest(
+                .post,
+                "/v1/organizations/\(self.organization)/records",
+                body: ByteBuffer(string: self.event(number))
+            )
+            request.idempotencyKey = "number-\(number)"
+            request.budget = .seconds(30)
+            #expect(try await client.send(request).status == 201)
+        }
+
+        /// Records, and different entities in them: equal only when none was written twice.
+        private static func count(_ nodes: ServedNodes, _ node: Int, _ consistency: String) async throws -> String {
+            let body =
+                "{\"sql\":\"select count(*), count(distinct entity_id) from audit_log\","
+                + "\"organizations\":[\"\(self.organization)\"],\"consistency\":\"\(consistency)\"}"
+            return try await nodes.withClient([node]) { client in
+                var request = APIRequest(.post, "/v1/query", body: ByteBuffer(string: body))
+                request.isReadOnly = true
+                request.budget = .seconds(30)
+                return try Oracle.rows(try await client.send(request).bytes)
+            }
+        }
+
+        private static func requireRefusal(_ nodes: ServedNodes) async throws {
+            let connection = try APIConnection(port: nodes.apiPort(3), caFile: nodes.pki.caFile)
+            defer { connection.close() }
+            let reply = try await connection.send(
+                "POST",
+                "/v1/organizations/\(self.organization)/records",
+                authorization: nodes.authorization,
+                contentType: "application/json",
+                idempotencyKey: "number-31",
+                body: Array(self.event(31).utf8),
+                timeout: .milliseconds(self.writeTimeoutMilliseconds) + self.slack
+            )
+            #expect(reply.status == 503, "\(reply)")
+            let problem = try reply.decode(APIConnection.ProblemDocument.self)
+            #expect(["no_leader", "no_quorum"].contains(problem.code), "\(reply)")
+            #expect(reply.fields[.contentType] == "application/problem+json")
+            #expect(reply.fields[.retryAfter] != nil)
+        }
+
+        /// The limits of statements, which this cluster has set low.
+        private static func requireLimits(_ nodes: ServedNodes) async throws {
+            let connection = try APIConnection(port: nodes.apiPort(2), caFile: nodes.pki.caFile)
+            defer { connection.close() }
+            let joined = (1...6).map { "audit_log a\($0)" }.joined(separator: ", ")
+            let cases: [(sql: String, status: Int, code: String)] = [
+                (
+                    "select count(*) from \(joined) where a1.entity_id || a2.entity_id || a6.entity_id = 'x'", 504,
+                    "query_time_limit"
+                ),
+                ("select repeat('x', 10000) as text from audit_log a, audit_log b", 413, "result_too_large"),
+            ]
+            for expected in cases {
+                for format in ["json", "csv"] {
+                    let reply = try await connection.send(
+                        "POST",
+                        "/v1/query",
+                        authorization: nodes.authorization,
+                        contentType: "application/json",
+                        body: Array(
+                            ("{\"sql\":\"\(expected.sql)\",\"organizations\":[\"\(self.organization)\"],"
+                                + "\"format\":\"\(format)\"}").utf8
+                        )
+                    )
+                    // A stream that has begun can only break off, which `send` throws; these fail before.
+                    #expect(reply.status == expected.status, "\(format): \(expected.sql): \(reply)")
+                    let problem = try? reply.decode(APIConnection.ProblemDocument.self)
+                    #expect(problem?.code == expected.code, "\(format): \(expected.sql): \(reply)")
+                }
+            }
+            let alive = try await connection.send("GET", "/healthz", authorization: nil)
+            #expect(alive.status == 200)
+        }
+    }
+}
