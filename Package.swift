@@ -121,7 +121,7 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
-            exclude: overview + ["OVERVIEW-client.md", "Peers/peer.proto"],
+            exclude: overview + ["Peers/peer.proto"],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(
@@ -194,7 +194,11 @@ let package = Package(
         ),
         .testTarget(
             name: "NodeRuntimeTests",
-            dependencies: ["Primitives", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), httpTypes],
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "Columnar", "QueryRouter",
+                "Transport", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), nio("NIOPosix"), httpTypes,
+                protobuf,
+            ],
             swiftSettings: columnarUserSettings
         ),
         .testTarget(name: "ProjectTests", swiftSettings: nodeSettings),

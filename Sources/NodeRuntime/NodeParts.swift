@@ -226,14 +226,6 @@ struct NodeTLS {
     }
 }
 
-/// Passes values on to a receiver that is known only later; until then they are dropped.
-final class Relay<Value: Sendable>: Sendable {
-    private let receiver = Mutex<(@Sendable (Value) -> Void)?>(nil)
-
-    func receive(_ body: @escaping @Sendable (Value) -> Void) { self.receiver.withLock { $0 = body } }
-    func send(_ value: Value) { self.receiver.withLock { $0 }?(value) }
-}
-
 extension NodeParts {
     /// Serves until SIGTERM or SIGINT.
     func run() async throws {

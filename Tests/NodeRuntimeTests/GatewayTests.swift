@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import Consensus
 internal import Foundation
+internal import HTTPTypes
 internal import Laboratory
 internal import Logging
 internal import NIOPosix

@@ -156,7 +156,7 @@ struct PeersRaftWireTests {
         #expect(frames.count == 4)
         #expect(try frames.flatMap { try self.decode($0) } == messages)
         // One that is too large alone still travels.
-        #expect(try RaftWire.frames(messages, from: self.from, to: self.to, payloadBytesTarget: 10).count == 7)
+        #expect(try RaftWire.frames(messages, from: self.from, to: self.to, payloadBytesTarget: 10).count == 8)
         #expect(try RaftWire.frames(messages, from: self.from, to: self.to).count == 1)
     }
 }

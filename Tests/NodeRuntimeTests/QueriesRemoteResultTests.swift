@@ -70,7 +70,7 @@ struct QueriesRemoteResultTests {
         let places = [schemaEnd, schemaEnd + 1, schemaEnd + pieces[1].count, schemaEnd + pieces[1].count + 9, whole.count - 1]
         for end in places + [whole.count - 8] {
             let result = try await Self.read(Array(whole[..<end]))
-            await #expect(throws: (any Error).self, "cut to \(end) of \(whole.count) bytes") {
+            await #expect(throws: QueryError.self, "cut to \(end) of \(whole.count) bytes") {
                 try await Self.numbers(result)
             }
         }

@@ -24,6 +24,11 @@ package struct ArrowStreamDecoder: Sendable {
 
     /// Columns of every batch, once the first message has been read.
     package private(set) var schema: ArrowSchema?
+    /// True once the stream's own end mark has been read: only then is it known that nothing was cut off.
+    package var hasEnded: Bool {
+        if case .ended = self.stage { return true }
+        return false
+    }
     private let limits: ArrowStreamLimits
     private var pending: [UInt8] = []
     private var head = 0

@@ -11,6 +11,8 @@ internal import Transport
 struct APIRouter: RequestRouter {
     /// Largest body of a request that carries no records, in bytes.
     static let smallBodyBytesMax = 256 * 1024
+    /// Most bytes that are read of a body that is too large, before it is refused.
+    static let drainedBytesMax = 16 << 20
 
     let node: NodeID
     let configuration: NodeConfiguration
@@ -137,10 +139,14 @@ struct APIRouter: RequestRouter {
             "the body is longer than \(bodyBytesMax) bytes",
             members: [.number("limit", bodyBytesMax)]
         )
-        return .collected(
-            bodyBytesMax: bodyBytesMax,
-            tooLarge: tooLarge.response(requestID: request.id)
-        ) { _, body in
+        let refusal = tooLarge.response(requestID: request.id)
+        if let declared = request.head.headerFields[.contentLength].flatMap({ Int($0) }), declared > bodyBytesMax {
+            return .streaming { request in
+                await Self.drain(request.body)
+                return refusal
+            }
+        }
+        return .collected(bodyBytesMax: bodyBytesMax, tooLarge: refusal) { _, body in
             let started = NodeClock.monotonic.now
             var response: ServerResponse
             do {
@@ -151,6 +157,19 @@ struct APIRouter: RequestRouter {
             }
             self.metrics.answered(response.head.status.code, after: started.duration(to: NodeClock.monotonic.now))
             return response
+        }
+    }
+
+    /// Takes the body of a refused request, up to a bound: some clients do not read an answer that ends their upload.
+    private static func drain(_ body: RequestBody) async {
+        var bytes = 0
+        do {
+            for try await chunk in body {
+                bytes += chunk.readableBytes
+                if bytes > Self.drainedBytesMax { return }
+            }
+        } catch {
+            // The client has gone, and with it whoever would read the answer.
         }
     }
 

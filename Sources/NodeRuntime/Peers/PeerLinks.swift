@@ -75,7 +75,7 @@ final class PeerLinks: PeerTransport {
     private let links: [NodeID: Link]
     private let logger: Logger
     /// Told when messages for a peer had to be dropped.
-    private let onUnreachable = Mutex<(@Sendable (NodeID) -> Void)?>(nil)
+    private let onUnreachable = Relay<NodeID>()
 
     init(node: NodeID, peers: [Peer], client: HTTPClient, logger: Logger) {
         self.node = node
@@ -88,14 +88,14 @@ final class PeerLinks: PeerTransport {
     var peers: [NodeID] { self.links.keys.sorted() }
 
     /// Sets who is told of dropped messages; once, before ``run()``.
-    func reportUnreachable(to body: @escaping @Sendable (NodeID) -> Void) { self.onUnreachable.withLock { $0 = body } }
+    func reportUnreachable(to body: @escaping @Sendable (NodeID) -> Void) { self.onUnreachable.receive(body) }
 
     func send(_ messages: [GroupMessage], to peer: NodeID) {
         guard let link = self.links[peer], let stream = link.state.withLock({ $0.stream }), stream.isOpen,
             let frames = try? RaftWire.frames(messages, from: self.node, to: peer),
             frames.allSatisfy({ stream.tryWrite($0) })
         else {
-            self.onUnreachable.withLock { $0 }?(peer)
+            self.onUnreachable.send(peer)
             return
         }
     }
@@ -105,8 +105,14 @@ final class PeerLinks: PeerTransport {
         self.links[peer]?.state.withLock { $0.connection?.isOpen ?? false } ?? false
     }
 
-    /// Keeps all links up until cancelled.
+    /// Keeps all links up until cancelled, also when there are none.
     func run() async {
+        guard !self.links.isEmpty else {
+            // The only node of its cluster: nothing to keep up, but a service that ends by itself ends the node.
+            let (never, end) = AsyncStream.makeStream(of: Never.self)
+            for await _ in never {}
+            return end.finish()
+        }
         await withDiscardingTaskGroup { group in
             for link in self.links.values { group.addTask { await self.keepUp(link) } }
         }

@@ -41,7 +41,7 @@ struct QueryService: Sendable {
         )
         switch format {
         case .json, .table: return try await self.gathered(outcome, format, started: started)
-        case .ndjson, .csv, .arrow: return try self.streamed(outcome, format)
+        case .ndjson, .csv, .arrow: return try await self.streamed(outcome, format)
         case .parquet: return try await self.file(outcome)
         }
     }
@@ -75,15 +75,17 @@ struct QueryService: Sendable {
         return ServerResponse(status: .ok, headerFields: self.fields(outcome, format), body: .bytes(buffer))
     }
 
-    private func streamed(_ outcome: QueryOutcome, _ format: ResultFormat) throws -> ServerResponse {
+    /// Answers once the first rows are there, so that a statement that fails before them is refused like any other.
+    private func streamed(_ outcome: QueryOutcome, _ format: ResultFormat) async throws -> ServerResponse {
         let first = try ResultEncoder(format: format, schema: outcome.schema)
+        let batches = try await StartedBatches(outcome.batches)
         return ServerResponse(
             status: .ok,
             headerFields: self.fields(outcome, format),
             body: .stream { writer in
                 var encoder = first
                 try await writer.write(ByteBuffer(bytes: encoder.start()))
-                for try await batch in outcome.batches {
+                while let batch = try await batches.next() {
                     try await writer.write(ByteBuffer(bytes: try encoder.encode(batch)))
                 }
                 try await writer.write(ByteBuffer(bytes: encoder.finish()))
@@ -133,6 +135,26 @@ struct QueryService: Sendable {
         }
         json.endArray()
         return String(decoding: json.bytes, as: UTF8.self)
+    }
+}
+
+/// The batches of a result whose first one has been waited for; the handler makes it, then one writer uses it.
+private final class StartedBatches: @unchecked Sendable {  // sendable-ok: handed over once, never used by two tasks
+    private var first: ArrowRecordBatch?
+    private var iterator: RecordBatchStream.AsyncIterator
+
+    init(_ batches: RecordBatchStream) async throws {
+        var iterator = batches.makeAsyncIterator()
+        self.first = try await iterator.next()
+        self.iterator = iterator
+    }
+
+    func next() async throws -> ArrowRecordBatch? {
+        if let first = self.first {
+            self.first = nil
+            return first
+        }
+        return try await self.iterator.next()
     }
 }
 

@@ -79,6 +79,7 @@ struct RemoteBatches: AsyncSequence, Sendable {
     }
 
     struct AsyncIterator: AsyncIteratorProtocol {
+        let node: NodeID
         var bytes: ResponseBody.AsyncIterator
         var decoder: ArrowStreamDecoder
         var decoded: ArraySlice<ArrowRecordBatch>
@@ -87,7 +88,10 @@ struct RemoteBatches: AsyncSequence, Sendable {
             while true {
                 if let batch = self.decoded.popFirst() { return batch }
                 guard let next = try await self.bytes.next() else {
-                    try self.decoder.finish()
+                    // The format allows an end without a mark; a peer's answer without one was cut between two batches.
+                    guard self.decoder.hasEnded else {
+                        throw QueryError(.unavailable, "the answer of node \(self.node) was cut short")
+                    }
                     return nil
                 }
                 self.decoded = try self.decoder.feed(next.readableBytesView)[...]
@@ -96,6 +100,11 @@ struct RemoteBatches: AsyncSequence, Sendable {
     }
 
     func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(bytes: self.body.makeAsyncIterator(), decoder: self.decoder, decoded: self.decoded[...])
+        AsyncIterator(
+            node: self.node,
+            bytes: self.body.makeAsyncIterator(),
+            decoder: self.decoder,
+            decoded: self.decoded[...]
+        )
     }
 }
