@@ -23,7 +23,7 @@ package final class ColumnarThreads: Sendable {
             queryThreads: Int = 2,
             ingestThreads: Int = 1,
             queuedJobsMax: Int = 1_024,
-            ingestNice: Int = 5
+            ingestNice: Int = 15
         ) {
             self.queryThreads = queryThreads
             self.ingestThreads = ingestThreads

@@ -146,7 +146,8 @@ final class NodeParts: Sendable {
         do {
             store = try RocksStore.open(path: root + "/" + Node.storeFolder)
         } catch {
-            throw NodeError(.dataDirectory, "data directory \(root) cannot be opened", cause: error)
+            let what = error.code == .busy ? "is in use by another process" : "cannot be opened"
+            throw NodeError(.dataDirectory, "data directory \(root) \(what)", cause: error)
         }
         try NodeIdentity(configuration).claim(store, directory: root)
         return store

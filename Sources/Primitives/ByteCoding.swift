@@ -17,7 +17,29 @@ package struct ByteWriter: Sendable {
         withUnsafeBytes(of: value.bigEndian) { self.bytes.append(contentsOf: $0) }
     }
 
+    // The widths of hot paths again without a type parameter: a generic is not specialised across modules.
+
+    package mutating func write(_ value: UInt32) {
+        self.bytes.append(UInt8(truncatingIfNeeded: value >> 24))
+        self.bytes.append(UInt8(truncatingIfNeeded: value >> 16))
+        self.bytes.append(UInt8(truncatingIfNeeded: value >> 8))
+        self.bytes.append(UInt8(truncatingIfNeeded: value))
+    }
+
+    package mutating func write(_ value: UInt64) {
+        self.write(UInt32(truncatingIfNeeded: value >> 32))
+        self.write(UInt32(truncatingIfNeeded: value))
+    }
+
+    package mutating func write(_ value: Int64) { self.write(UInt64(bitPattern: value)) }
+
     package mutating func write(_ digest: Digest) { digest.append(to: &self.bytes) }
+
+    /// Appends a UInt32 length and the bytes.
+    package mutating func write(prefixed bytes: [UInt8]) {
+        self.write(UInt32(bytes.count))
+        self.bytes.append(contentsOf: bytes)
+    }
 
     /// Appends the bytes without a length.
     package mutating func write(raw bytes: some Collection<UInt8>) { self.bytes.append(contentsOf: bytes) }
@@ -74,6 +96,32 @@ package struct ByteReader: Sendable {
         for offset in 0..<size { value = value << 8 | Value(truncatingIfNeeded: self.bytes[self.next + offset]) }
         self.next += size
         return value
+    }
+
+    package mutating func read(_ type: UInt8.Type = UInt8.self) throws(MalformedBytes) -> UInt8 {
+        guard self.next < self.bytes.endIndex else { throw self.failure("integer of 1 bytes") }
+        defer { self.next += 1 }
+        return self.bytes[self.next]
+    }
+
+    package mutating func read(_ type: UInt32.Type = UInt32.self) throws(MalformedBytes) -> UInt32 {
+        guard self.remaining >= 4 else { throw self.failure("integer of 4 bytes") }
+        var value = UInt32(0)
+        for offset in 0..<4 { value = value << 8 | UInt32(self.bytes[self.next + offset]) }
+        self.next += 4
+        return value
+    }
+
+    package mutating func read(_ type: UInt64.Type = UInt64.self) throws(MalformedBytes) -> UInt64 {
+        guard self.remaining >= 8 else { throw self.failure("integer of 8 bytes") }
+        var value = UInt64(0)
+        for offset in 0..<8 { value = value << 8 | UInt64(self.bytes[self.next + offset]) }
+        self.next += 8
+        return value
+    }
+
+    package mutating func read(_ type: Int64.Type = Int64.self) throws(MalformedBytes) -> Int64 {
+        Int64(bitPattern: try self.read(UInt64.self))
     }
 
     package mutating func readDigest() throws(MalformedBytes) -> Digest {

@@ -27,6 +27,21 @@ package struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
         self.words = parts
     }
 
+    /// Takes exactly 32 bytes.
+    package init?(bytes: ArraySlice<UInt8>) {
+        guard bytes.count == Self.byteCount else { return nil }
+        func word(_ place: Int) -> UInt64 {
+            var word = UInt64(0)
+            let start = bytes.startIndex + place * 8
+            for offset in 0..<8 { word = word << 8 | UInt64(bytes[start + offset]) }
+            return word
+        }
+        self.words = (word(0), word(1), word(2), word(3))
+    }
+
+    /// Takes exactly 32 bytes.
+    package init?(bytes: [UInt8]) { self.init(bytes: bytes[...]) }
+
     /// Reads 64 hexadecimal digits of either case.
     /// - Returns: nil for anything else.
     package init?(hex: some StringProtocol) {
@@ -56,13 +71,18 @@ package struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     /// Appends the 32 bytes to `bytes`.
     package func append(to bytes: inout [UInt8]) {
-        for word in [self.words.0, self.words.1, self.words.2, self.words.3] {
-            var shift = UInt64(56)
-            while true {
-                bytes.append(UInt8(truncatingIfNeeded: word >> shift))
-                if shift == 0 { break }
-                shift -= 8
-            }
+        Self.append(self.words.0, to: &bytes)
+        Self.append(self.words.1, to: &bytes)
+        Self.append(self.words.2, to: &bytes)
+        Self.append(self.words.3, to: &bytes)
+    }
+
+    private static func append(_ word: UInt64, to bytes: inout [UInt8]) {
+        var shift = UInt64(56)
+        while true {
+            bytes.append(UInt8(truncatingIfNeeded: word >> shift))
+            if shift == 0 { break }
+            shift -= 8
         }
     }
 

@@ -12,7 +12,8 @@ package protocol ProjectionStore: Sendable {
     /// Adds consecutive records and moves the position to that of the last, in one transaction.
     ///
     /// Records at or below the position are already there and are left alone.
-    func project(_ records: [StoredRecord], to organization: OrganizationID) async throws
+    /// - Parameter isUrgent: A query waits; otherwise the work gives way to everything else.
+    func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws
 
     /// Deletes the organization's columnar store, so that it is built anew from the first record.
     func reset(_ organization: OrganizationID) async throws
@@ -192,6 +193,10 @@ extension Projector {
         self.state.withLock { $0.organizations.values.contains { !$0.waiters.isEmpty } }
     }
 
+    private func hasWaiters(for organization: OrganizationID) -> Bool {
+        self.state.withLock { $0.organizations[organization]?.waiters.isEmpty == false }
+    }
+
     /// Waits for more records, in short steps so that a query that comes meanwhile does not wait long.
     private func linger(_ clock: some Clock<Duration>) async {
         let steps = 10
@@ -323,7 +328,8 @@ extension Projector {
                 )
             }
             guard let last = records.last else { return }
-            try await self.projections.project(records, to: organization)
+            let isUrgent = self.hasWaiters(for: organization)
+            try await self.projections.project(records, to: organization, isUrgent: isUrgent)
             position = last.sequence
             self.reached(organization, position, records: records.count)
         }

@@ -9,6 +9,8 @@ extension RealCluster {
     @Suite("Three nodes that are started and stopped one by one")
     struct NodeLossTests {
         private static let organization = "lab-a"
+        /// Without records; a statement over both is gathered by the query router.
+        private static let neighbour = "lab-b"
         private static let writeTimeoutMilliseconds = 2000
         /// Beyond the time-out of a write: for the machine, not for the cluster.
         private static let slack = Duration.seconds(3)
@@ -43,6 +45,7 @@ extension RealCluster {
         private static func run(_ nodes: ServedNodes, _ programs: inout [Int: ChildProgram]) async throws {
             try await nodes.withClient([1, 2, 3]) { client in
                 try await client.createOrganization(key: self.organization, name: nil)
+                try await client.createOrganization(key: self.neighbour, name: nil)
                 for number in 1...20 { try await self.append(number, client) }
             }
             try await self.requireLimits(nodes)
@@ -55,6 +58,13 @@ extension RealCluster {
             }
             for node in [2, 3] { #expect(try await self.count(nodes, node, "linearizable") == "[[30,30]]") }
 
+            let partial = try await self.verify(nodes)
+            #expect(partial.ending == .exited(1), "a replica that cannot be reached is not verified: \(partial.output)")
+            #expect(
+                partial.output.contains("node 1, organization \(self.organization): unreachable"),
+                "\(partial.output)"
+            )
+
             // Two stopped: the last one refuses writes in time, and answers what it has.
             let second = try #require(programs[2])
             #expect(await second.stop() == .exited(0), "\(second.output)")
@@ -66,6 +76,11 @@ extension RealCluster {
             programs[2] = try await nodes.start(2)
             try await nodes.withClient([1, 2, 3]) { try await self.append(31, $0) }
             for node in 1...3 { #expect(try await self.count(nodes, node, "linearizable") == "[[31,31]]") }
+            let verification = try await self.verify(nodes)
+            #expect(verification.ending == .exited(0), "\(verification.output)")
+        }
+
+        private static func verify(_ nodes: ServedNodes) async throws -> (ending: ChildProgram.Ending, output: String) {
             let context = try nodes.folder.write(
                 Array(
                     ClientContext.text(
@@ -76,8 +91,10 @@ extension RealCluster {
                 ),
                 to: "client.yaml"
             )
-            let verification = try await ChildProgram.run(Programs.ftnode, ["audit", "verify", "--context", context])
-            #expect(verification.ending == .exited(0), "\(verification.output)")
+            return try await ChildProgram.run(
+                Programs.ftnode,
+                ["audit", "verify", "--org", self.organization, "--context", context]
+            )
         }
 
         /// The event with this number, as JSON.
@@ -133,14 +150,18 @@ extension RealCluster {
         private static func requireLimits(_ nodes: ServedNodes) async throws {
             let connection = try APIConnection(port: nodes.apiPort(2), caFile: nodes.pki.caFile)
             defer { connection.close() }
-            func ask(_ sql: String, _ format: String) async throws -> APIConnection.Reply {
+            func ask(
+                _ sql: String,
+                _ format: String,
+                _ organizations: [String] = [self.organization]
+            ) async throws -> APIConnection.Reply {
                 try await connection.send(
                     "POST",
                     "/v1/query",
                     authorization: nodes.authorization,
                     contentType: "application/json",
                     body: Array(
-                        ("{\"sql\":\"\(sql)\",\"organizations\":[\"\(self.organization)\"],"
+                        ("{\"sql\":\"\(sql)\",\"organizations\":[\"\(organizations.joined(separator: "\",\""))\"],"
                             + "\"format\":\"\(format)\"}").utf8
                     )
                 )
@@ -153,12 +174,21 @@ extension RealCluster {
                 #expect(reply.status == 504, "\(format): \(reply)")
                 try reply.requireProblem("query_time_limit", format)
             }
+            let gathered = try await ask(bomb, "json", [self.organization, self.neighbour])
+            #expect(gathered.status == 504, "\(gathered)")
+            try gathered.requireProblem("query_time_limit", "gathered")
             let large = "select repeat('x', 10000) as text from audit_log a, audit_log b"
             let reply = try await ask(large, "json")
             #expect(reply.status == 413, "\(reply.status)")
             try reply.requireProblem("result_too_large", "json")
-            // A stream that has begun can only break off: it must not look as if it were whole.
-            await #expect(throws: TransportError.self) { _ = try await ask(large, "csv") }
+            // A stream that has begun can only break off: it must never look as if it were whole.
+            do {
+                let streamed = try await ask(large, "csv")
+                #expect(streamed.status == 413, "\(streamed.status) with \(streamed.body.count) bytes")
+                try streamed.requireProblem("result_too_large", "csv")
+            } catch let error as TransportError {
+                #expect(error.code == .streamReset, "\(error)")
+            }
             let alive = try await connection.send("GET", "/healthz", authorization: nil)
             #expect(alive.status == 200)
         }

@@ -40,7 +40,9 @@ struct APIRecordSearchTests {
     }
 
     @Test func quotesInValuesStayInTheirLiterals() throws {
-        let search = try self.search([("actor", "o'brien' OR '1'='1"), ("reason", "''; DROP TABLE x --"), ("cursor", "5")])
+        let search = try self.search([
+            ("actor", "o'brien' OR '1'='1"), ("reason", "''; DROP TABLE x --"), ("cursor", "5"),
+        ])
         #expect(
             RecordFilter.statement(search) == """
                 SELECT CAST(sequence AS BIGINT) FROM audit_log

@@ -252,7 +252,7 @@ struct GatewayTests {
         }
     }
 
-    @Test func aNodeThatStopsSaysSo() async throws {
+    @Test func aNodeThatHasStoppedTakesNothing() async throws {
         try await Bench.run { bench in
             let stopper = try SerialThread(name: "test-stop")
             defer { stopper.shutdown() }
@@ -260,8 +260,9 @@ struct GatewayTests {
             let failure = await Self.failure {
                 _ = try await bench.gateway().submit(Self.begin, to: .system, mayRepeat: true)
             }
-            #expect(failure == .stopping)
-            await #expect(throws: ReadGate.Failure.stopping) { try await bench.reads().linearize(.system) }
+            // A host that has stopped knows no leader.
+            #expect(failure == .noLeader)
+            await #expect(throws: ReadGate.Failure.noLeader) { try await bench.reads().linearize(.system) }
         }
     }
 
@@ -345,7 +346,8 @@ struct GatewayTests {
     /// The numbers travel between nodes of different versions.
     @Test func failuresOnTheWireKeepTheirNumbers() {
         let numbers: [(ProposalError.Code, UInt32)] = [
-            (.notLeader(leader: NodeID(2)), 1), (.overloaded, 2), (.outcomeUnknown, 3), (.groupNotHosted, 4), (.stopped, 5),
+            (.notLeader(leader: NodeID(2)), 1), (.overloaded, 2), (.outcomeUnknown, 3), (.groupNotHosted, 4),
+            (.stopped, 5),
             (.failed, 6), (.tooLarge, 7),
         ]
         for (code, number) in numbers { #expect(PeerFailureCode(code).rawValue == number) }

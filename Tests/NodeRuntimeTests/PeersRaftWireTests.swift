@@ -13,7 +13,10 @@ struct PeersRaftWireTests {
     private let to = NodeID(2)
 
     private func message(_ body: RaftMessage.Body, group: UInt32 = 3) -> GroupMessage {
-        GroupMessage(group: GroupID(group), message: RaftMessage(from: self.from, to: self.to, term: Term(9), body: body))
+        GroupMessage(
+            group: GroupID(group),
+            message: RaftMessage(from: self.from, to: self.to, term: Term(9), body: body)
+        )
     }
 
     private func append(_ payloads: [[UInt8]], after previous: UInt64 = 40) -> RaftMessage.Body {
@@ -150,7 +153,8 @@ struct PeersRaftWireTests {
     /// A receiver refuses a frame over its limit, so a sender must not make one of many messages.
     @Test func muchIsSentInSeveralFramesInItsOrder() throws {
         let large = [UInt8](repeating: 7, count: 1000)
-        let messages = (0..<7).map { self.message(self.append([large], after: UInt64($0)), group: UInt32($0)) }
+        let messages =
+            (0..<7).map { self.message(self.append([large], after: UInt64($0)), group: UInt32($0)) }
             + [self.message(.heartbeatResponse)]
         let frames = try RaftWire.frames(messages, from: self.from, to: self.to, payloadBytesTarget: 2100)
         #expect(frames.count == 4)
@@ -181,7 +185,9 @@ struct PeersRaftFrameReaderTests {
 
     @Test func framesComeOutWhereverTheStreamIsCut() throws {
         let stream = Self.stream(Self.frames)
-        for cut in 0...stream.count { #expect(try self.read([stream[..<cut], stream[cut...]]) == Self.frames, "\(cut)") }
+        for cut in 0...stream.count {
+            #expect(try self.read([stream[..<cut], stream[cut...]]) == Self.frames, "\(cut)")
+        }
         #expect(try self.read(stream.map { [$0][...] }) == Self.frames)
         #expect(try self.read([stream[...]]) == Self.frames)
     }

@@ -60,7 +60,7 @@ struct QueriesColumnarStoresTests {
         let least = #"{"action":"a","entity_type":"t","entity_id":"1","after":true}"#
         let records = try Fixture.records([full, least], organization: self.one)
         try await Self.withStores { stores, _ in
-            try await stores.project(records, to: self.one)
+            try await stores.project(records, to: self.one, isUrgent: true)
             let store = try await stores.lend(self.one)
             let names = try await store.query("SELECT * FROM audit_log LIMIT 0").schema.fields.map(\.name)
             #expect(names == AuditLogDataset.table.columns.map(\.name))
@@ -103,9 +103,9 @@ struct QueriesColumnarStoresTests {
         let records = try Fixture.records(Fixture.events(5), organization: self.one)
         try await Self.withStores { stores, _ in
             #expect(try await stores.position(of: self.one) == .zero)
-            try await stores.project(records, to: self.one)
-            try await stores.project(records, to: self.one)
-            try await stores.project([], to: self.one)
+            try await stores.project(records, to: self.one, isUrgent: true)
+            try await stores.project(records, to: self.one, isUrgent: true)
+            try await stores.project([], to: self.one, isUrgent: false)
             #expect(try await stores.position(of: self.one) == SequenceNumber(5))
             #expect(try await Self.count(stores, self.one) == .int(5))
         }
@@ -114,7 +114,7 @@ struct QueriesColumnarStoresTests {
     @Test func theLeastRecentlyUsedIsClosedAndItsDataStay() async throws {
         let records = try Fixture.records(Fixture.events(3), organization: self.one)
         try await Self.withStores(openMax: 2) { stores, _ in
-            try await stores.project(records, to: self.one)
+            try await stores.project(records, to: self.one, isUrgent: true)
             let first = try await stores.lend(self.one)
             await stores.release(first, of: self.one)
             _ = try await stores.position(of: self.two)
@@ -160,14 +160,14 @@ struct QueriesColumnarStoresTests {
     @Test func resetDeletesTheFiles() async throws {
         let records = try Fixture.records(Fixture.events(3), organization: self.one)
         try await Self.withStores { stores, directory in
-            try await stores.project(records, to: self.one)
+            try await stores.project(records, to: self.one, isUrgent: true)
             _ = try await stores.position(of: self.two)
             try await stores.reset(self.one)
             let files = try FileManager.default.contentsOfDirectory(atPath: directory)
             #expect(files.filter { $0.hasPrefix("organization-1.") } == [])
             #expect(files.contains("organization-2.duckdb"))
             #expect(try await stores.position(of: self.one) == .zero)
-            try await stores.project(records, to: self.one)
+            try await stores.project(records, to: self.one, isUrgent: true)
             #expect(try await Self.count(stores, self.one) == .int(3))
         }
     }

@@ -67,7 +67,9 @@ struct QueriesRemoteResultTests {
         let pieces = try Self.pieces()
         let whole = pieces.flatMap { $0 }
         let schemaEnd = pieces[0].count
-        let places = [schemaEnd, schemaEnd + 1, schemaEnd + pieces[1].count, schemaEnd + pieces[1].count + 9, whole.count - 1]
+        let places = [
+            schemaEnd, schemaEnd + 1, schemaEnd + pieces[1].count, schemaEnd + pieces[1].count + 9, whole.count - 1,
+        ]
         for end in places + [whole.count - 8] {
             let result = try await Self.read(Array(whole[..<end]))
             await #expect(throws: QueryError.self, "cut to \(end) of \(whole.count) bytes") {

@@ -19,7 +19,11 @@ struct ReplicasVerificationTests {
         )
     }
 
-    private func replica(_ node: UInt64, size: UInt64, _ finding: ReplicaReader.Verification.Finding? = nil)
+    private func replica(
+        _ node: UInt64,
+        size: UInt64,
+        _ finding: ReplicaReader.Verification.Finding? = nil
+    )
         -> ReplicaReader.Verification
     {
         ReplicaReader.Verification(
@@ -79,7 +83,9 @@ struct ReplicasNodeIdentityTests {
         let address = NodeConfiguration.HostPort(host: "127.0.0.1", port: 1)
         var configuration = NodeConfiguration(
             clusterID: cluster,
-            members: members.map { NodeConfiguration.Member(id: NodeID($0), apiAddress: address, peerAddress: address) },
+            members: members.map {
+                NodeConfiguration.Member(id: NodeID($0), apiAddress: address, peerAddress: address)
+            },
             nodeID: NodeID(node),
             dataDirectory: "/d",
             apiListen: address,
@@ -121,7 +127,9 @@ struct ReplicasNodeIdentityTests {
                 try NodeIdentity(configuration).claim(store, directory: "/d")
             }
             #expect(error?.code == .dataDirectory)
-            for word in words + ["/d"] { #expect(error?.message.contains(word) == true, "\(word) in \(error?.message ?? "")") }
+            for word in words + ["/d"] {
+                #expect(error?.message.contains(word) == true, "\(word) in \(error?.message ?? "")")
+            }
         }
         // Nothing was written over.
         try NodeIdentity(self.configuration()).claim(store, directory: "/d")

@@ -91,6 +91,7 @@ final class FakeProjections: ProjectionStore {
     struct State {
         var rows: [OrganizationID: [SequenceNumber]] = [:]
         var batchSizes: [Int] = []
+        var urgencies: [Bool] = []
         var violations: [String] = []
         var resets = 0
         /// Calls of `project` that fail before one succeeds.
@@ -108,7 +109,7 @@ final class FakeProjections: ProjectionStore {
         self.state.withLock { $0.rows[organization]?.last ?? .zero }
     }
 
-    func project(_ records: [StoredRecord], to organization: OrganizationID) async throws {
+    func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
         self.state.withLock { state in
             state.running += 1
             state.runningMax = max(state.runningMax, state.running)
@@ -121,6 +122,7 @@ final class FakeProjections: ProjectionStore {
                 throw Failure()
             }
             state.batchSizes.append(records.count)
+            state.urgencies.append(isUrgent)
             for record in records {
                 let expected = (state.rows[organization]?.last ?? .zero).next
                 if record.sequence != expected {

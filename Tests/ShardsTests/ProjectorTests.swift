@@ -50,8 +50,8 @@ struct ProjectorTests {
     @Test func aRecordThatComesTwiceIsSeen() async throws {
         let projections = FakeProjections()
         let record = StoredRecord(sequence: SequenceNumber(1), bytes: [])
-        try await projections.project([record], to: Self.organization)
-        try await projections.project([record], to: Self.organization)
+        try await projections.project([record], to: Self.organization, isUrgent: false)
+        try await projections.project([record], to: Self.organization, isUrgent: false)
         #expect(projections.state.withLock { $0.violations.count } == 1)
     }
 
@@ -215,11 +215,12 @@ struct ProjectorTests {
             try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(1))
             #expect(bench.clock.sleepCount == 0)
             #expect(bench.clock.now == ManualClock.Instant(offset: .zero))
+            #expect(bench.projections.state.withLock { $0.urgencies } == [true])
         }
     }
 
     @Test func newRecordsLingerUntilTheirTimeIsOver() async throws {
-        try await ProjectorBench.run { bench in
+        try await ProjectorBench.run(configure: { $0.linger = .milliseconds(200) }) { bench in
             bench.projections.hold()
             try bench.grow(Self.organization, by: 1)
             bench.projector.advanced(Self.organization)
@@ -237,6 +238,7 @@ struct ProjectorTests {
             bench.projections.letGo()
             try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3))
             #expect(bench.projections.state.withLock { $0.batchSizes } == [3])
+            #expect(bench.projections.state.withLock { $0.urgencies } == [false])
             #expect(bench.clock.sleepCount == 10)
         }
     }

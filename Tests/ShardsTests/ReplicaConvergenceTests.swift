@@ -43,7 +43,8 @@ private struct RandomLog {
         switch Int.random(in: 0..<10, using: &self.generator) {
         case 0: return ArraySlice((0..<Int.random(in: 0...40, using: &self.generator)).map { _ in self.byte() })
         case 1: command = .revokeToken(RevokeTokenCommand(id: "t"))
-        case 2, 3: command = self.earlier.randomElement(using: &self.generator) ?? .revokeToken(RevokeTokenCommand(id: "u"))
+        case 2, 3:
+            command = self.earlier.randomElement(using: &self.generator) ?? .revokeToken(RevokeTokenCommand(id: "u"))
         default: command = try self.fresh()
         }
         return try Fixture.bytes(command, at: self.stamp)

@@ -14,7 +14,8 @@ enum Fixture {
     }
 
     static func draft(_ number: Int, of organization: OrganizationID) throws -> EventDraft {
-        let event = #"{"action":"weigh","entity_type":"sample","entity_id":"s-\#(number)","after":{"grams":\#(number)}}"#
+        let event =
+            #"{"action":"weigh","entity_type":"sample","entity_id":"s-\#(number)","after":{"grams":\#(number)}}"#
         return try EventDraft.parse(Array(event.utf8), defaults: try self.context(organization))
     }
 
@@ -97,8 +98,16 @@ final class Replica: Sendable {
     }
 
     /// Applies one command in an entry of its own.
-    func apply(_ index: UInt64, _ command: Command, at stamp: Int64, group: GroupID = GroupID(1)) async throws -> CommandResult {
-        let results = try await self.apply([Fixture.entry(index, [try Fixture.bytes(command, at: stamp)])], group: group)
+    func apply(
+        _ index: UInt64,
+        _ command: Command,
+        at stamp: Int64,
+        group: GroupID = GroupID(1)
+    ) async throws -> CommandResult {
+        let results = try await self.apply(
+            [Fixture.entry(index, [try Fixture.bytes(command, at: stamp)])],
+            group: group
+        )
         return try #require(results.first)
     }
 

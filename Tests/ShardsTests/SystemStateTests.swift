@@ -16,7 +16,12 @@ import Testing
         return state
     }
 
-    private func create(_ key: String, _ state: inout SystemState, at stamp: Int64, _ store: InMemoryStore) throws -> CommandResult {
+    private func create(
+        _ key: String,
+        _ state: inout SystemState,
+        at stamp: Int64,
+        _ store: InMemoryStore
+    ) throws -> CommandResult {
         var batch = WriteBatch()
         let command = CreateOrganizationCommand(key: try #require(OrganizationKey(key)), name: key)
         let result = state.apply(.createOrganization(command), stampedAt: Timestamp(microseconds: stamp), into: &batch)
@@ -87,7 +92,9 @@ import Testing
         var state = try self.bootstrapped(store)
         var batch = WriteBatch()
         let revoke = Command.revokeToken(RevokeTokenCommand(id: SystemState.bootstrapTokenID))
-        #expect(state.apply(revoke, stampedAt: Timestamp(microseconds: 40), into: &batch) == .refused(.lastOperatorToken))
+        #expect(
+            state.apply(revoke, stampedAt: Timestamp(microseconds: 40), into: &batch) == .refused(.lastOperatorToken)
+        )
         let second = CreateTokenCommand(
             id: "t2",
             hash: Digest(words: (5, 5, 5, 5)),

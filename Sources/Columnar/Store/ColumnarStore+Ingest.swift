@@ -16,12 +16,19 @@ extension ColumnarStore {
     /// Appends `batch` to `table` and moves the position, in one transaction: both or neither.
     ///
     /// Exactly once: a batch whose position is not beyond the store's is not written again. A cancelled call may
-    /// have been applied: read the position. Runs on the ingest lane.
-    /// - Parameter position: What the store reflects once the batch is in, for example the last sequence in it.
+    /// have been applied: read the position.
+    /// - Parameters:
+    ///   - position: What the store reflects once the batch is in, for example the last sequence in it.
+    ///   - lane: Where the work is done: the ingest lane gives way to other threads, the query lane does not.
     /// - Throws: ``ColumnarError`` `.schemaMismatch`, `.catalog` (no such table), `.busy`, `.closed`, `.io`, `.damaged`.
     @discardableResult
-    package func ingest(table: String, batch: ColumnBatch, position: UInt64) async throws -> IngestOutcome {
-        try await self.threads.run(on: .ingest) {
+    package func ingest(
+        table: String,
+        batch: ColumnBatch,
+        position: UInt64,
+        on lane: ColumnarThreads.Lane = .ingest
+    ) async throws -> IngestOutcome {
+        try await self.threads.run(on: lane) {
             try self.withIngestConnection { connection in
                 try Self.transaction(connection) {
                     guard try Self.readPosition(connection) < position else { return .alreadyApplied }

@@ -86,6 +86,8 @@ package final class ColumnarStore: Sendable {
             let connection = try database.connect()
             // Not the machine's zone: the same statement must give the same answer on every node.
             try connection.execute("SET GLOBAL TimeZone = 'UTC'", doing: "set the time zone")
+            // A checkpoint compresses the last row group anew: not for each few thousand rows.
+            try connection.execute("SET GLOBAL checkpoint_threshold = '64MB'", doing: "set the checkpoint threshold")
             if configuration.access == .sandboxed {
                 try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
             }

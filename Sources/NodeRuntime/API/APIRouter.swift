@@ -63,6 +63,10 @@ struct APIRouter: RequestRouter {
     }
 
     private func authenticate(_ head: HTTPRequest) throws(Problem) -> TokenEntry {
+        // A client takes 401 as final: not before this node knows the tokens.
+        guard self.directory.isBootstrapped else {
+            throw Problem(.noLeader, "this node does not know yet that the cluster has begun")
+        }
         guard let field = head.headerFields[.authorization] else {
             throw Problem(.unauthenticated, "an Authorization header with a bearer token is needed")
         }

@@ -113,14 +113,16 @@ actor ColumnarStores: ProjectionStore {
         try await self.withStore(organization) { SequenceNumber(try await $0.position()) }
     }
 
-    func project(_ records: [StoredRecord], to organization: OrganizationID) async throws {
+    func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
         guard let last = records.last else { return }
-        let batch = try await self.threads.run(on: .ingest) { try AuditLogDataset.batch(of: records) }
+        let lane: ColumnarThreads.Lane = isUrgent ? .query : .ingest
+        let batch = try await self.threads.run(on: lane) { try AuditLogDataset.batch(of: records) }
         try await self.withStore(organization) { store in
             _ = try await store.ingest(
                 table: AuditLogDataset.table.name,
                 batch: batch,
-                position: last.sequence.rawValue
+                position: last.sequence.rawValue,
+                on: lane
             )
         }
     }
