@@ -112,8 +112,8 @@ package final class Projector: Sendable {
     /// Returns when the columnar store holds `sequence`; wakes the projector at once.
     ///
     /// A sequence that the ledger does not hold yet is waited for until ``advanced(_:)`` says that it does. Bound the wait by cancelling the task.
-    /// - Throws: ``ShardError`` `.projection` when the columnar store failed twice, `.damaged` or `.storage` when the ledger cannot be read,
-    ///   `.stopped`, or `CancellationError`.
+    /// - Throws: ``ShardError`` `.projection` when the columnar store failed twice, `.damaged` or `.storage` when the
+    ///   ledger cannot be read, `.stopped`, or `CancellationError`.
     package func waitUntilProjected(_ organization: OrganizationID, _ sequence: SequenceNumber) async throws {
         let id = self.state.withLock { state in
             state.nextWaiter += 1

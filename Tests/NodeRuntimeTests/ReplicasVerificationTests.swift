@@ -47,8 +47,10 @@ struct ReplicasVerificationTests {
         let lines = try self.lines([self.replica(1, size: 5), self.replica(2, size: 4)])
         #expect(
             lines[0] == #"{"organization":"lab-a","status":"ok","size":5,"root":"\#(self.rootText)","replicas":["#
-                + #"{"node":1,"status":"ok","size":5,"root":"\#(self.rootText)","last_checksum":"\#(self.zeros)","finding":null},"#
-                + #"{"node":2,"status":"ok","size":4,"root":"\#(self.rootText)","last_checksum":"\#(self.zeros)","finding":null}]}"#
+                + #"{"node":1,"status":"ok","size":5,"root":"\#(self.rootText)","#
+                + #""last_checksum":"\#(self.zeros)","finding":null},"#
+                + #"{"node":2,"status":"ok","size":4,"root":"\#(self.rootText)","#
+                + #""last_checksum":"\#(self.zeros)","finding":null}]}"#
         )
         #expect(lines[1] == #"{"summary":{"organizations":1,"replicas":2,"records":9,"failed":0,"elapsed_ms":7}}"#)
     }
