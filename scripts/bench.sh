@@ -139,7 +139,9 @@ run_appends() {
   "$bin/bench" appends --context "$context" "${options[@]}"
   mapfile -t options < <(loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --any-node --name append_64_any
-  "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --batch 500 --name append_batched
+  "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 8 --name append_64_spread
+  "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
+    --name append_batched
 }
 
 # system, name, streams, URL, header…: the rate that h2load reaches

@@ -146,11 +146,13 @@ struct ClusterOptions: ParsableArguments {
 struct AppendsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "appends",
-        abstract: "Appends of single events or batches to eight organizations."
+        abstract: "Appends of single events or batches to one organization or several."
     )
 
     @Option(help: "Events of one request.")
     var batch = 1
+    @Option(help: "Organizations that the clients are spread over; each is ordered by a group of its own.")
+    var organizations = 1
     @Flag(help: "Talk to any node in turns, not to the one that leads the organization's group.")
     var anyNode = false
     @Option(help: "Name of the measurement; default append_CLIENTS.")
@@ -159,15 +161,13 @@ struct AppendsCommand: AsyncParsableCommand {
     @OptionGroup var loop: LoopOptions
     @OptionGroup var output: ResultsOption
 
-    static let organizationsCount = 8
-
     func run() async throws {
         try await withEventLoop { group in
             for clients in self.loop.clients {
                 // As many to each node as etcd's leader gets: an organization is served by one of them.
                 let count = min(clients, self.loop.connections) * 3
                 try await self.cluster.withCluster(connections: count, on: group) { cluster in
-                    let keys = (1...Self.organizationsCount).map { "bench-\($0)" }
+                    let keys = (1...max(1, self.organizations)).map { "bench-\($0)" }
                     let appends = Appends(
                         cluster: cluster,
                         placements: try await cluster.place(keys),

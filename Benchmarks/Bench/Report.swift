@@ -19,6 +19,7 @@ struct Report: Sendable {
         Row(key: "append_16", title: "appends, 16 clients", peer: "etcd", peerName: "append_16"),
         Row(key: "append_64", title: "appends, 64 clients", peer: "etcd", peerName: "append_64"),
         Row(key: "append_256", title: "appends, 256 clients", peer: "etcd", peerName: "append_256"),
+        Row(key: "append_64_spread", title: "appends, 64 clients, 8 organizations", peer: "etcd", peerName: "append_64"),
         Row(key: "append_64_any", title: "appends, 64 clients, any node", peer: "etcd", peerName: "append_64"),
         Row(key: "append_batched", title: "records in batches of 500", peer: "etcd", peerName: Self.etcdBest),
         Row(key: "get", title: "GET, 8 connections x 32 streams", peer: "nghttpd", peerName: "get"),
@@ -47,7 +48,7 @@ struct Report: Sendable {
     /// The table, the remarks and, as the last line, the JSON object.
     func text() throws -> String {
         var lines = [
-            Format.column("", 34, left: true) + Format.column("ours", 12) + Format.column("p50/p99 ms", 16)
+            Format.column("", 38, left: true) + Format.column("ours", 12) + Format.column("p50/p99 ms", 16)
                 + Format.column("peer", 10) + Format.column("", 12) + Format.column("p50/p99 ms", 16)
                 + Format.column("ours/peer", 11)
         ]
@@ -59,7 +60,7 @@ struct Report: Sendable {
             if let a = self.value(ours), let b = self.value(peer), b > 0 { ratio = a / b }
             ratios[row.key] = .some(ratio)
             lines.append(
-                Format.column(row.title, 34, left: true) + Format.column(self.shown(ours), 12)
+                Format.column(row.title, 38, left: true) + Format.column(self.shown(ours), 12)
                     + Format.column(self.latency(ours), 16) + Format.column(row.peer, 10)
                     + Format.column(self.shown(peer), 12) + Format.column(self.latency(peer), 16)
                     + Format.column(ratio.map { Format.fixed($0, 2) } ?? "-", 11)
