@@ -4,13 +4,15 @@ internal import Foundation
 struct Report: Sendable {
     let measurements: [Measurement]
 
-    /// A row: ours against a peer's. `batched` is compared with the best that etcd's single puts reach.
+    /// A row: ours against a peer's. Batches are compared with etcd's single puts at 64 clients, and with the best that those reach.
     private struct Row {
         var key: String
         var title: String
         var peer: String
         var peerName: String
         var isTime = false
+        /// Our measurement, when it is not named as the key.
+        var oursName: String?
     }
 
     private static let etcdBest = "append_best"
@@ -19,9 +21,21 @@ struct Report: Sendable {
         Row(key: "append_16", title: "appends, 16 clients", peer: "etcd", peerName: "append_16"),
         Row(key: "append_64", title: "appends, 64 clients", peer: "etcd", peerName: "append_64"),
         Row(key: "append_256", title: "appends, 256 clients", peer: "etcd", peerName: "append_256"),
-        Row(key: "append_64_spread", title: "appends, 64 clients, 8 organizations", peer: "etcd", peerName: "append_64"),
+        Row(
+            key: "append_64_spread",
+            title: "appends, 64 clients, 8 organizations",
+            peer: "etcd",
+            peerName: "append_64"
+        ),
         Row(key: "append_64_any", title: "appends, 64 clients, any node", peer: "etcd", peerName: "append_64"),
-        Row(key: "append_batched", title: "records in batches of 500", peer: "etcd", peerName: Self.etcdBest),
+        Row(key: "append_batched", title: "records in batches of 500", peer: "etcd", peerName: "append_64"),
+        Row(
+            key: "append_batched_best",
+            title: "the same, etcd at its best",
+            peer: "etcd",
+            peerName: Self.etcdBest,
+            oursName: "append_batched"
+        ),
         Row(key: "get", title: "GET, 8 connections x 32 streams", peer: "nghttpd", peerName: "get"),
         Row(key: "get_1", title: "GET, 8 connections x 1 stream", peer: "nghttpd", peerName: "get_1"),
         Row(
@@ -54,7 +68,7 @@ struct Report: Sendable {
         ]
         var ratios: [String: Double?] = [:]
         for row in Self.rows {
-            let ours = self.find("ours", row.key)
+            let ours = self.find("ours", row.oursName ?? row.key)
             let peer = self.find(row.peer, row.peerName)
             var ratio: Double?
             if let a = self.value(ours), let b = self.value(peer), b > 0 { ratio = a / b }
@@ -67,7 +81,7 @@ struct Report: Sendable {
             )
         }
         lines.append("Rates are a second; more is better. Times are in milliseconds; less is better.")
-        lines.append("Batches are compared with the best rate of etcd's single puts.")
+        lines.append("Batches are compared with single puts of etcd: with 64 clients, and at its best.")
         lines += self.remarks()
         lines.append(try self.json(ratios))
         return lines.joined(separator: "\n")

@@ -58,7 +58,16 @@ final class RocksOptionHandles: Sendable {
             case .none: rocksdb_no_compression
             case .lz4: rocksdb_lz4_compression
             }
-        unsafe rocksdb_options_set_compression(handle, Int32(compression))
+        // Young files are soon rewritten: they are packed only from the second level of the tree on.
+        let none = Int32(rocksdb_no_compression)
+        let packed = Int32(compression)
+        let perLevel = [none, none, packed, packed, packed, packed, packed]
+        unsafe perLevel.withUnsafeBufferPointer {
+            unsafe rocksdb_options_set_compression_per_level(handle, $0.baseAddress, $0.count)
+        }
+        unsafe rocksdb_options_set_level0_file_num_compaction_trigger(handle, RocksOptions.youngFilesMerged)
+        unsafe rocksdb_options_set_level0_slowdown_writes_trigger(handle, RocksOptions.youngFilesMerged * 3)
+        unsafe rocksdb_options_set_level0_stop_writes_trigger(handle, RocksOptions.youngFilesMerged * 5)
 
         let table: OpaquePointer = unsafe rocksdb_block_based_options_create()
         defer { unsafe rocksdb_block_based_options_destroy(table) }

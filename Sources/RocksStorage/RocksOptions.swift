@@ -25,6 +25,10 @@ package struct RocksOptions: Sendable {
         package var blockBytes: Int
     }
 
+    /// Files of the youngest level that are merged into the next at once: keys come mostly in order, so that merging
+    /// early gains little.
+    static let youngFilesMerged: Int32 = 10
+
     /// Memory tables of all families together; beyond it the largest is flushed.
     package var writeBuffersBytesMax = 256 << 20
     /// Write-ahead log files together; beyond it the family that holds the oldest back is flushed.
@@ -62,7 +66,7 @@ package struct RocksOptions: Sendable {
             Family(
                 writeBufferBytes: 64 << 20,
                 writeBuffersMax: 3,
-                compression: .lz4,
+                compression: .none,
                 bloomBitsPerKey: 0,
                 blockBytes: 32 << 10
             )

@@ -18,6 +18,9 @@ package struct LedgerAppender: Sendable {
     /// The head after the appends so far.
     package private(set) var head: LedgerHead
     private var isChanged = false
+    /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the other,
+    /// because a memory table takes sequential keys without a search.
+    private var unwrittenNodes: [[(index: UInt64, digest: Digest)]] = []
 
     package init(head: LedgerHead) { self.head = head }
 
@@ -35,18 +38,31 @@ package struct LedgerAppender: Sendable {
         let bytes = draft.record(previous: self.head.lastChecksum, recordedAt: recordedAt, sequence: sequence)
         let checksum = LedgerHash.leaf(bytes)
         batch.put(.records, key: LedgerKeys.record(organization, sequence), value: bytes)
+        var nodes = self.unwrittenNodes
+        self.unwrittenNodes = []
         self.head.tree.push(checksum) { position, digest in
-            batch.put(.treeNodes, key: LedgerKeys.node(organization, position), value: digest.bytes)
+            let level = Int(position.level)
+            while nodes.count <= level { nodes.append([]) }
+            nodes[level].append((position.index, digest))
         }
+        self.unwrittenNodes = nodes
         self.head.lastChecksum = checksum
         self.head.lastRecordedAt = recordedAt
         self.isChanged = true
         return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
     }
 
-    /// Writes the head, once per batch, when anything was appended.
+    /// Writes the tree nodes and the head, once per batch, when anything was appended.
     package mutating func finish(into batch: inout WriteBatch) {
         guard self.isChanged else { return }
+        let organization = self.head.organization
+        for (level, nodes) in self.unwrittenNodes.enumerated() {
+            for (index, digest) in nodes {
+                let position = TreePosition(level: UInt8(level), index: index)
+                batch.put(.treeNodes, key: LedgerKeys.node(organization, position), value: digest.bytes)
+            }
+        }
+        self.unwrittenNodes = []
         batch.put(.ledgerHeads, key: LedgerKeys.head(self.head.organization), value: self.head.encode())
         self.isChanged = false
     }
