@@ -7,7 +7,8 @@ let duckdbPrefix =
     ProcessInfo.processInfo.environment["FLASKTRACK_DUCKDB_PREFIX"] ?? Context.packageDirectory + "/.duckdb"
 let duckdbIncludes = ["-Xcc", "-I\(duckdbPrefix)/include"]
 /// The wheel's library wants the symbols of libpython at load time; an official libduckdb does not mind them.
-let pythonLibrary = FileManager.default.fileExists(atPath: duckdbPrefix + "/needs-libpython")
+let pythonLibrary =
+    FileManager.default.fileExists(atPath: duckdbPrefix + "/needs-libpython")
     ? ["-Xlinker", "--no-as-needed", "-Xlinker", "-l:libpython3.11.so.1.0"] : []
 let duckdbLinks =
     ["-L\(duckdbPrefix)/lib", "-Xlinker", "-rpath", "-Xlinker", "\(duckdbPrefix)/lib"]
@@ -210,7 +211,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime", "ftnode",
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime",
+                "ftnode",
                 crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings

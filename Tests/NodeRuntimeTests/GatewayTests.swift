@@ -242,7 +242,8 @@ struct GatewayTests {
     }
 
     @Test func aCommandOverTheLimitIsTooLargeAtOnce() async throws {
-        try await Bench.run(configure: { $0.commandBytesMax = 64 }) { bench in
+        let configure = { (configuration: inout RaftConfiguration) in configuration.commandBytesMax = 64 }
+        try await Bench.run(configure: configure) { bench in
             let clock = PauseClock()
             let failure = await Self.failure {
                 _ = try await bench.gateway(clock).submit(try Self.append(nil), to: GroupID(1), mayRepeat: true)
@@ -301,7 +302,8 @@ struct GatewayTests {
         #expect(try await withTimeLimit(limit, "x", clock: PauseClock()) { 7 } == 7)
         let error = await #expect(throws: TimedOut.self) {
             try await withTimeLimit(limit, "the wait", clock: PauseClock(passing: limit)) {
-                try await PauseClock().sleep(for: .seconds(9))
+                let clock = PauseClock()
+                try await clock.sleep(until: clock.now.advanced(by: .seconds(9)), tolerance: nil)
             }
         }
         #expect(error?.what == "the wait")

@@ -12,7 +12,8 @@ struct ProjectorTests {
     private static let other = OrganizationID(8)
 
     @Test func projectsEachRecordOnceInBoundedBatches() async throws {
-        try await ProjectorBench.run(configure: { $0.batchRecordsMax = 10 }) { bench in
+        let configure = { (configuration: inout Projector.Configuration) in configuration.batchRecordsMax = 10 }
+        try await ProjectorBench.run(configure: configure) { bench in
             try bench.grow(Self.organization, by: 35)
             try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(35))
             #expect(bench.projections.rows(of: Self.organization) == Array(1...35))
@@ -29,7 +30,8 @@ struct ProjectorTests {
     }
 
     @Test func boundsBatchesByBytesToo() async throws {
-        try await ProjectorBench.run(configure: { $0.batchBytesMax = 1 }) { bench in
+        let configure = { (configuration: inout Projector.Configuration) in configuration.batchBytesMax = 1 }
+        try await ProjectorBench.run(configure: configure) { bench in
             try bench.grow(Self.organization, by: 3)
             try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3))
             #expect(bench.projections.state.withLock { $0.batchSizes } == [1, 1, 1])
@@ -220,7 +222,8 @@ struct ProjectorTests {
     }
 
     @Test func newRecordsLingerUntilTheirTimeIsOver() async throws {
-        try await ProjectorBench.run(configure: { $0.linger = .milliseconds(200) }) { bench in
+        let configure = { (configuration: inout Projector.Configuration) in configuration.linger = .milliseconds(200) }
+        try await ProjectorBench.run(configure: configure) { bench in
             bench.projections.hold()
             try bench.grow(Self.organization, by: 1)
             bench.projector.advanced(Self.organization)
@@ -244,7 +247,8 @@ struct ProjectorTests {
     }
 
     @Test func worksOnAFewOrganizationsAtOnce() async throws {
-        try await ProjectorBench.run(configure: { $0.concurrencyMax = 2 }) { bench in
+        let configure = { (configuration: inout Projector.Configuration) in configuration.concurrencyMax = 2 }
+        try await ProjectorBench.run(configure: configure) { bench in
             let organizations = (1...UInt32(6)).map { OrganizationID($0) }
             for organization in organizations { try bench.grow(organization, by: 3) }
             try await withThrowingTaskGroup(of: Void.self) { group in

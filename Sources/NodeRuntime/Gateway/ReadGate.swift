@@ -28,7 +28,8 @@ struct ReadGate: Sendable {
         var failure = Failure.noLeader
         repeat {
             do {
-                try await withTimeLimit(max(.milliseconds(1), clock.now.duration(to: deadline)), "barrier", clock: clock) {
+                let left = max(.milliseconds(1), clock.now.duration(to: deadline))
+                try await withTimeLimit(left, "barrier", clock: clock) {
                     let index = try await self.barrier(group)
                     try await self.host.waitUntilApplied(group, index)
                 }
