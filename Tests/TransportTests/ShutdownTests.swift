@@ -49,7 +49,7 @@ struct ShutdownTests {
     }
 
     @Test func aShutdownWhoseTimeIsUpCancelsHandlers() async throws {
-        var limits = TransportLimits()
+        var limits = TransportLimits.patient
         limits.gracefulShutdownTimeout = .zero
         let (began, ended) = (Signal(), Signal())
         try await withServer(limits: limits) { _, _ in
@@ -118,7 +118,7 @@ struct ShutdownTests {
     }
 
     @Test func closesConnectionsOverTheLimit() async throws {
-        var limits = TransportLimits()
+        var limits = TransportLimits.patient
         limits.connectionsMax = 1
         try await withServer(limits: limits) { _, _ in
             .immediate(ServerResponse(status: .ok))
@@ -149,7 +149,7 @@ struct ShutdownTests {
     }
 
     @Test func noticesADeadServer() throws {
-        var limits = TransportLimits()
+        var limits = TransportLimits.patient
         limits.keepAliveInterval = .seconds(2)
         limits.keepAliveTimeout = .seconds(3)
         let channel = EmbeddedChannel()

@@ -14,7 +14,7 @@ struct StreamingTests {
     private static let chunks = 300
 
     private static var limits: TransportLimits {
-        var limits = TransportLimits()
+        var limits = TransportLimits.patient
         limits.responseBufferBytes = 64 * 1024
         limits.streamWindowBytes = 65_536
         limits.writeBufferBytesMax = 64 * 1024
@@ -316,7 +316,7 @@ struct StreamingTests {
     }
 
     @Test func requestsWaitForAFreeStream() async throws {
-        var limits = TransportLimits()
+        var limits = TransportLimits.patient
         limits.concurrentStreamsMax = 2
         let (gate, began) = (Signal(), Counter())
         try await withServer(limits: limits) { _, _ in
@@ -326,7 +326,7 @@ struct StreamingTests {
                 return ServerResponse(status: .ok)
             }
         } _: { server in
-            var clientLimits = TransportLimits()
+            var clientLimits = TransportLimits.patient
             clientLimits.queuedRequestsMax = 8
             let connection = try await server.connect(limits: clientLimits)
             try await withThrowingTaskGroup(of: TransportError.Code?.self) { group in

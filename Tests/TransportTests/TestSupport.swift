@@ -106,7 +106,7 @@ struct TestServer: Sendable {
     let pki: TestPKI
 
     func client(
-        limits: TransportLimits = TransportLimits(),
+        limits: TransportLimits = .patient,
         group: any EventLoopGroup = .singleton
     ) throws -> HTTPClient {
         HTTPClient(
@@ -116,7 +116,7 @@ struct TestServer: Sendable {
         )
     }
 
-    func connect(limits: TransportLimits = TransportLimits()) async throws -> HTTPClientConnection {
+    func connect(limits: TransportLimits = .patient) async throws -> HTTPClientConnection {
         try await self.client(limits: limits).connect(host: "localhost", port: self.port)
     }
 
@@ -137,7 +137,7 @@ extension EventLoopGroup where Self == MultiThreadedEventLoopGroup {
 
 /// Runs a server for clients while `body` runs, then shuts it down at once.
 func withServer<R: Sendable>(
-    limits: TransportLimits = TransportLimits(),
+    limits: TransportLimits = .patient,
     _ plan: @escaping @Sendable (HTTPRequest, ConnectionInfo) -> RoutePlan,
     _ body: (TestServer) async throws -> R
 ) async throws -> R {
@@ -181,5 +181,16 @@ actor Signal {
     func wait() async {
         if self.isSet { return }
         await withCheckedContinuation { self.waiters.append($0) }
+    }
+}
+
+extension TransportLimits {
+    /// Limits for tests over real sockets whose subject is not a time-out: none fires however busy the machine is.
+    static var patient: TransportLimits {
+        var limits = TransportLimits()
+        limits.handshakeTimeout = .seconds(600)
+        limits.idleTimeout = .seconds(600)
+        limits.gracefulShutdownTimeout = .seconds(600)
+        return limits
     }
 }
