@@ -189,6 +189,9 @@ extension TransportLimits {
     static var patient: TransportLimits {
         var limits = TransportLimits()
         limits.handshakeTimeout = .seconds(600)
+        limits.headTimeout = .seconds(600)
+        limits.collectTimeout = .seconds(600)
+        limits.connectTimeout = .seconds(600)
         limits.idleTimeout = .seconds(600)
         limits.gracefulShutdownTimeout = .seconds(600)
         return limits
