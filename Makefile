@@ -12,7 +12,7 @@ sources := Package.swift Sources Tests Benchmarks
 protos  := Sources/NodeRuntime/Peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build release lint format bench proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -25,7 +25,10 @@ run: setup ## build for release and start a cluster on this machine with a small
 	@$(SWIFT) build -c release --product ftnode
 	@exec .build/release/ftnode dev --data '$(DATA)' $(if $(NODES),--nodes $(NODES)) $(if $(PORT),--port $(PORT)) --demo
 
-test: setup ## build for debug and run all tests
+setup-test: ## the same, and what the tests need besides
+	@scripts/setup.sh test
+
+test: setup-test ## build for debug and run all tests
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --disable-xctest --skip '^ClusterTests\.'
 	$(SWIFT) test --skip-build --disable-xctest --filter '^ClusterTests\.'
