@@ -123,7 +123,7 @@ check_swift
 check_packages
 check_duckdb
 case "$purpose" in
-  build) ;;
+  build | test) ;;
   bench) check_bench ;;
-  *) fail "unknown purpose '$purpose' (build, bench)" ;;
+  *) fail "unknown purpose '$purpose' (build, test, bench)" ;;
 esac
