@@ -107,10 +107,12 @@ run_etcd() {
 }
 
 context="$work/ours/client.yaml"
+# folder of the cluster; default the one that all parts share
 start_ours() {
-  local tries=600
+  local tries=600 data="${1:-$work/ours}"
+  context="$data/client.yaml"
   rm -f "$context"
-  "$bin/ftnode" dev --nodes 3 --data "$work/ours" --port "$port" >>"$work/ours.log" 2>&1 &
+  "$bin/ftnode" dev --nodes 3 --data "$data" --port "$port" >>"$work/ours.log" 2>&1 &
   started+=($!)
   while [ ! -s "$context" ]; do
     kill -0 "${started[-1]}" 2>/dev/null || fail "ftnode dev ended: $(tail -n 3 "$work/ours.log")"
@@ -140,6 +142,11 @@ run_appends() {
   mapfile -t options < <(loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --any-node --name append_64_any
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 8 --name append_64_spread
+  # Batches twice: on the cluster that has taken all this, and on a new one, as etcd's puts meet a new etcd.
+  "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
+    --name append_batched_loaded
+  stop_all
+  start_ours "$work/new"
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
     --name append_batched
 }

@@ -30,8 +30,14 @@ struct Report: Sendable {
         Row(key: "append_64_any", title: "appends, 64 clients, any node", peer: "etcd", peerName: "append_64"),
         Row(key: "append_batched", title: "records in batches of 500", peer: "etcd", peerName: "append_64"),
         Row(
+            key: "append_batched_loaded",
+            title: "the same, after the appends above",
+            peer: "etcd",
+            peerName: "append_64"
+        ),
+        Row(
             key: "append_batched_best",
-            title: "the same, etcd at its best",
+            title: "batches, etcd at its best",
             peer: "etcd",
             peerName: Self.etcdBest,
             oursName: "append_batched"

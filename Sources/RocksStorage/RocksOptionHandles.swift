@@ -36,6 +36,10 @@ final class RocksOptionHandles: Sendable {
         unsafe rocksdb_options_set_max_total_wal_size(handle, UInt64(options.walBytesMax))
         unsafe rocksdb_options_set_db_write_buffer_size(handle, options.writeBuffersBytesMax)
         unsafe rocksdb_options_set_max_background_jobs(handle, Int32(clamping: options.backgroundJobsMax))
+        // Compactions give way to everything else; flushes do not, because writes wait for them. The process has one pool.
+        let environment: OpaquePointer = unsafe rocksdb_create_default_env()
+        unsafe rocksdb_env_lower_thread_pool_cpu_priority(environment)
+        unsafe rocksdb_env_destroy(environment)
         unsafe rocksdb_options_set_max_open_files(handle, Int32(clamping: options.openFilesMax))
         unsafe rocksdb_options_set_bytes_per_sync(handle, UInt64(options.bytesPerSync))
         let warningsAndErrors = Int32(2)
