@@ -47,7 +47,7 @@ check_swift() {
 not_installed() {
   local installed name
   installed=" $(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
-    awk '$2 == "installed" { printf "%s ", $1 }') "
+    awk '$2 == "installed" { printf "%s ", $1 }' || true) " # dpkg-query fails when it does not know a package
   for name in "$@"; do
     case "$installed" in *" $name "*) ;; *) echo "$name" ;; esac
   done
