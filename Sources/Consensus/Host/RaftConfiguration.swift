@@ -6,6 +6,30 @@ package struct RaftConfiguration: Sendable {
     package var heartbeatTicks = 2
     /// Ticks without a leader before a replica stands for election; each wait is drawn from this to twice this.
     package var electionTicks = 20
+    /// Raises the wait of this node before it stands for election: 0 is best, each step adds half of `electionTicks`.
+    /// Steers who leads; never changes a vote.
+    package var electionPriority = 0
+    /// Asks whether an election could be won before it starts one (Ongaro's thesis, section 9.6).
+    package var preVote = true
+    /// A leader steps down without a majority, and voters are true to a leader they hear (thesis section 6.2).
+    package var checkQuorum = true
+    /// A leader that is removed or made a learner becomes a follower.
+    package var stepDownOnRemoval = true
+    /// A new commit index travels with the next append or heartbeat, or at the next tick, not in a message of its own.
+    package var lazyCommitPush = true
+    /// Serves reads without a round while a lease holds. Assumes that over `electionTicks` ticks no two nodes' clocks
+    /// drift apart by `leaseDriftTicks` or more. Needs `checkQuorum`.
+    package var leaseReads = false
+    /// Ticks by which a lease ends before the shortest election timeout.
+    package var leaseDriftTicks = 4
+    /// Reads that may wait for confirmation in one group; beyond it they are dropped.
+    package var readsWaitingMax = 65_536
+    /// Rounds of heartbeats that confirm reads and are under way at once; later reads share the next round.
+    package var readRoundsMax = 4
+    /// Scenarios only: messages are made by the input that causes them, each append is answered on its own.
+    package var eagerMessages = false
+    /// Scenarios only: entries may be given out to be applied in the same step that writes them.
+    package var appliesUnpersisted = false
     /// Payload bytes of one append message; a single larger entry still travels, alone.
     package var messageBytesMax = 1 << 20
     /// Append messages on their way to one replica of one group.
@@ -29,6 +53,9 @@ package struct RaftConfiguration: Sendable {
     /// Waits for an applied index that one group may hold; beyond it they are `.overloaded`.
     package var applyWaitersMax = 65_536
 
+    /// The largest `electionPriority`.
+    package static let electionPriorityMax = 20
+
     package init() {}
 
     /// - Returns: What is wrong with the settings, or nil.
@@ -36,7 +63,15 @@ package struct RaftConfiguration: Sendable {
         if self.tickInterval <= .zero { return "tickInterval must be positive" }
         if self.heartbeatTicks < 1 { return "heartbeatTicks must be at least 1" }
         if self.electionTicks <= self.heartbeatTicks { return "electionTicks must be above heartbeatTicks" }
+        if self.electionPriority < 0 || self.electionPriority > Self.electionPriorityMax {
+            return "electionPriority must be from 0 to \(Self.electionPriorityMax)"
+        }
+        if self.leaseReads && !self.checkQuorum { return "leaseReads need checkQuorum" }
+        if self.leaseReads && !(1..<self.electionTicks).contains(self.leaseDriftTicks) {
+            return "leaseDriftTicks must be at least 1 and below electionTicks"
+        }
         let sizes = [
+            self.readsWaitingMax, self.readRoundsMax,
             self.messageBytesMax, self.inflightMessagesMax, self.inflightBytesMax, self.uncommittedBytesMax,
             self.commandBytesMax, self.entryBatchBytesMax, self.applyBacklogBytesMax, self.recentBytesMax,
             self.inboxRequestsMax, self.inboxMessageBytesMax, self.applyWaitersMax,
