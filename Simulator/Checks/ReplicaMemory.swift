@@ -1,0 +1,42 @@
+internal import Consensus
+internal import Primitives
+
+/// What is remembered of one replica from step to step, over crashes too.
+struct ReplicaMemory {
+    var term = Term.zero
+    var vote: NodeID?
+    var durable = DurableLog()
+
+    // Of the running life.
+    var isAlive = false
+    var role = RaftRole.follower
+    var commit = LogIndex.zero
+    var applied = LogIndex.zero
+    var last = LogIndex.zero
+    var membership: Membership
+    var isAsleep = false
+    /// The next entry that the state machine gets.
+    var applyNext = LogIndex(1)
+    /// Indices of the membership entries in its log that were handed out to be written.
+    var membershipEntries: [LogIndex] = []
+
+    /// The node's tick at which it last heard its leader, and that leader's term.
+    var heard: (tick: Int, term: Term)?
+    /// While leading: the node's tick at which each peer was last heard.
+    var peersHeard: [NodeID: Int] = [:]
+    /// The tick since which the leadership, its membership and its being awake are unchanged.
+    var leadingSince = 0
+    /// The tick at which a transfer was last asked of this leadership.
+    var transferAsked: (tick: Int, term: Term)?
+
+    init(membership: Membership) { self.membership = membership }
+
+    mutating func crash() {
+        self.isAlive = false
+        self.role = .follower
+        self.isAsleep = false
+        self.heard = nil
+        self.peersHeard = [:]
+        self.transferAsked = nil
+    }
+}
