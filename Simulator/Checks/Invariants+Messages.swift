@@ -8,7 +8,8 @@ extension Invariants {
         let key = ReplicaKey(node: message.from, group: group)
         guard let memory = self.memories[key] else { return }
         switch message.body {
-        case .voteResponse(granted: true):
+        case .voteResponse(let answer):
+            guard answer.isGranted else { return }
             self.expect(self.histories[group]?.votes(message.from, for: message.to, message.term), group)
             let durable = memory.durable.hardState
             if durable.term < message.term || (durable.term == message.term && durable.vote != message.to) {

@@ -167,8 +167,8 @@ struct Invariants {
             memory.durable.append(entry.term)
         }
         if let index = write.compactThrough {
-            if index > memory.durable.base.index { self.coverage[.compactions] += 1 }
-            memory.durable.compact(through: index)
+            if index.index > memory.durable.base.index { self.coverage[.compactions] += 1 }
+            memory.durable.compact(through: index.index)
         }
         self.memories[key] = memory
     }

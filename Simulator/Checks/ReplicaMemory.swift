@@ -40,3 +40,9 @@ struct ReplicaMemory {
         self.transferAsked = nil
     }
 }
+
+extension RaftCore {
+    /// The last index that the log no longer has.
+    var baseIndex: LogIndex { LogIndex(self.firstIndex.rawValue - 1) }
+    var baseTerm: Term { self.term(at: self.baseIndex) ?? .zero }
+}

@@ -51,14 +51,14 @@ struct BareStates {
         self.durable.written[group] = state.index
     }
 
-    func apply(_ entries: [LogEntry], group: GroupID, membership: Membership) throws {
+    func apply(_ entries: [LogEntry], group: GroupID, membership: Membership?) throws {
         var state = try self.state(of: group)
         for entry in entries {
             state.index = entry.index
             state.term = entry.term
             for byte in entry.payload { state.hash = (state.hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
         }
-        state.membership = membership
+        if let membership { state.membership = membership }
         try self.put(state, group: group)
     }
 

@@ -7,15 +7,16 @@ final class SimProcess {
     private struct Slot {
         let group: GroupID
         var core: RaftCore
-        var toApply: [[LogEntry]] = []
+        var toApply: [(entries: [LogEntry], memberships: [CommittedMembership])] = []
         var isApplying = false
         var isInstalling = false
     }
 
     private struct Pending {
         let group: GroupID
-        let ready: Ready
+        let ticket: PersistTicket?
         let write: RaftLogStore.Write?
+        let messages: [RaftMessage]
     }
 
     let node: SimNode
@@ -54,6 +55,7 @@ final class SimProcess {
             terms: restored.terms,
             commit: max(restored.commit, state.index),
             applied: state.index,
+            appliedTerm: state.term,
             membership: state.membership ?? initial
         )
         let core = RaftCore(
@@ -93,7 +95,7 @@ final class SimProcess {
             guard case .raft(let item) = message, !self.hasFailed else { continue }
             self.makeReplica(for: item)
             guard let place = self.place(of: item.group) else { continue }
-            self.world.note(.deliver, self.node.id, item.message.term.rawValue, peer.rawValue) { "\(item.message)" }
+            self.world.note(.deliver, self.node.id, item.message.term.rawValue, peer.rawValue, "\(item.message)")
             self.slots[place].core.step(item.message)
             self.world.invariants.delivered(
                 item.message,
@@ -159,7 +161,18 @@ final class SimProcess {
         let through = LogIndex(applied.rawValue - kept)
         guard through > self.slots[place].core.baseIndex else { return }
         self.slots[place].core.compact(through: through)
+        let core = self.slots[place].core
+        let write = RaftLogStore.Write(
+            group: group,
+            hardState: core.hardState,
+            commit: core.commit,
+            compactThrough: LogMark(index: through, term: core.baseTerm),
+            last: core.lastIndex,
+            lastTerm: core.lastTerm
+        )
+        self.pending.append(Pending(group: group, ticket: nil, write: write, messages: []))
         self.finish(place)
+        self.beginWrite()
     }
 
     func flush() {
@@ -221,7 +234,7 @@ final class SimProcess {
             if let failure = ready.failure { return self.fail(failure) }
             self.handOut(ready, place: place)
             self.send(ready.sendNow, group: group)
-            if !ready.committed.isEmpty { self.queueApply(ready.committed, place: place) }
+            if !ready.committed.isEmpty { self.queueApply(ready, place: place) }
             for proposal in ready.committedProposals {
                 self.answer(proposal.token, .committed(proposal.index, self.slots[place].core.term))
             }
@@ -234,7 +247,7 @@ final class SimProcess {
                 self.world.coverage[.readsDropped] += 1
                 self.answer(token, .notLeader(nil))
             }
-            if let offer = ready.snapshotToInstall { self.fetch(offer.offer, from: offer.from, group: group) }
+            if let offer = ready.snapshotToInstall { self.fetch(from: offer.from, group: group) }
         }
         if self.hasFailed { return }
         self.world.invariants.observe(self.slots[place].core, group: group, tick: self.node.ticks)
@@ -248,24 +261,24 @@ final class SimProcess {
                 group: self.slots[place].group,
                 hardState: self.slots[place].core.hardState,
                 commit: ready.commit,
+                resetTo: ready.resetLog.map { LogMark(index: $0.index, term: $0.term) },
                 truncateFrom: ready.truncateFrom,
                 entries: ready.entries,
                 last: ticket.index,
-                lastTerm: ticket.term,
-                resetTo: ready.resetLog.map { LogMark(index: $0.index, term: $0.term) },
-                compactThrough: ready.compactThrough
+                lastTerm: ticket.term
             )
             self.world.invariants.handedOut(made, by: self.slots[place].core)
             write = made
         }
-        self.pending.append(Pending(group: self.slots[place].group, ready: ready, write: write))
+        let group = self.slots[place].group
+        self.pending.append(Pending(group: group, ticket: ticket, write: write, messages: ready.sendWhenPersisted))
         self.beginWrite()
     }
 
     private func send(_ messages: [RaftMessage], group: GroupID) {
         for message in messages {
             self.world.invariants.sent(message, group: group, tick: self.node.ticks)
-            self.world.note(.send, self.node.id, message.term.rawValue, message.to.rawValue) { "\(message)" }
+            self.world.note(.send, self.node.id, message.term.rawValue, message.to.rawValue, "\(message)")
             let item = GroupMessage(group: group, message: message)
             self.world.network.send([.raft(item)], from: self.node.id, to: message.to)
         }
@@ -296,8 +309,8 @@ final class SimProcess {
         }
         for write in writes { self.world.invariants.persisted(write, by: self.node.id) }
         for item in taken {
-            guard let ticket = item.ready.ticket, let place = self.place(of: item.group) else { continue }
-            self.send(item.ready.sendWhenPersisted, group: item.group)
+            guard let ticket = item.ticket, let place = self.place(of: item.group) else { continue }
+            self.send(item.messages, group: item.group)
             self.slots[place].core.persisted(ticket)
             self.finish(place)
         }
@@ -316,8 +329,8 @@ final class SimProcess {
 
     // MARK: - Apply
 
-    private func queueApply(_ entries: [LogEntry], place: Int) {
-        self.slots[place].toApply.append(entries)
+    private func queueApply(_ ready: Ready, place: Int) {
+        self.slots[place].toApply.append((ready.committed, ready.committedMemberships))
         self.beginApply(place)
     }
 
@@ -332,12 +345,11 @@ final class SimProcess {
         guard let place = self.place(of: group), !self.hasFailed else { return }
         self.slots[place].isApplying = false
         guard !self.slots[place].toApply.isEmpty else { return }
-        let entries = self.slots[place].toApply.removeFirst()
+        let (entries, memberships) = self.slots[place].toApply.removeFirst()
         self.world.invariants.applies(entries, group: group, node: self.node.id)
         guard let last = entries.last, self.world.isSound else { return }
         do {
-            let history = self.world.invariants.history(group)
-            try self.states.apply(entries, group: group, membership: history.membership(at: last.index))
+            try self.states.apply(entries, group: group, membership: memberships.last?.membership)
         } catch {
             return self.fail(error)
         }
@@ -349,7 +361,7 @@ final class SimProcess {
 
     // MARK: - Snapshots
 
-    private func fetch(_ offer: SnapshotOffer, from leader: NodeID, group: GroupID) {
+    private func fetch(from leader: NodeID, group: GroupID) {
         guard let place = self.place(of: group), !self.slots[place].isInstalling else { return }
         self.slots[place].isInstalling = true
         let delay = self.world.network.drawLatency() * 4
