@@ -64,7 +64,7 @@ struct Invariants {
         self.compare(durable, rebuilt, core, group)
         memory.durable = rebuilt
         memory.isAlive = true
-        memory.term = max(memory.term, core.term)
+        memory.term = core.term
         memory.vote = core.hardState.vote
         memory.role = .follower
         memory.commit = core.commit

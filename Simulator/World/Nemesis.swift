@@ -196,7 +196,7 @@ final class Nemesis {
     }
 
     private func drawChange(_ membership: Membership) -> MembershipChange? {
-        if membership.isJoint, self.dice.chance(60) { return MembershipChange(steps: [], transition: .auto) }
+        if membership.isJoint, self.dice.chance(60) { return MembershipChange([], transition: .auto) }
         let ids = self.world.nodes.filter { !$0.isLost }.map(\.id)
         var steps: [MembershipChange.Step] = []
         let wanted = self.dice.draw(1...3)
@@ -209,7 +209,7 @@ final class Nemesis {
             }
         }
         if steps.isEmpty { return nil }
-        return MembershipChange(steps: steps, transition: self.dice.pick([.auto, .auto, .implicit, .explicit]))
+        return MembershipChange(steps, transition: self.dice.pick([.auto, .auto, .implicit, .explicit]))
     }
 
     private func transfer() {

@@ -29,6 +29,7 @@ final class SimNode {
     /// The disk works again after this time.
     var stalledUntil: VirtualTime = 0
     private var lastTick: VirtualTime = 0
+    private var isTickMissed = false
 
     init(id: NodeID, world: World, dice: Dice) {
         self.id = id
@@ -49,6 +50,7 @@ final class SimNode {
         guard self.process == nil, !self.isLost else { return }
         self.life += 1
         self.isPaused = false
+        self.isTickMissed = false
         self.lastTick = self.world.now
         do {
             let process = try SimProcess(node: self)
@@ -145,6 +147,8 @@ final class SimNode {
         guard self.isPaused else { return }
         self.isPaused = false
         self.world.note(.resume, self.id, "")
+        // As a host does that wakes up: first it learns how much time has passed.
+        if self.isTickMissed { self.tick(of: self.life) }
         let actions = self.deferred
         self.deferred = []
         for action in actions {
@@ -179,16 +183,22 @@ final class SimNode {
         let interval = SimulationPlan.tickInterval * 1_000 / (1_000 + self.driftPerMille)
         self.world.after(interval) { [self] in
             guard self.life == life else { return }
-            self.whenRunning { [self] process in
-                let passed = self.world.now - self.lastTick
-                let elapsed = max(1, Int(passed * (1_000 + self.driftPerMille) / 1_000 / SimulationPlan.tickInterval))
-                self.lastTick = self.world.now
-                self.ticks += 1
-                self.planTick(of: life)
-                process.tick(elapsed: elapsed)
-            }
+            if self.isPaused { self.isTickMissed = true } else { self.tick(of: life) }
         }
     }
+
+    private func tick(of life: Int) {
+        guard let process = self.process else { return }
+        self.isTickMissed = false
+        let passed = (self.world.now - self.lastTick) * (1_000 + self.driftPerMille) / 1_000
+        self.lastTick = self.world.now
+        self.ticks += 1
+        self.planTick(of: life)
+        // An interval that is cut short by rounding is one all the same.
+        process.tick(elapsed: max(1, Int((passed + Self.roundingMicros) / SimulationPlan.tickInterval)))
+    }
+
+    private static let roundingMicros: VirtualTime = 100
 
     /// Gives `action` the running process; when it is paused, once it goes on; never when it has ended.
     func whenRunning(_ action: @escaping (SimProcess) -> Void) {

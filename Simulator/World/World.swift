@@ -16,7 +16,7 @@ final class World {
     private(set) var nodes: [SimNode] = []
     private(set) var network: SimNetwork!
     private(set) var nemesis: Nemesis!
-    var clients: [SimClient] = []
+    var clients: [BareClient] = []
     var dice: Dice
     /// The phase without troubles has begun.
     private(set) var isCalm = false
@@ -43,7 +43,7 @@ final class World {
         for id in self.plan.nodes { self.addNode(id) }
         for node in self.nodes { node.start() }
         for number in 0..<self.plan.clients {
-            let client = SimClient(number: number, world: self, dice: self.dice.split())
+            let client = BareClient(number: number, world: self, dice: self.dice.split())
             self.clients.append(client)
             client.start()
         }
@@ -74,11 +74,19 @@ final class World {
         }
     }
 
+    func note(_ kind: Trace.Kind, _ node: NodeID?, _ text: @autoclosure () -> String) {
+        self.trace.note(kind, at: self.now, node: node, 0, 0, text())
+    }
+
+    func note(_ kind: Trace.Kind, _ node: NodeID?, _ first: UInt64, _ text: @autoclosure () -> String) {
+        self.trace.note(kind, at: self.now, node: node, first, 0, text())
+    }
+
     func note(
         _ kind: Trace.Kind,
         _ node: NodeID?,
-        _ first: UInt64 = 0,
-        _ second: UInt64 = 0,
+        _ first: UInt64,
+        _ second: UInt64,
         _ text: @autoclosure () -> String
     ) {
         self.trace.note(kind, at: self.now, node: node, first, second, text())

@@ -14,7 +14,7 @@ enum CallAnswer {
 }
 
 /// One client: calls the cluster again and again, one call at a time, and holds it to its answers.
-final class SimClient {
+final class BareClient {
     private let number: Int
     private unowned let world: World
     private var dice: Dice

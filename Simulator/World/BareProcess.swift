@@ -40,8 +40,7 @@ final class SimProcess {
         let stored = try self.logStore.groups()
         for group in node.world.plan.groups {
             let isHere = group.voters.contains(node.id) || group.learners.contains(node.id)
-            guard isHere || stored.replicas.contains(group.id) else { continue }
-            guard stored.tombstones[group.id] == nil else { continue }
+            guard isHere || stored.contains(group.id) else { continue }
             let restored = try self.logStore.load(group.id)
             let initial = isHere ? Membership(voters: group.voters, learners: group.learners) : Membership(voters: [])
             self.slots.append(try self.slot(group.id, restored, initial: initial))
@@ -95,7 +94,7 @@ final class SimProcess {
             guard case .raft(let item) = message, !self.hasFailed else { continue }
             self.makeReplica(for: item)
             guard let place = self.place(of: item.group) else { continue }
-            self.world.note(.deliver, self.node.id, item.message.term.rawValue, peer.rawValue, "\(item.message)")
+            self.world.note(.deliver, self.node.id, item.message.term.rawValue, peer.rawValue, item.traceText)
             self.slots[place].core.step(item.message)
             self.world.invariants.delivered(
                 item.message,
@@ -232,6 +231,9 @@ final class SimProcess {
         let group = self.slots[place].group
         while !self.hasFailed, let ready = self.slots[place].core.takeReady() {
             if let failure = ready.failure { return self.fail(failure) }
+            if let change = ready.roleChange {
+                self.world.note(.role, self.node.id, change.term.rawValue, "g\(group) \(change.role) t\(change.term) under \(change.leader.map { "\($0)" } ?? "-")")
+            }
             self.handOut(ready, place: place)
             self.send(ready.sendNow, group: group)
             if !ready.committed.isEmpty { self.queueApply(ready, place: place) }
@@ -278,8 +280,8 @@ final class SimProcess {
     private func send(_ messages: [RaftMessage], group: GroupID) {
         for message in messages {
             self.world.invariants.sent(message, group: group, tick: self.node.ticks)
-            self.world.note(.send, self.node.id, message.term.rawValue, message.to.rawValue, "\(message)")
             let item = GroupMessage(group: group, message: message)
+            self.world.note(.send, self.node.id, message.term.rawValue, message.to.rawValue, item.traceText)
             self.world.network.send([.raft(item)], from: self.node.id, to: message.to)
         }
     }
