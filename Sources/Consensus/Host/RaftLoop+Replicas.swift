@@ -24,38 +24,23 @@ extension RaftLoop {
     private func restore(_ group: GroupID, first: Membership?) throws(ConsensusError) {
         let stored = try self.parts.store.load(group)
         let applied = try self.appliedState(of: group)
-        var hardState = stored.hardState
-        var terms = stored.terms
-        if terms.term(at: applied.index) != applied.term {
+        if stored.terms.term(at: applied.index) != applied.term {
+            // A restart between the switch to a snapshot and the reset of the log; the core does the rest.
             guard applied.isInstalled, applied.index > stored.commit else {
-                let message = "the state is at another place than the log, which ends at \(terms.last)"
+                let message = "the state is at another place than the log, which ends at \(stored.terms.last)"
                 throw ConsensusError(code: .logLost, message: message, group: group, index: applied.index)
             }
-            // The end came between the switch to a snapshot and the reset of the log.
-            hardState.term = max(hardState.term, applied.term)
-            if hardState.term > stored.hardState.term { hardState.vote = nil }
-            terms = TermRuns(base: applied.index, term: applied.term)
-            let write = RaftLogStore.Write(
-                group: group,
-                hardState: hardState,
-                commit: applied.index,
-                truncateFrom: nil,
-                entries: [],
-                last: applied.index,
-                lastTerm: applied.term,
-                resetTo: LogMark(index: applied.index, term: applied.term)
-            )
-            try self.parts.store.write([write])
         }
         let membership = applied.membership ?? first ?? Membership(voters: [])
         let restored = RestoredReplica(
-            hardState: hardState,
-            terms: terms,
-            commit: max(stored.commit, applied.index),
+            hardState: stored.hardState,
+            terms: stored.terms,
+            commit: stored.commit,
             applied: applied.index,
+            appliedTerm: applied.term,
             membership: membership
         )
-        self.add(group, restored, term: applied.term)
+        self.touch(self.add(group, restored))
     }
 
     private func appliedState(of group: GroupID) throws(ConsensusError) -> AppliedState {
@@ -67,9 +52,7 @@ extension RaftLoop {
         }
     }
 
-    /// - Parameter term: Of the last applied entry.
-    @discardableResult
-    private func add(_ group: GroupID, _ restored: RestoredReplica, term: Term) -> GroupSlot {
+    private func add(_ group: GroupID, _ restored: RestoredReplica) -> GroupSlot {
         var mixer = SeededGenerator(seed: self.parts.seed ^ self.node.rawValue << 32 ^ UInt64(group.rawValue))
         let core = RaftCore(
             id: self.node,
@@ -90,7 +73,7 @@ extension RaftLoop {
             last: core.lastIndex,
             membership: restored.membership
         )
-        let mark = SnapshotMark(index: restored.applied, term: term, membership: restored.membership)
+        let mark = SnapshotMark(index: restored.applied, term: restored.appliedTerm, membership: restored.membership)
         let replica = GroupReplica(
             status: status,
             mark: mark,
@@ -142,12 +125,9 @@ extension RaftLoop {
         self.tombstones[item.group] = nil
         let restored = RestoredReplica(
             hardState: tombstone?.hardState ?? HardState(),
-            terms: TermRuns(),
-            commit: .zero,
-            applied: .zero,
             membership: Membership(voters: [])
         )
-        let slot = self.add(item.group, restored, term: .zero)
+        let slot = self.add(item.group, restored)
         self.output.created.append(slot.replica)
         self.touch(slot)
         slot.core.step(item.message)

@@ -88,7 +88,8 @@ extension RaftLoop {
     ///
     /// An entry of ours is done when the entry at its index has its term, whoever leads now (Raft section 5.3, log
     /// matching); when another entry was committed there it surely never takes effect.
-    func commit(_ entries: [LogEntry], _ slot: GroupSlot) {
+    func commit(_ ready: Ready, _ slot: GroupSlot) {
+        let entries = ready.committed
         var waiters: [LaneQueue.EntryWaiters] = []
         if let first = entries.first, let last = entries.last, !slot.pending.isEmpty {
             var done = 0
@@ -107,7 +108,12 @@ extension RaftLoop {
             }
             slot.pending.removeFirst(done)
         }
-        let work = LaneQueue.Work(replica: slot.replica, entries: entries, waiters: waiters)
+        let work = LaneQueue.Work(
+            replica: slot.replica,
+            entries: entries,
+            memberships: ready.committedMemberships,
+            waiters: waiters
+        )
         if slot.replica.lane.add(work) { self.output.lanes.append(slot.replica.lane) }
         if slot.core.role == .leader { slot.quietTicks = 0 }
     }

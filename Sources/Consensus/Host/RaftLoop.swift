@@ -248,7 +248,7 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
         }
         if !ready.sendNow.isEmpty { self.output.outbox.add(ready.sendNow, of: slot.group) }
         if let ticket = ready.ticket { self.queueWrite(ready, ticket: ticket, slot) }
-        if !ready.committed.isEmpty { self.commit(ready.committed, slot) }
+        if !ready.committed.isEmpty { self.commit(ready, slot) }
         if !ready.dropped.isEmpty { self.orphan(slot) }
         for read in ready.reads { self.answerRead(read.token, index: read.index, slot) }
         for token in ready.droppedReads { self.failRead(token, slot) }
@@ -312,7 +312,17 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
 
     /// What a leader knows of the replicas; not each turn, as nobody asks so often.
     func publishReplicas(_ slot: GroupSlot) {
-        let replicas = slot.core.replicas
+        let last = slot.core.lastIndex
+        let replicas = slot.core.replicas.map { progress in
+            GroupStatus.Replica(
+                node: progress.node,
+                match: progress.match,
+                isRecentlyActive: progress.isRecentlyActive,
+                lag: last.rawValue - min(progress.match, last).rawValue,
+                isLearner: progress.isLearner,
+                snapshot: progress.pendingSnapshot
+            )
+        }
         slot.replica.published.withLock { $0.replicas = replicas }
     }
 }
