@@ -5,10 +5,11 @@ extension RaftLoop {
     // MARK: - Start
 
     func restoreAll(_ groups: [GroupID: Membership]) throws(ConsensusError) {
-        let stored = try self.parts.store.groups()
         var isOurs: Set<GroupID> = []
-        for group in stored.replicas where self.isOurs(group) { isOurs.insert(group) }
-        for (group, tombstone) in stored.tombstones where self.isOurs(group) { self.tombstones[group] = tombstone }
+        for group in try self.parts.store.groups() where self.isOurs(group) { isOurs.insert(group) }
+        for tombstone in try self.parts.store.tombstones() where self.isOurs(tombstone.group) {
+            self.tombstones[tombstone.group] = tombstone
+        }
         for (group, membership) in groups where self.isOurs(group) && self.tombstones[group] == nil {
             if membership.replicas.contains(self.node) { isOurs.insert(group) }
         }
@@ -211,11 +212,9 @@ extension RaftLoop {
             group: slot.group,
             hardState: slot.core.hardState,
             commit: slot.core.commit,
-            truncateFrom: nil,
-            entries: [],
+            compactThrough: LogMark(index: through, term: term),
             last: slot.core.lastIndex,
-            lastTerm: slot.core.lastTerm,
-            compactThrough: LogMark(index: through, term: term)
+            lastTerm: slot.core.lastTerm
         )
         self.output.writes.append(
             PendingWrite(replica: slot.replica, purpose: .compaction, write: write, messages: [])
@@ -247,16 +246,15 @@ extension RaftLoop {
         self.fail(slot, appended: .outcomeUnknown, "the replica was removed", cause: nil)
         slot.replica.close()
         self.countPeers(slot.replica.published.withLock { $0.membership.replicas }, by: -1)
-        self.tombstones[slot.group] = Tombstone(hardState: slot.core.hardState, removedAt: removedAt)
-        self.discarding[slot.group] = slot.removalWaiters
-        let write = RaftLogStore.Write(
+        self.tombstones[slot.group] = RaftLogStore.Tombstone(
             group: slot.group,
             hardState: slot.core.hardState,
-            commit: .zero,
-            truncateFrom: nil,
-            entries: [],
-            last: .zero,
-            lastTerm: .zero,
+            removedAt: removedAt
+        )
+        self.discarding[slot.group] = slot.removalWaiters
+        let write = RaftLogStore.Write(
+            tombstone: slot.group,
+            hardState: slot.core.hardState,
             removedAt: removedAt
         )
         self.output.writes.append(

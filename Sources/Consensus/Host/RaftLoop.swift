@@ -101,7 +101,7 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     var awake: [GroupSlot] = []
     private var touched: [GroupSlot] = []
     /// Hard states and removal indices of removed replicas.
-    var tombstones: [GroupID: Tombstone] = [:]
+    var tombstones: [GroupID: RaftLogStore.Tombstone] = [:]
     /// Removed groups whose state is not yet discarded, and who waits for that.
     var discarding: [GroupID: [Waiter<Void>]] = [:]
 
@@ -269,11 +269,11 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
                 group: slot.group,
                 hardState: slot.core.hardState,
                 commit: ready.commit,
+                resetTo: ready.resetLog.map { LogMark(index: $0.index, term: $0.term) },
                 truncateFrom: ready.truncateFrom,
                 entries: ready.entries,
                 last: ticket.index,
-                lastTerm: ticket.term,
-                resetTo: ready.resetLog.map { LogMark(index: $0.index, term: $0.term) }
+                lastTerm: ticket.term
             )
         }
         self.output.writes.append(
