@@ -1,4 +1,4 @@
-package import Primitives
+internal import Primitives
 package import Storage
 internal import Synchronization
 

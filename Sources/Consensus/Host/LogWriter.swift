@@ -1,4 +1,4 @@
-package import Primitives
+internal import Primitives
 
 /// What one group's ``Ready`` gives to the disk.
 package struct PendingWrite: Sendable {

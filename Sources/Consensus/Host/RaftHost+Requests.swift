@@ -1,5 +1,6 @@
 package import Primitives
 internal import Storage
+internal import Synchronization
 
 // What callers ask for.
 extension RaftHost {
@@ -247,16 +248,17 @@ extension RaftHost {
         }
     }
 
+    private enum Refusal {
+        case closed
+        case full
+    }
+
     /// - Parameter add: Returns false to refuse for want of room.
     private func request<Value: Sendable>(
         _ group: GroupID,
         _ waiter: Waiter<Value>,
         _ add: (inout Inbox) -> Bool
     ) {
-        enum Refusal {
-            case closed
-            case full
-        }
         var refusal: Refusal?
         self.loop(of: group).post { inbox in
             if inbox.isClosed {

@@ -1,4 +1,5 @@
 internal import Primitives
+internal import Storage
 internal import Synchronization
 
 // What runs on the raft threads, the log-writer thread and the lanes.

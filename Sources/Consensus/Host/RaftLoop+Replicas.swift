@@ -1,4 +1,5 @@
-internal import Primitives
+package import Primitives
+internal import Synchronization
 
 // The life of replicas: restored, made, brought by a snapshot, cut, removed.
 extension RaftLoop {

@@ -1,4 +1,5 @@
 internal import Primitives
+internal import Synchronization
 
 // Commands, reads, membership changes and transfers: what callers wait for.
 extension RaftLoop {
@@ -53,7 +54,7 @@ extension RaftLoop {
     }
 
     private func propose(_ commands: ArraySlice<[UInt8]>, _ waiters: [Waiter<[UInt8]>], _ slot: GroupSlot) {
-        let payload = CommandBatch.encode(commands)
+        let payload = CommandBatch.encode(Array(commands))
         switch slot.core.propose(kind: .commands, payload: payload, token: self.makeToken()) {
         case .accepted(let index, let term):
             let waiting = LaneQueue.EntryWaiters(index: index, kind: .commands(waiters))

@@ -62,7 +62,7 @@ package struct LoopOutput: Sendable {
     package var created: [GroupReplica] = []
     /// Replicas that take no part any more.
     package var removed: [GroupReplica] = []
-    package var offers: [(group: GroupID, from: NodeID, offer: SnapshotOffer)] = []
+    package var offers: [(group: GroupID, from: NodeID, offer: RaftMessage.SnapshotOffer)] = []
     /// The host must stop.
     package var failure: ConsensusError?
 
