@@ -190,7 +190,10 @@ extension RaftLogStore {
     }
 
     /// - Returns: A reader of the entries of `group`.
-    package func reader(of group: GroupID) -> some LogReader { StoredLogReader(store: self, group: group) }
+    package func reader(of group: GroupID) -> any LogReader { StoredLogReader(store: self, group: group) }
+
+    /// Does nothing: the key-value store is its owner's.
+    package func close() {}
 
     /// Visits the checked entries of a group from `first` on until `body` returns false.
     fileprivate func visit(
