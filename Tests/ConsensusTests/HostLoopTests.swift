@@ -171,9 +171,7 @@ internal import Testing
         let mark = cluster[1].loop.replica(of: self.group)!.appliedMark
         cluster[4].applier.install(["a"], of: self.group, mark)
         try cluster.restart(4)
-        print("DEBUG", cluster[4].loop.groups, cluster[4].loop.core(of: self.group).map { ($0.firstIndex, $0.lastIndex, $0.commit, $0.appliedIndex) } as Any)
         try cluster.tick(3)
-        print("DEBUG", cluster[1].loop.core(of: self.group)!.replicas, cluster[4].offers,cluster[4].loop.core(of: self.group).map { ($0.firstIndex, $0.lastIndex, $0.commit, $0.appliedIndex, $0.isInstalling) } as Any)
         _ = cluster.propose("b", on: 1)
         try cluster.tick(40)
         #expect(cluster[4].applier.commands(of: self.group) == ["a", "b"])
