@@ -60,6 +60,22 @@ package final class GroupReplica: Sendable {
         for wait in due { wait.waiter.answer(.success(wait.index)) }
     }
 
+    /// On the lane: switches the state to a snapshot, unless it is there already.
+    /// - Returns: Why nothing was switched.
+    package func install(_ mark: SnapshotMark, _ switchState: () throws -> Void) -> ProposalError? {
+        if self.isClosed { return ProposalError(code: .stopped, message: "the replica has stopped") }
+        guard self.appliedMark.index < mark.index else {
+            return ProposalError(code: .staleSnapshot, message: "the replica is at the snapshot or after it")
+        }
+        do {
+            try switchState()
+        } catch {
+            return ProposalError(code: .failed, message: "the state could not be switched", cause: error)
+        }
+        self.didApply(mark)
+        return nil
+    }
+
     /// Answers `waiter` with `index` when the effects up to it are in the state machine.
     func wait(for index: LogIndex, _ waiter: Waiter<LogIndex>) {
         let answer: Waiter<LogIndex>.Answer? = self.state.withLock { state in

@@ -151,7 +151,7 @@ package struct HostEvents: Sendable {
     package var onReplicaRemoved: @Sendable (GroupID) -> Void
     /// On a raft thread: the leader (the peer) has a snapshot that this replica needs. Whoever fetches it ends with
     /// ``RaftHost/install(_:_:_:)`` or ``RaftHost/installFailed(_:)``; until then no other offer of the group comes.
-    package var onSnapshotOffered: @Sendable (GroupID, NodeID, SnapshotOffer) -> Void
+    package var onSnapshotOffered: @Sendable (GroupID, NodeID, RaftMessage.SnapshotOffer) -> Void
     /// Once, when the host stopped because of a failure: the node must stop serving.
     package var onFailure: @Sendable (ConsensusError) -> Void
 
@@ -161,7 +161,7 @@ package struct HostEvents: Sendable {
         mayHost: @escaping @Sendable (GroupID, NodeID) -> Bool = { _, _ in false },
         onReplicaCreated: @escaping @Sendable (GroupID) -> Void = { _ in },
         onReplicaRemoved: @escaping @Sendable (GroupID) -> Void = { _ in },
-        onSnapshotOffered: @escaping @Sendable (GroupID, NodeID, SnapshotOffer) -> Void = { _, _, _ in },
+        onSnapshotOffered: @escaping @Sendable (GroupID, NodeID, RaftMessage.SnapshotOffer) -> Void = { _, _, _ in },
         onFailure: @escaping @Sendable (ConsensusError) -> Void = { _ in }
     ) {
         self.onLeadershipChange = onLeadershipChange

@@ -1,4 +1,4 @@
-package import Primitives
+internal import Primitives
 package import Storage
 internal import Synchronization
 
@@ -11,6 +11,8 @@ package final class LaneQueue: Sendable {
     struct Work: Sendable {
         let replica: GroupReplica
         let entries: [LogEntry]
+        /// What each membership entry among them led to, ascending by index.
+        let memberships: [CommittedMembership]
         /// Ascending by index.
         let waiters: [EntryWaiters]
     }
@@ -45,7 +47,7 @@ package final class LaneQueue: Sendable {
         var mark: SnapshotMark
         var entries: [CommittedEntry] = []
         var waiters: [EntryWaiters] = []
-        var refusals: [LogIndex: MembershipError] = [:]
+        var refusals: [(index: LogIndex, error: MembershipError)] = []
         var bytes = 0
         var hasMembership = false
     }
@@ -179,7 +181,7 @@ package final class LaneQueue: Sendable {
             // A snapshot was installed meanwhile.
             if entry.index <= installed { continue }
             precondition(entry.index == part.mark.index.next, "entries are applied without a gap")
-            part.entries.append(try Self.decode(entry, to: &part))
+            part.entries.append(try Self.decode(entry, of: work, to: &part))
             part.mark.index = entry.index
             part.mark.term = entry.term
             part.bytes += entry.costBytes
@@ -193,7 +195,11 @@ package final class LaneQueue: Sendable {
         }
     }
 
-    private static func decode(_ entry: LogEntry, to part: inout Part) throws(ConsensusError) -> CommittedEntry {
+    private static func decode(
+        _ entry: LogEntry,
+        of work: Work,
+        to part: inout Part
+    ) throws(ConsensusError) -> CommittedEntry {
         do throws(MalformedBytes) {
             switch entry.kind {
             case .empty: return CommittedEntry(index: entry.index, term: entry.term, commands: [])
@@ -201,14 +207,13 @@ package final class LaneQueue: Sendable {
                 let commands = try CommandBatch.decode(entry.payload)
                 return CommittedEntry(index: entry.index, term: entry.term, commands: commands)
             case .membership:
-                let change = try MembershipChange(bytes: entry.payload)
-                part.hasMembership = true
-                do throws(MembershipError) {
-                    part.mark.membership = try part.mark.membership.applying(change, at: entry.index)
-                } catch {
-                    part.refusals[entry.index] = error
+                guard let found = work.memberships.first(where: { $0.index == entry.index }) else {
+                    throw MalformedBytes(what: "membership entry", offset: 0)
                 }
-                let membership = part.mark.membership
+                part.hasMembership = true
+                part.mark.membership = found.membership
+                if let refusal = found.refusal { part.refusals.append((entry.index, refusal)) }
+                let membership = found.membership
                 return CommittedEntry(index: entry.index, term: entry.term, commands: [], membership: membership)
             }
         } catch {
@@ -254,8 +259,8 @@ package final class LaneQueue: Sendable {
                     precondition(waiters.count == entry.commands.count, "one waiter for each command")
                     for (number, waiter) in waiters.enumerated() { waiter.answer(.success(results[offset + number])) }
                 case .membership(let waiter):
-                    if let refusal = part.refusals[entry.index] {
-                        waiter.fail(.refusedChange, "the change does not fit the membership", cause: refusal)
+                    if let refusal = part.refusals.first(where: { $0.index == entry.index }) {
+                        waiter.fail(.refusedChange, "the change does not fit the membership", cause: refusal.error)
                     } else if let membership = entry.membership {
                         waiter.answer(.success(membership))
                     }

@@ -50,6 +50,22 @@ package struct RaftConfiguration: Sendable {
     package var inboxRequestsMax = 65_536
     /// Bytes of peers' messages that may wait in a host's inbox; beyond it messages are dropped, as a network may.
     package var inboxMessageBytesMax = 256 << 20
+    /// Raft threads of a node; a group belongs to thread `group % loopCount`.
+    package var loopCount = 1
+    /// Bytes of entries that a raft thread writes to the disk itself while nobody else writes; zero for never.
+    package var inlineWriteBytesMax = 256 << 10
+    /// Ticks without work after which a leader lets its group sleep; zero for never.
+    package var hibernateTicks = 100
+    /// Sleeping groups that are woken in one tick when a peer is lost or back.
+    package var wakesPerTickMax = 256
+    /// Entries that stay in the log behind what the state machine holds durably.
+    package var logTailEntries = 10_000
+    /// Bytes of entries that stay in the log, if the state machine holds them durably.
+    package var logTailBytes = 16 << 20
+    /// Entries that are kept for a slow replica; beyond it the replica needs a snapshot.
+    package var logTailEntriesMax = 200_000
+    /// Bytes of entries that are kept for a slow replica.
+    package var logTailBytesMax = 256 << 20
     /// Waits for an applied index that one group may hold; beyond it they are `.overloaded`.
     package var applyWaitersMax = 65_536
 
@@ -74,8 +90,10 @@ package struct RaftConfiguration: Sendable {
             self.readsWaitingMax, self.readRoundsMax,
             self.messageBytesMax, self.inflightMessagesMax, self.inflightBytesMax, self.uncommittedBytesMax,
             self.commandBytesMax, self.entryBatchBytesMax, self.applyBacklogBytesMax, self.recentBytesMax,
-            self.inboxRequestsMax, self.inboxMessageBytesMax, self.applyWaitersMax,
+            self.inboxRequestsMax, self.inboxMessageBytesMax, self.applyWaitersMax, self.loopCount, self.wakesPerTickMax,
+            self.logTailEntries, self.logTailBytes, self.logTailEntriesMax, self.logTailBytesMax,
         ]
+        if self.inlineWriteBytesMax < 0 || self.hibernateTicks < 0 { return "a limit must not be negative" }
         if sizes.contains(where: { $0 < 1 }) { return "every limit must be at least 1" }
         return nil
     }

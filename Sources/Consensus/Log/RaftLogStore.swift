@@ -7,7 +7,7 @@ internal import Synchronization
 /// Every write of any number of groups is one atomic batch and one sync. Entries carry checksums, and the base and an
 /// end of each log are kept beside its hard state: a hole, a changed byte or a lost tail is reported and never skipped.
 /// Calls block; they are safe from any thread, but the writes of a group must come from one.
-package final class RaftLogStore: Sendable {
+package final class RaftLogStore: RaftLogStorage {
     /// What is to be written for one group, done in the order of the fields.
     package struct Write: Sendable {
         package var group: GroupID
