@@ -18,6 +18,7 @@ struct Coverage: Sendable {
         case snapshotsInstalled = "snapshots installed"
         case snapshotsResumed = "snapshots resumed after a break"
         case snapshotsFailed = "snapshot installs cut short"
+        case chunksDamaged = "damaged chunks refused"
         case compactions = "logs compacted"
         case membershipChanges = "membership changes applied"
         case jointEntered = "joint configurations entered"

@@ -7,7 +7,7 @@ extension Invariants {
     /// - Parameter tick: How many ticks its node has given to its cores.
     mutating func observe(_ core: RaftCore, group: GroupID, tick: Int) {
         let key = ReplicaKey(node: core.id, group: group)
-        guard var memory = self.memories[key] else {
+        guard var memory = self.memories[key], memory.isAlive else {
             self.started(core, group: group, tick: tick)
             return
         }
@@ -32,7 +32,7 @@ extension Invariants {
             self.checkMembership(core, memory, group: group)
         }
         self.checkSleep(core, memory, group: group)
-        self.checkTransfer(core, memory, group: group, tick: tick)
+        self.checkTransfer(core, &memory, group: group, tick: tick)
         if core.role == .leader {
             let isNew =
                 memory.role != .leader || memory.term != core.term || core.membership != memory.membership
@@ -140,11 +140,11 @@ extension Invariants {
     private mutating func checkMembership(_ core: RaftCore, _ memory: ReplicaMemory, group: GroupID) {
         let history = self.history(group)
         // A replica without a state knows nothing yet.
-        if core.appliedIndex == .zero, core.membership.replicas.isEmpty { return }
+        if core.membership.isBlank { return }
         let expected = history.membership(at: core.appliedIndex)
         if core.membership != expected {
             self.violate(
-                "group \(group): node \(core.id) at \(core.appliedIndex) has membership \(core.membership), not \(expected)"
+                "group \(group): node \(core.id) at \(core.appliedIndex) has \(core.membership.traceText), not \(expected.traceText)"
             )
         }
         if core.role == .leader, core.membership != memory.membership {
@@ -178,13 +178,30 @@ extension Invariants {
         if !isHeard { self.violate("group \(group): leader \(core.id) leads on without having heard a quorum") }
     }
 
-    private mutating func checkTransfer(_ core: RaftCore, _ memory: ReplicaMemory, group: GroupID, tick: Int) {
-        guard core.transferee != nil else { return }
-        guard core.role == .leader, let asked = memory.transferAsked, asked.term == core.term else {
-            self.violate("group \(group): node \(core.id) transfers a leadership of an earlier term")
+    /// A transfer dies with its leadership and ends after an election timeout.
+    private mutating func checkTransfer(_ core: RaftCore, _ memory: inout ReplicaMemory, group: GroupID, tick: Int) {
+        guard let target = core.transferee else {
+            if let transfer = memory.transfer {
+                let isDone = core.role != .leader && core.leader == transfer.target
+                self.coverage[isDone ? .transfersDone : .transfersCut] += 1
+            }
+            memory.transfer = nil
             return
         }
-        if tick - asked.tick > self.electionTicks + 1 {
+        guard core.role == .leader else {
+            self.violate("group \(group): node \(core.id) transfers a leadership that it does not have")
+            return
+        }
+        guard let transfer = memory.transfer, transfer.target == target else {
+            self.coverage[.transfersAsked] += 1
+            memory.transfer = (target, tick, core.term)
+            // Gives the new leader time: the majority is asked for anew.
+            memory.leadingSince = tick
+            return
+        }
+        if transfer.term != core.term {
+            self.violate("group \(group): node \(core.id) transfers a leadership of term \(transfer.term) in \(core.term)")
+        } else if tick - transfer.tick > self.electionTicks + 1 {
             self.violate("group \(group): leader \(core.id) transfers for longer than an election timeout")
         }
     }

@@ -44,6 +44,8 @@ extension Invariants {
         tick: Int
     ) {
         guard let heard = memory.heard, heard.term < message.term, tick - heard.tick < self.electionTicks else { return }
+        // Without leases a later term, which a majority has let come, frees the voter.
+        guard memory.term == heard.term || self.hasLeases else { return }
         let ballot = GroupHistory.Ballot(voter: message.to, term: message.term)
         if self.history(group).transferBallots.contains(ballot) { return }
         self.violate(
@@ -66,11 +68,5 @@ extension Invariants {
     /// The replica was told to forget its leader or to campaign: it owes that leader nothing any more.
     mutating func released(_ node: NodeID, group: GroupID) {
         self.memories[ReplicaKey(node: node, group: group)]?.heard = nil
-    }
-
-    /// A transfer was asked of `core`, which leads.
-    mutating func transferAsked(_ core: RaftCore, group: GroupID, tick: Int) {
-        self.memories[ReplicaKey(node: core.id, group: group)]?.transferAsked = (tick, core.term)
-        self.coverage[.transfersAsked] += 1
     }
 }

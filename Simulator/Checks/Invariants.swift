@@ -16,11 +16,14 @@ struct Invariants {
     var histories: [GroupID: GroupHistory] = [:]
     var memories: [ReplicaKey: ReplicaMemory] = [:]
     let electionTicks: Int
+    /// Leaders may serve reads on the strength of what voters promised them.
+    let hasLeases: Bool
 
     private static let violationsMax = 10
 
-    init(groups: [(id: GroupID, membership: Membership)], electionTicks: Int) {
+    init(groups: [(id: GroupID, membership: Membership)], electionTicks: Int, hasLeases: Bool) {
         self.electionTicks = electionTicks
+        self.hasLeases = hasLeases
         for group in groups { self.histories[group.id] = GroupHistory(group: group.id, membership: group.membership) }
     }
 
@@ -63,6 +66,7 @@ struct Invariants {
         }
         self.compare(durable, rebuilt, core, group)
         memory.durable = rebuilt
+        memory.handed = rebuilt
         memory.isAlive = true
         memory.term = core.term
         memory.vote = core.hardState.vote
@@ -98,12 +102,14 @@ struct Invariants {
         for group in groups { self.memories[ReplicaKey(node: node, group: group)]?.crash() }
     }
 
-    /// The replica has left its group for good and keeps only its hard state.
-    mutating func removed(_ node: NodeID, group: GroupID) {
+    /// The replica has left its group and keeps only its hard state, durably.
+    mutating func removed(_ node: NodeID, group: GroupID, hardState: HardState) {
         let key = ReplicaKey(node: node, group: group)
         guard var memory = self.memories[key] else { return }
         memory.crash()
-        memory.durable.reset(to: .zero, term: .zero)
+        memory.durable = DurableLog()
+        memory.durable.set(hardState)
+        memory.membership = Membership(voters: [])
         memory.membershipEntries = []
         memory.commit = .zero
         memory.applied = .zero
@@ -122,8 +128,16 @@ struct Invariants {
             }
             memory.membershipEntries.removeAll { $0 >= from }
         }
-        if write.resetTo != nil { memory.membershipEntries = [] }
-        for entry in write.entries where entry.kind == .membership {
+        if let base = write.resetTo {
+            memory.membershipEntries = []
+            memory.handed.reset(to: base.index, term: base.term)
+        }
+        if let from = write.truncateFrom { memory.handed.truncate(from: from) }
+        for entry in write.entries {
+            let termBefore = memory.handed.term(at: memory.handed.last) ?? .zero
+            self.expect(self.histories[write.group]?.writes(entry, termBefore: termBefore, node: core.id), write.group)
+            memory.handed.append(entry.term)
+            guard entry.kind == .membership else { continue }
             if core.role == .leader, entry.term == core.term,
                 let open = memory.membershipEntries.first(where: { $0 > core.appliedIndex })
             {
@@ -152,6 +166,10 @@ struct Invariants {
             self.expect(self.histories[group]?.votes(node, for: vote, write.hardState.term), group)
         }
         if let base = write.resetTo { memory.durable.reset(to: base.index, term: base.term) }
+        if let mark = write.compactThrough {
+            if mark.index > memory.durable.base.index { self.coverage[.compactions] += 1 }
+            memory.durable.compact(through: mark.index)
+        }
         if let from = write.truncateFrom {
             if from <= memory.durable.last { self.coverage[.conflictsTruncated] += 1 }
             self.checkTruncation(from: from, memory.durable, node: node, group: group)
@@ -162,13 +180,7 @@ struct Invariants {
                 self.violate("group \(group): node \(node) writes \(entry.index) after \(memory.durable.last)")
                 break
             }
-            let termBefore = memory.durable.term(at: memory.durable.last) ?? .zero
-            self.expect(self.histories[group]?.writes(entry, termBefore: termBefore, node: node), group)
             memory.durable.append(entry.term)
-        }
-        if let index = write.compactThrough {
-            if index.index > memory.durable.base.index { self.coverage[.compactions] += 1 }
-            memory.durable.compact(through: index.index)
         }
         self.memories[key] = memory
     }
@@ -181,8 +193,8 @@ struct Invariants {
 
     // MARK: - Apply
 
-    /// Entries of `group` are about to be applied on `node`.
-    mutating func applies(_ entries: [LogEntry], group: GroupID, node: NodeID) {
+    /// Entries of `group` were applied on `node`.
+    mutating func applies(_ entries: [CommittedEntry], group: GroupID, node: NodeID) {
         let key = ReplicaKey(node: node, group: group)
         var memory = self.memory(key)
         let history = self.history(group)
@@ -193,16 +205,25 @@ struct Invariants {
             memory.applyNext = entry.index.next
             if history.committedTerm(entry.index) != entry.term {
                 self.violate("group \(group): node \(node) applies entry \(entry.index), which is not committed")
-            } else if let fact = history.fact(entry.index, entry.term),
-                fact.kind != entry.kind || fact.payload != entry.payload
-            {
+            } else if let fact = history.fact(entry.index, entry.term), !Self.isSame(entry, fact) {
                 self.violate("group \(group): node \(node) applies another entry \(entry.index)")
+            }
+            if entry.membership != nil, entry.membership != history.membership(at: entry.index) {
+                self.violate("group \(group): node \(node) applies another membership at \(entry.index)")
             }
             if !memory.durable.holds(entry.index, entry.term) {
                 self.violate("group \(group): node \(node) applies entry \(entry.index) before it is durable")
             }
         }
         self.memories[key] = memory
+    }
+
+    private static func isSame(_ entry: CommittedEntry, _ fact: GroupHistory.EntryFact) -> Bool {
+        guard fact.kind == .commands else { return entry.commands.isEmpty }
+        guard let commands = try? CommandBatch.decode(fact.payload), commands.count == entry.commands.count else {
+            return false
+        }
+        return zip(commands, entry.commands).allSatisfy { $0.elementsEqual($1) }
     }
 
     /// `node` took over a snapshot.

@@ -6,6 +6,8 @@ struct ReplicaMemory {
     var term = Term.zero
     var vote: NodeID?
     var durable = DurableLog()
+    /// What was handed out to be written, durable or not yet.
+    var handed = DurableLog()
 
     // Of the running life.
     var isAlive = false
@@ -26,8 +28,8 @@ struct ReplicaMemory {
     var peersHeard: [NodeID: Int] = [:]
     /// The tick since which the leadership, its membership and its being awake are unchanged.
     var leadingSince = 0
-    /// The tick at which a transfer was last asked of this leadership.
-    var transferAsked: (tick: Int, term: Term)?
+    /// The transfer under way: since which tick, in which term.
+    var transfer: (target: NodeID, tick: Int, term: Term)?
 
     init(membership: Membership) { self.membership = membership }
 
@@ -37,7 +39,7 @@ struct ReplicaMemory {
         self.isAsleep = false
         self.heard = nil
         self.peersHeard = [:]
-        self.transferAsked = nil
+        self.transfer = nil
     }
 }
 

@@ -9,6 +9,16 @@ extension GroupMessage {
     }
 }
 
+extension Membership {
+    /// The voters, those of the outgoing half, and the learners.
+    var traceText: String {
+        func list(_ nodes: [NodeID]) -> String { nodes.map { "\($0)" }.joined(separator: " ") }
+        let joint = self.isJoint ? " & \(list(self.outgoing))" : ""
+        let learners = self.learners.isEmpty ? "" : ", learners \(list(self.learners))"
+        return "voters \(list(self.voters))\(joint)\(learners)"
+    }
+}
+
 extension RaftMessage.Body {
     fileprivate var traceText: String {
         switch self {

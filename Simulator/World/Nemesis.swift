@@ -31,16 +31,11 @@ final class Nemesis {
         }
     }
 
-    /// What a running node does of its own accord now and then: flushes, and sends idle groups to sleep.
+    /// What the store of a running node does of its own accord now and then.
     private func planHousekeeping() {
         self.world.after(self.dice.draw(1_000...60_000)) { [self] in
             let node = self.dice.pick(self.world.nodes)
-            let group = self.dice.pick(self.world.plan.groups).id
-            node.whenRunning { [self] process in
-                process.flush()
-                process.compact(group, keeping: UInt64(self.dice.pick([0, 1, 10, 100])))
-                if self.world.plan.isSleepAllowed { process.trySleep(group) }
-            }
+            node.whenRunning { process in process.flush() }
             self.planHousekeeping()
         }
     }
@@ -63,7 +58,7 @@ final class Nemesis {
         case .bitFlip: self.flipBit()
         case .pause: self.pauseOne()
         case .clockJump: self.jumpClock()
-        case .drift: self.anyNode.driftPerMille = self.dice.draw(-300...300)
+        case .drift: self.drift()
         case .membership: self.changeMembership()
         case .transfer: self.transfer()
         case .forcedCampaign: self.forceCampaign()
@@ -161,6 +156,12 @@ final class Nemesis {
         self.anyNode.clockOffset += self.dice.draw(-7_200_000_000...7_200_000_000)
     }
 
+    /// As far as leases allow, when they are on.
+    private func drift() {
+        let most: VirtualTime = self.world.plan.configuration.leaseReads ? 80 : 300
+        self.anyNode.driftPerMille = self.dice.draw(-most...most)
+    }
+
     // MARK: - Disks
 
     private func stallDisk() {
@@ -216,7 +217,7 @@ final class Nemesis {
         let group = self.dice.pick(self.world.plan.groups).id
         guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
         let target = self.dice.pick(core.membership.replicas)
-        leader.whenRunning { process in process.transfer(group, to: target) }
+        leader.whenRunning { process in process.transfer(group, to: target) { _ in } }
     }
 
     private func forceCampaign() {
@@ -227,11 +228,6 @@ final class Nemesis {
     }
 
     private func compact() {
-        let group = self.dice.pick(self.world.plan.groups).id
-        let node = self.dice.chance(50) ? (self.world.leader(of: group) ?? self.anyNode) : self.anyNode
-        node.whenRunning { process in
-            process.flush()
-            process.compact(group, keeping: 0)
-        }
+        for node in self.world.nodes { node.whenRunning { process in process.flush() } }
     }
 }

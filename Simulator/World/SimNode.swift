@@ -1,5 +1,6 @@
 internal import Consensus
 internal import Primitives
+internal import Shards
 internal import Storage
 
 /// One node: a disk that outlives its crashes, a clock of its own, and the process while it runs.
@@ -31,9 +32,19 @@ final class SimNode {
     private var lastTick: VirtualTime = 0
     private var isTickMissed = false
 
-    init(id: NodeID, world: World, dice: Dice) {
+    /// Whether the node is one of those with which the cluster began.
+    let isFounder: Bool
+    /// What its program can do; an upgrade changes it with the next life.
+    var features: FeatureRange
+    let electionPriority: Int
+
+    init(id: NodeID, world: World, dice: Dice, isFounder: Bool) {
+        var dice = dice
         self.id = id
         self.world = world
+        self.isFounder = isFounder
+        self.features = world.plan.features
+        self.electionPriority = world.plan.isPriorityUsed ? dice.roll(3) : 0
         self.dice = dice
         do {
             self.store = try FaultInjectingStore(InMemoryStore())

@@ -1,5 +1,6 @@
 internal import Consensus
 internal import Primitives
+internal import Shards
 
 /// Everything that a seed decides before the first event: the cluster, its limits, and how rough the world is.
 struct SimulationPlan {
@@ -54,7 +55,16 @@ struct SimulationPlan {
     var latencyTailPercent: Int
     var syncTime: ClosedRange<VirtualTime>
     var applyTime: ClosedRange<VirtualTime>
-    var isSleepAllowed: Bool
+    /// Lanes of each node: groups share them.
+    var laneCount: Int
+    var laneTurnBytesMax: Int
+    /// Bytes of applied state after which a node brings it to the disk.
+    var flushBytes: Int
+    var isPriorityUsed: Bool
+    /// What the nodes' programs can do at first, and the level at which the cluster begins.
+    var features: FeatureRange
+    var featureLevel: FeatureLevel
+    var organizationCount: Int
     var clients: Int
     /// Mean microseconds that a client waits between two calls.
     var thinkTime: VirtualTime
@@ -82,7 +92,14 @@ struct SimulationPlan {
         self.latencyTailPercent = self.troubles.contains(.delay) ? dice.pick([1, 5, 15]) : 0
         self.syncTime = dice.pick([50...300, 200...2_000, 1_000...15_000])
         self.applyTime = dice.pick([20...100, 100...3_000, 500...20_000])
-        self.isSleepAllowed = dice.chance(40)
+        self.laneCount = dice.pick([1, 1, 2])
+        self.laneTurnBytesMax = dice.pick([1, 4_000, 8 << 20])
+        self.flushBytes = dice.pick([1, 4_000, 100_000, 32 << 20])
+        self.isPriorityUsed = dice.chance(30)
+        let isOld = self.troubles.contains(.upgrade)
+        self.features = isOld ? FeatureRange(min: .one, max: .one) : .supported
+        self.featureLevel = isOld ? .one : dice.pick([.one, .two])
+        self.organizationCount = dice.draw(1...4)
         self.clients = dice.pick([1, 2, 4, 6])
         self.thinkTime = dice.pick([2_000, 10_000, 40_000])
         self.readPercent = profile == .reads ? 70 : dice.pick([10, 30, 60])
@@ -122,6 +139,16 @@ struct SimulationPlan {
         configuration.entryBatchBytesMax = dice.pick([1, 2_000, 1 << 20])
         configuration.applyBacklogBytesMax = dice.pick([1, 3_000, 32 << 20])
         configuration.recentBytesMax = dice.pick([1, 3_000, 8 << 20])
+        configuration.commandBytesMax = 1 << 20
+        configuration.readRoundsMax = dice.pick([1, 2, 4])
+        configuration.readsWaitingMax = dice.pick([1, 4, 65_536])
+        configuration.lazyCommitPush = dice.chance(70)
+        configuration.hibernateTicks = dice.pick([0, 0, 3, 20])
+        configuration.wakesPerTickMax = dice.pick([1, 256])
+        configuration.logTailEntries = dice.pick([1, 5, 50, 10_000])
+        configuration.logTailEntriesMax = max(configuration.logTailEntries, dice.pick([2, 20, 200_000]))
+        configuration.leaseReads = dice.chance(profile == .reads ? 50 : 25)
+        configuration.leaseDriftTicks = max(1, configuration.electionTicks / 2)
         return configuration
     }
 

@@ -1,5 +1,7 @@
 internal import Consensus
+internal import Laboratory
 internal import Primitives
+internal import Shards
 internal import Storage
 
 /// A whole cluster in one thread: nodes with their disks and clocks, the network, clients, and the troubles that meet
@@ -16,7 +18,11 @@ final class World {
     private(set) var nodes: [SimNode] = []
     private(set) var network: SimNetwork!
     private(set) var nemesis: Nemesis!
-    var clients: [BareClient] = []
+    private(set) var clients: [SimClient] = []
+    private(set) var operatorClient: SimOperator!
+    var oracle = LedgerOracle()
+    /// What the operator has made so far.
+    private(set) var organizations: [OrganizationEntry] = []
     var dice: Dice
     /// The phase without troubles has begun.
     private(set) var isCalm = false
@@ -32,7 +38,8 @@ final class World {
         self.dice = Dice(seed: plan.seed)
         self.invariants = Invariants(
             groups: plan.groups.map { ($0.id, Membership(voters: $0.voters, learners: $0.learners)) },
-            electionTicks: plan.configuration.electionTicks
+            electionTicks: plan.configuration.electionTicks,
+            hasLeases: plan.configuration.leaseReads
         )
         self.network = SimNetwork(world: self, dice: self.dice.split())
         self.nemesis = Nemesis(world: self, dice: self.dice.split())
@@ -42,8 +49,10 @@ final class World {
     func run() -> [String] {
         for id in self.plan.nodes { self.addNode(id) }
         for node in self.nodes { node.start() }
+        self.operatorClient = SimOperator(world: self, dice: self.dice.split())
+        self.operatorClient.start()
         for number in 0..<self.plan.clients {
-            let client = BareClient(number: number, world: self, dice: self.dice.split())
+            let client = SimClient(number: number, world: self, dice: self.dice.split())
             self.clients.append(client)
             client.start()
         }
@@ -52,6 +61,21 @@ final class World {
         self.runEvents(until: chaosEnd)
         if self.isSound { self.heal() }
         return self.invariants.violations
+    }
+
+    func add(_ organization: OrganizationEntry) {
+        if self.organizations.contains(where: { $0.key == organization.key }) { return }
+        self.organizations.append(organization)
+    }
+
+    /// What a node's program can do in its present life.
+    func features(of node: NodeID) -> FeatureRange { self.node(node)?.features ?? self.plan.features }
+
+    /// Damages a chunk on its way now and then.
+    func isChunkDamaged(_ bytes: inout [UInt8]) -> Bool {
+        guard !self.isCalm, self.dice.chance(2) else { return false }
+        bytes[self.dice.roll(bytes.count)] ^= 1 << UInt8(self.dice.roll(8))
+        return true
     }
 
     var isSound: Bool { self.invariants.violations.isEmpty }
@@ -103,7 +127,8 @@ final class World {
 
     @discardableResult
     func addNode(_ id: NodeID) -> SimNode {
-        let node = SimNode(id: id, world: self, dice: self.dice.split())
+        let isFounder = self.plan.nodes.contains(id)
+        let node = SimNode(id: id, world: self, dice: self.dice.split(), isFounder: isFounder)
         self.nodes.append(node)
         return node
     }
