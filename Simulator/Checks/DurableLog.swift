@@ -3,10 +3,12 @@ internal import Primitives
 
 /// What a replica is known to have made durable, kept by whoever watches its disk from outside.
 struct DurableLog {
-    private(set) var hardState = HardState()
+    private(set) var hardState: HardState
     /// What a snapshot or a compaction took the place of: everything up to here is durable in the state machine.
     private(set) var base: (index: LogIndex, term: Term) = (.zero, .zero)
     private var terms: [Term] = []
+
+    init(hardState: HardState = HardState()) { self.hardState = hardState }
 
     var last: LogIndex { LogIndex(self.base.index.rawValue + UInt64(self.terms.count)) }
 

@@ -165,6 +165,8 @@ extension Invariants {
                 let term = core.term(at: replica.match)
             else { continue }
             // A later leader may have cut what this one has not heard of.
+            // What the leader knows of an earlier life of the replica in the group.
+            if let session = follower.membership.session(of: replica.node), session != replica.session { continue }
             if follower.durable.hardState.term > core.term || follower.durable.holds(replica.match, term) { continue }
             self.violate(
                 "group \(group): leader \(core.id) counts entry \(replica.match) of node \(replica.node), which does not hold it"

@@ -50,7 +50,7 @@ struct Invariants {
     mutating func started(_ core: RaftCore, group: GroupID, tick: Int) {
         let key = ReplicaKey(node: core.id, group: group)
         var memory = self.memory(key)
-        let durable = memory.durable
+        let durable = memory.removedAt == nil ? memory.durable : DurableLog(hardState: memory.durable.hardState)
         if core.term < durable.hardState.term {
             self.violate("group \(group): node \(core.id) restarts in term \(core.term), \(durable.hardState.term) was durable")
         } else if core.term == durable.hardState.term, let vote = durable.hardState.vote, core.hardState.vote != vote {
@@ -65,6 +65,7 @@ struct Invariants {
             index = index.next
         }
         self.compare(durable, rebuilt, core, group)
+        memory.removedAt = nil
         memory.durable = rebuilt
         memory.handed = rebuilt
         memory.isAlive = true
@@ -103,12 +104,14 @@ struct Invariants {
     }
 
     /// The replica has left its group and keeps only its hard state, durably.
-    mutating func removed(_ node: NodeID, group: GroupID, hardState: HardState) {
-        let key = ReplicaKey(node: node, group: group)
+    ///
+    /// Its entries count as held by those who counted them before: nobody who leads later can do so without the others.
+    mutating func removed(_ node: NodeID, by write: RaftLogStore.Write) {
+        let key = ReplicaKey(node: node, group: write.group)
         guard var memory = self.memories[key] else { return }
         memory.crash()
-        memory.durable = DurableLog()
-        memory.durable.set(hardState)
+        memory.durable.set(write.hardState)
+        memory.removedAt = write.removedAt
         memory.membership = Membership(voters: [])
         memory.membershipEntries = []
         memory.commit = .zero

@@ -40,22 +40,19 @@ struct LedgerOracle {
 
     /// A replica's ledger stands at `head`; `records` gives its bytes from a sequence on.
     /// - Returns: What is wrong, or nil.
+    /// - Throws: What `records` throws.
     mutating func sees(
         _ head: LedgerHead,
         records: (_ from: SequenceNumber, _ count: Int) throws -> [StoredRecord]
-    ) -> String? {
+    ) throws -> String? {
         var ledger = self.ledgers[head.organization] ?? Ledger()
         let name = "organization \(head.organization)"
         if head.size > ledger.size {
-            do {
-                let count = Int(head.size - ledger.size)
-                let found = try records(SequenceNumber(ledger.size + 1), count)
-                guard found.count == count else { return "\(name): \(found.count) of \(count) new records are there" }
-                for record in found {
-                    if let problem = self.add(record, to: &ledger, head.organization) { return "\(name): \(problem)" }
-                }
-            } catch {
-                return "\(name): new records cannot be read: \(error)"
+            let count = Int(head.size - ledger.size)
+            let found = try records(SequenceNumber(ledger.size + 1), count)
+            guard found.count == count else { return "\(name): \(found.count) of \(count) new records are there" }
+            for record in found {
+                if let problem = self.add(record, to: &ledger, head.organization) { return "\(name): \(problem)" }
             }
             self.ledgers[head.organization] = ledger
         }

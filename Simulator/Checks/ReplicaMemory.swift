@@ -9,6 +9,9 @@ struct ReplicaMemory {
     /// What was handed out to be written, durable or not yet.
     var handed = DurableLog()
 
+    /// The replica was removed by the entry at this index and is not back.
+    var removedAt: LogIndex?
+
     // Of the running life.
     var isAlive = false
     var role = RaftRole.follower

@@ -240,7 +240,7 @@ final class SimProcess {
         }
         for write in writes {
             if write.removedAt != nil {
-                self.world.invariants.removed(self.node.id, group: write.group, hardState: write.hardState)
+                self.world.invariants.removed(self.node.id, by: write)
             } else {
                 self.world.invariants.persisted(write, by: self.node.id)
             }
@@ -312,7 +312,7 @@ final class SimProcess {
                 for organization in try self.applier.organizations(of: group) {
                     let head = try self.applier.head(of: organization)
                     let reader = LedgerReader(store: self.node.store, organization: organization)
-                    let problem = self.world.oracle.sees(head) { from, count in
+                    let problem = try self.world.oracle.sees(head) { from, count in
                         try reader.records(from: from, limit: count)
                     }
                     self.world.coverage[.rootsCompared] += 1
