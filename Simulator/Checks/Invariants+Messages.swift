@@ -15,13 +15,8 @@ extension Invariants {
             if durable.term < message.term || (durable.term == message.term && durable.vote != message.to) {
                 self.violate("group \(group): node \(message.from) sends a vote before it is durable")
             }
-            self.checkStickiness(message, memory, group: group, tick: tick)
         case .preVoteResponse(let isGranted):
-            if isGranted {
-                self.checkStickiness(message, memory, group: group, tick: tick)
-            } else {
-                self.coverage[.preVotesRefused] += 1
-            }
+            if !isGranted { self.coverage[.preVotesRefused] += 1 }
         case .appendAccepted(let acceptance):
             if memory.durable.last < acceptance.match {
                 self.violate(
@@ -32,6 +27,17 @@ extension Invariants {
         case .voteRequest(let request):
             if request.isTransfer { self.histories[group]?.transfers(to: message.from, message.term) }
         case .snapshot: self.coverage[.snapshotsOffered] += 1
+        default: break
+        }
+    }
+
+    /// A core decided to answer `message`, which may leave later.
+    mutating func decided(_ message: RaftMessage, group: GroupID, tick: Int) {
+        guard let memory = self.memories[ReplicaKey(node: message.from, group: group)] else { return }
+        switch message.body {
+        case .voteResponse(let answer):
+            if answer.isGranted { self.checkStickiness(message, memory, group: group, tick: tick) }
+        case .preVoteResponse(granted: true): self.checkStickiness(message, memory, group: group, tick: tick)
         default: break
         }
     }

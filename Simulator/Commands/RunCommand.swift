@@ -23,6 +23,9 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Print every event.")
     var trace = false
 
+    @Flag(help: "Go on after a seed that failed.")
+    var keepGoing = false
+
     @Flag(help: "Print only what failed.")
     var quiet = false
 
@@ -36,6 +39,7 @@ struct RunCommand: ParsableCommand {
         let faults = try self.plantedFaults
         var coverage = Coverage()
         var events = 0
+        var failures = 0
         let start = ContinuousClock.now  // ambient-ok: how long the run took, for the user
         for seed in self.first..<(self.first + self.seeds) {
             let profile = chosen ?? SimulationPlan.Profile.of(seed)
@@ -43,11 +47,22 @@ struct RunCommand: ParsableCommand {
             let outcome = Simulation.run(seed: seed, profile: profile, faults: faults, isTracing: self.trace)
             coverage.add(outcome.coverage)
             events += outcome.events
-            if !outcome.violations.isEmpty { try self.report(seed, outcome.violations) }
+            if !outcome.violations.isEmpty {
+                self.report(seed, outcome.violations)
+                failures += 1
+                if !self.keepGoing { throw ExitCode.failure }
+            }
             if seed % Self.repeatEvery == 0, !self.trace {
                 let again = Simulation.run(seed: seed, profile: profile, faults: faults)
-                if again.hash != outcome.hash { try self.report(seed, ["determinism: two runs of the seed differ"]) }
+                if again.hash != outcome.hash {
+                    self.report(seed, ["determinism: two runs of the seed differ"])
+                    throw ExitCode.failure
+                }
             }
+        }
+        if failures > 0 {
+            print("\(failures) of \(self.seeds) seeds failed")
+            throw ExitCode.failure
         }
         if self.quiet { return }
         let seconds = (ContinuousClock.now - start) / .seconds(1)  // ambient-ok: as above
@@ -81,11 +96,10 @@ struct RunCommand: ParsableCommand {
         return "simulator run --first \(seed) --seeds 1\(profile)\(fault) --trace"
     }
 
-    private func report(_ seed: UInt64, _ violations: [String]) throws {
+    private func report(_ seed: UInt64, _ violations: [String]) {
         print("seed \(seed) failed")
         for violation in violations { print("  \(violation)") }
         print("see it again: \(self.replay(seed))")
-        throw ExitCode.failure
     }
 
     private func checkCoverage(

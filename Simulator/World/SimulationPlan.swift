@@ -120,10 +120,10 @@ struct SimulationPlan {
         return (0...count).map { number in
             let isSystem = number == 0
             let most = min(nodes.count, profile == .membership ? 3 : 7)
-            let votersCount = isSystem ? nodes.count : (profile == .wide ? dice.draw(1...most) : most)
+            let votersCount = isSystem ? min(nodes.count, 5) : (profile == .wide ? dice.draw(1...most) : most)
             let voters = isSystem ? Array(nodes.prefix(votersCount)) : dice.subset(nodes, count: votersCount)
             let others = nodes.filter { !voters.contains($0) }
-            let learners = dice.subset(others, count: 0)
+            let learners = isSystem ? others : dice.subset(others, count: dice.draw(0...2))
             return Group(id: GroupID(UInt32(number)), voters: voters, learners: learners)
         }
     }

@@ -31,7 +31,12 @@ final class SnapshotFetch {
             guard source.isRunning, let process = source.process else { return self.cut("the leader is down") }
             do {
                 let request = try SnapshotRequest(bytes: bytes)
-                let snapshot = try process.applier.snapshotSource(of: self.group, for: request)
+                guard let replica = process.loop.replica(of: self.group) else { return self.cut("the leader left") }
+                let snapshot = try process.applier.snapshotSource(
+                    of: self.group,
+                    for: request,
+                    membership: replica.appliedMark.membership
+                )
                 self.send(snapshot, at: .start, life: source.life)
             } catch {
                 self.cut("no snapshot: \(error)")

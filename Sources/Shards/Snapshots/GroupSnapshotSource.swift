@@ -222,19 +222,18 @@ extension ShardApplier {
     /// What a replica that asks with `request` lacks of a group, as of now.
     ///
     /// To be called on the group's lane, between two turns; takes a few reads for each organization.
+    /// - Parameter membership: As of the applied index, which the host knows.
     /// - Throws: ``SnapshotError`` `.behind` when the replica has more than this node has applied; `.storage`, `.damaged`.
     package func snapshotSource(
         of group: GroupID,
-        for request: SnapshotRequest
+        for request: SnapshotRequest,
+        membership: Membership
     ) throws(SnapshotError) -> GroupSnapshotSource {
         guard request.group == group else {
             throw SnapshotError(code: .outOfOrder, message: "asked for group \(request.group), not for \(group)")
         }
         do {
             let state = try self.appliedState(of: group)
-            guard let membership = state.membership ?? self.directory.current.placement(of: group)?.membership else {
-                throw SnapshotError(code: .behind, message: "the membership of group \(group) is not known here yet")
-            }
             var organizations: [SnapshotManifest.Organization] = []
             var holdings = request.holdings[...]
             for organization in try self.organizations(of: group) {
