@@ -84,6 +84,9 @@ package struct RaftCore: Sendable {
     var installing: Installing?
     var offered: OfferedSnapshot?
     package internal(set) var isAsleep = false
+    /// The session of a later life of this replica, which makes this one obsolete.
+    var supersededBy: LogIndex?
+    var isSupersededReported = false
     /// Answers to earlier beats do not wake a sleeping leader.
     var sleepBeat: UInt64 = 0
 
@@ -148,6 +151,8 @@ package struct RaftCore: Sendable {
         self.handedMembership = restored.membership
         self.members = Members(restored.membership, own: id, next: log.last.next)
         self.reportedChange = RoleChange(role: .follower, term: restored.hardState.term, leader: nil)
+        // Who never had a term has not followed anybody that it could owe a lease.
+        if restored.hardState.term == .zero { self.contactElapsed = configuration.electionTicks }
         self.drawElectionTimeout()
     }
 
