@@ -361,16 +361,20 @@ internal import Testing
         #expect(await first == .outcomeUnknown)
     }
 
+    private final class Flag: Sendable {
+        let isSet = Atomic(false)
+    }
+
     /// One client that tries again what was surely not applied, as a gateway does.
     /// - Returns: What was answered.
     private static func flow(
         _ name: String,
         to group: GroupID,
         on hosts: [RaftHost],
-        until isDone: borrowing Atomic<Bool>
+        until isDone: Flag
     ) async throws -> [String] {
         var sent: [String] = []
-        while !isDone.load(ordering: .relaxed) || sent.count < 5 {
+        while !isDone.isSet.load(ordering: .relaxed) || sent.count < 5 {
             guard let leader = hosts.first(where: { $0.leader(of: group) == $0.node }) else {
                 await Task.yield()
                 continue
@@ -392,7 +396,7 @@ internal import Testing
         try cluster.startAll()
         for group in cluster.groups { _ = try await cluster.leader(of: group) }
         let hosts = cluster.ids.map { cluster.hosts[$0]! }
-        let isDone = Atomic(false)
+        let isDone = Flag()
         let answers = try await withThrowingTaskGroup(of: [String].self) { tasks in
             for number in 0..<8 {
                 let group = cluster.groups[number % cluster.groups.count]
@@ -407,7 +411,7 @@ internal import Testing
                 }
                 #expect(await left == 0)
             }
-            isDone.store(true, ordering: .relaxed)
+            isDone.isSet.store(true, ordering: .relaxed)
             var all: [String] = []
             for try await sent in tasks { all += sent }
             return all
