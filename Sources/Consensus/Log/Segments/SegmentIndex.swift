@@ -71,12 +71,19 @@ struct GroupLog: Sendable {
         self.terms = TermRuns(base: base.index, term: base.term)
     }
 
-    /// The entries at the front of the log that lie in `segment`.
-    func front(in segment: UInt64) -> [(index: LogIndex, term: Term, place: EntryPlace)] {
+    /// Whether an entry lies in `segment`.
+    func hasEntries(in segment: UInt64) -> Bool { self.places[self.head...].contains { $0.segment == segment } }
+
+    /// The first run of consecutive entries that lie in `segment`, as far as `bytesMax` allows but at least one.
+    func run(in segment: UInt64, bytesMax: Int) -> [(index: LogIndex, term: Term, place: EntryPlace)] {
+        guard let start = self.places[self.head...].firstIndex(where: { $0.segment == segment }) else { return [] }
         var found: [(index: LogIndex, term: Term, place: EntryPlace)] = []
-        var index = self.terms.base.next
-        for place in self.places[self.head...] {
-            guard place.segment == segment, let term = self.terms.term(at: index) else { break }
+        var index = LogIndex(self.terms.base.rawValue + UInt64(start - self.head) + 1)
+        var bytes = 0
+        for place in self.places[start...] {
+            bytes += place.sizeBytes
+            guard place.segment == segment, found.isEmpty || bytes <= bytesMax, let term = self.terms.term(at: index)
+            else { break }
             found.append((index, term, place))
             index = index.next
         }

@@ -5,13 +5,7 @@ internal import Synchronization
 extension SegmentLog {
     package func load(_ group: GroupID) throws(ConsensusError) -> RaftLogStore.Restored {
         guard let log = self.state.withLock({ $0.groups[group] }) else {
-            return RaftLogStore.Restored(
-                hardState: HardState(),
-                terms: TermRuns(),
-                commit: .zero,
-                removedAt: .zero,
-                isRemoved: false
-            )
+            return RaftLogStore.Restored(hardState: HardState(), terms: TermRuns(), commit: .zero)
         }
         let first = max(log.terms.base.next, log.state.commit)
         if first <= log.terms.last { try self.check(group, from: first, through: log.terms.last) }

@@ -206,20 +206,15 @@ package final class SegmentLog: RaftLogStorage {
                     state.collecting.removeLast()
                     continue
                 }
-                let front = log.front(in: state.first)
-                guard log.stateSegment == state.first || !front.isEmpty else {
-                    state.collecting.removeLast()
-                    continue
+                let run = log.run(in: state.first, bytesMax: bytesMax - bytes)
+                if !run.isEmpty || log.stateSegment == state.first {
+                    var write = CollectedWrite(group: group, first: run.first?.index ?? .zero)
+                    for item in run { write.entries.append(CollectedEntry(term: item.term, place: item.place)) }
+                    bytes += SegmentCoding.writeBytes + run.reduce(0) { $0 + $1.place.sizeBytes }
+                    chosen.append(write)
                 }
-                var write = CollectedWrite(group: group, first: front.first?.index ?? log.terms.last.next)
-                for item in front {
-                    if bytes >= bytesMax { break }
-                    bytes += item.place.sizeBytes
-                    write.entries.append(CollectedEntry(term: item.term, place: item.place))
-                }
-                bytes += SegmentCoding.writeBytes
-                if write.entries.count == front.count { state.collecting.removeLast() }
-                chosen.append(write)
+                // Whoever has more there is found again when the list has come to its end.
+                state.collecting.removeLast()
             }
             return chosen
         }
@@ -259,7 +254,7 @@ package final class SegmentLog: RaftLogStorage {
         let slackBytes = self.configuration.slackSegments * self.configuration.segmentBytes
         guard oldest.liveBytes == 0 || usedBytes > 2 * liveBytes + slackBytes else { return }
         state.collecting = state.groups.filter { entry in
-            entry.value.stateSegment == state.first || entry.value.place(of: entry.value.terms.base.next)?.segment == state.first
+            entry.value.stateSegment == state.first || entry.value.hasEntries(in: state.first)
         }.keys.sorted(by: >)
     }
 }

@@ -32,18 +32,21 @@ struct SegmentRecovery {
             guard let number = SegmentLog.number(of: name) else { continue }
             scanners[number] = SegmentScanner(number: number, file: try self.files.open(name))
         }
-        guard let newest = scanners.keys.max() else { return try self.begin(segmentBytes: segmentBytes) }
+        var state = SegmentLog.State()
+        guard let newest = scanners.keys.max() else {
+            try self.begin(1, segmentBytes: segmentBytes, &state)
+            return state
+        }
         let first = try self.firstSegment(newest: newest, scanners)
         var gathered: [GroupID: Gathered] = [:]
-        var state = SegmentLog.State()
         state.first = first
         state.current = newest
-        state.sequence = 0
+        var isNewestSealed = false
         for number in first...newest {
             guard let scanner = scanners[number] else {
                 throw ConsensusError(code: .logLost, message: "segment \(number) of the log is missing")
             }
-            let end = try scanner.scan(isNewest: number == newest, after: state.sequence) { batch in
+            let (end, isSealed) = try scanner.scan(isNewest: number == newest, after: state.sequence) { batch in
                 state.sequence = batch.header.sequence
                 let segment = batch.header.segment
                 batch.forEachWrite { Self.gather($0, segment: segment, offset: $1, into: &gathered) }
@@ -51,9 +54,11 @@ struct SegmentRecovery {
             var segment = SegmentLog.Segment(name: SegmentLog.name(of: number), file: scanner.file)
             segment.usedBytes = end
             state.segments[number] = segment
+            isNewestSealed = isSealed
         }
         // What was read may have been in the system's memory alone.
         try scanners[newest]?.file.sync()
+        if isNewestSealed { try self.begin(newest + 1, segmentBytes: segmentBytes, &state) }
         for (group, found) in gathered { state.groups[group] = try Self.log(of: group, found, &state) }
         for number in scanners.keys.sorted() where number < first {
             guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.isEmpty else {
@@ -65,12 +70,11 @@ struct SegmentRecovery {
         return state
     }
 
-    private func begin(segmentBytes: Int) throws -> SegmentLog.State {
-        var state = SegmentLog.State()
-        let name = SegmentLog.name(of: state.current)
-        state.segments[state.current] =
-            SegmentLog.Segment(name: name, file: try self.files.create(name, sizeBytes: segmentBytes))
-        return state
+    private func begin(_ number: UInt64, segmentBytes: Int, _ state: inout SegmentLog.State) throws {
+        let name = SegmentLog.name(of: number)
+        let file = try self.files.create(name, sizeBytes: segmentBytes)
+        state.current = number
+        state.segments[number] = SegmentLog.Segment(name: name, file: file)
     }
 
     /// The oldest segment that is needed, as the last whole batch says.

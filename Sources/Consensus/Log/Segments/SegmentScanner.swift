@@ -36,8 +36,12 @@ struct SegmentScanner {
     /// - Parameters:
     ///   - isNewest: Whether the segment is still written; any other ends with a seal.
     ///   - sequence: Of the batch before the first, zero or nil when it is not known.
-    /// - Returns: Where the next batch goes.
-    func scan(isNewest: Bool, after sequence: UInt64?, _ body: (Batch) throws -> Void) throws -> Int {
+    /// - Returns: Where the next batch goes, unless the segment is sealed.
+    func scan(
+        isNewest: Bool,
+        after sequence: UInt64?,
+        _ body: (Batch) throws -> Void
+    ) throws -> (end: Int, isSealed: Bool) {
         var window = Window(file: self.file)
         var offset = 0
         var before = sequence.flatMap { $0 == 0 ? nil : $0 }
@@ -56,7 +60,7 @@ struct SegmentScanner {
         guard isNewest else {
             guard let waiting, waiting.header.kind == .seal else { throw self.damaged("its end is damaged") }
             try body(waiting)
-            return offset
+            return (offset, true)
         }
         if let waiting {
             if try self.hasWholePayloads(waiting) {
@@ -66,10 +70,11 @@ struct SegmentScanner {
                 before = waiting.header.sequence - 1
             }
         }
-        if waiting?.header.kind != .seal, try self.hasBatch(after: offset, sequence: (before ?? 0) + 1, &window) {
+        let isSealed = waiting?.header.kind == .seal
+        if !isSealed, try self.hasBatch(after: offset, sequence: (before ?? 0) + 1, &window) {
             throw self.damaged("a batch before the last is damaged")
         }
-        return offset
+        return (offset, isSealed)
     }
 
     private func damaged(_ what: String) -> ConsensusError {
