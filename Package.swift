@@ -143,6 +143,20 @@ let package = Package(
         ),
 
         .target(
+            name: "Linearizability",
+            path: "Chaos/Linearizability",
+            swiftSettings: nodeSettings
+        ),
+        .executableTarget(
+            name: "chaos",
+            dependencies: [
+                "Primitives", "NodeRuntime", "Linearizability", argumentParser, crypto, httpTypes, nio("NIOCore"),
+            ],
+            path: "Chaos/Harness",
+            swiftSettings: columnarUserSettings
+        ),
+
+        .target(
             name: "StorageTestKit",
             dependencies: ["Primitives", "Storage"],
             path: "Tests/StorageTestKit",
@@ -201,6 +215,11 @@ let package = Package(
                 protobuf,
             ],
             swiftSettings: columnarUserSettings
+        ),
+        .testTarget(
+            name: "LinearizabilityTests",
+            dependencies: ["Primitives", "Linearizability"],
+            swiftSettings: nodeSettings
         ),
         .testTarget(name: "ProjectTests", swiftSettings: nodeSettings),
         .testTarget(
