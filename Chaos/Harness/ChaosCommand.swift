@@ -47,10 +47,11 @@ struct ChaosCommand: AsyncParsableCommand {
     var keep = false
 
     func run() async throws {
-        setvbuf(stdout, nil, _IOLBF, 0)
         var entropy = SystemRandomNumberGenerator()  // ambient-ok: the seed of the run, printed
         let seed = self.seed ?? entropy.next()
-        print("chaos: seed \(seed), \(self.nodes) nodes, \(self.organizations) organizations, \(self.clients) clients")
+        Report.line(
+            "chaos: seed \(seed), \(self.nodes) nodes, \(self.organizations) organizations, \(self.clients) clients"
+        )
         try FileManager.default.createDirectory(atPath: self.folder, withIntermediateDirectories: true)
         let cluster = try ClusterUnderTest(
             folder: URL(fileURLWithPath: self.folder).path,
@@ -63,12 +64,12 @@ struct ChaosCommand: AsyncParsableCommand {
         let run = ChaosRun(command: self, cluster: cluster, seed: seed)
         let failures = await run.perform()
         if failures.isEmpty {
-            print("chaos: all histories linearizable, all replicas verified")
+            Report.line("chaos: all histories linearizable, all replicas verified")
             if !self.keep { try? FileManager.default.removeItem(atPath: self.folder) }
             return
         }
-        for failure in failures { print("chaos: FAILED: \(failure)") }
-        print("chaos: logs and data stay in \(self.folder); again: --seed \(seed)")
+        for failure in failures { Report.line("chaos: FAILED: \(failure)") }
+        Report.line("chaos: logs and data stay in \(self.folder); again: --seed \(seed)")
         throw ExitCode(1)
     }
 }
@@ -92,26 +93,29 @@ struct ChaosRun {
         var everUsed = Array(1...self.command.nodes)
         do {
             try self.cluster.startAll()
-            if !self.cluster.network.isIsolated { print("chaos: no namespaces here: links are not cut") }
+            if !self.cluster.network.isIsolated { Report.line("chaos: no namespaces here: links are not cut") }
             let organizations = (1...self.command.organizations).map { "org-\($0)" }
             try await self.createOrganizations(organizations)
-            let client = try ClusterClient(context: self.cluster.context)
-            let workload = Workload(organizations: organizations, client: client, patience: .seconds(60))
+            let workload = Workload(
+                organizations: organizations,
+                context: self.cluster.context,
+                patience: .seconds(60)
+            )
             let startedAt = self.clock.now
             let deadline = startedAt + .seconds(self.command.seconds)
             var nemesis = Nemesis(cluster: self.cluster, seed: self.seed) { what in
                 let passed = startedAt.duration(to: self.clock.now).components.seconds
-                print("chaos: \(passed) s: \(what)")
+                Report.line("chaos: \(passed) s: \(what)")
             }
-            let clients = Task { await workload.run(clients: self.command.clients, seed: self.seed) }  // task-owner: awaited below
+            let (count, seed) = (self.command.clients, self.seed)
+            let clients = Task { await workload.run(clients: count, seed: seed) }  // task-owner: awaited below
             await nemesis.run(until: deadline, clock: self.clock)
             everUsed = nemesis.everUsed
             workload.stop()
             await clients.value
-            client.close()
             failures += nemesis.problems
             for (fault, count) in nemesis.done.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-                print("chaos:   \(fault.rawValue): \(count)")
+                Report.line("chaos:   \(fault.rawValue): \(count)")
             }
             failures += self.judge(workload)
             failures += await self.verify()
@@ -134,7 +138,7 @@ struct ChaosRun {
     private func judge(_ workload: Workload) -> [String] {
         var failures: [String] = []
         let totals = workload.totals
-        print(
+        Report.line(
             "chaos: \(totals.appends) appends, \(totals.reads) linearizable reads, \(totals.unknown) appends of unknown "
                 + "outcome, \(totals.refused) reads refused, slowest \(totals.slowest)"
         )

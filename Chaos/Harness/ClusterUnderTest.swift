@@ -85,7 +85,9 @@ final class ClusterUnderTest {
         )
         self.nodes[node] = process
         try ClientContext.text(
-            addresses: self.nodes.keys.sorted().map { "\(self.network.address(of: $0)):\(self.network.apiPort(of: $0))" },
+            addresses: self.nodes.keys.sorted().map {
+                "\(self.network.address(of: $0)):\(self.network.apiPort(of: $0))"
+            },
             caFile: self.pki.caFile,
             token: self.token
         ).write(toFile: self.contextFile, atomically: true, encoding: .utf8)

@@ -206,8 +206,16 @@ struct Nemesis {
         self.everUsed.append(new)
         let network = self.cluster.network
         let added = try self.cluster.command(
-            "cluster", "add-node", "--id", "\(new)", "--api", "\(network.address(of: new)):\(network.apiPort(of: new))",
-            "--peer", "\(network.address(of: new)):\(network.peerPort(of: new))", "--format", "json"
+            "cluster",
+            "add-node",
+            "--id",
+            "\(new)",
+            "--api",
+            "\(network.address(of: new)):\(network.apiPort(of: new))",
+            "--peer",
+            "\(network.address(of: new)):\(network.peerPort(of: new))",
+            "--format",
+            "json"
         )
         struct Added: Decodable { var join_token: String }
         guard added.status == 0,

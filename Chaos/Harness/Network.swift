@@ -57,7 +57,9 @@ struct Network {
     }
 
     func mend(from node: Int, to other: Int) {
-        _ = try? Shell.run(self.prefix(of: node) + ["ip", "route", "del", "blackhole", "\(self.address(of: other))/32"])
+        _ = try? Shell.run(
+            self.prefix(of: node) + ["ip", "route", "del", "blackhole", "\(self.address(of: other))/32"]
+        )
     }
 
     /// Takes the node off the network.

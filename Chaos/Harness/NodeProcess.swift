@@ -53,7 +53,10 @@ final class NodeProcess {
 
     func empty() { unlink(self.ballast) }
 
-    func failSyncs() { FileManager.default.createFile(atPath: self.syncFailsFile, contents: nil) }
+    func failSyncs() {
+        let file = open(self.syncFailsFile, O_CREAT | O_WRONLY, 0o600)
+        if file >= 0 { close(file) }
+    }
 
     func mendSyncs() { unlink(self.syncFailsFile) }
 
@@ -88,7 +91,9 @@ final class NodeProcess {
         defer { for text in argv + envp { free(text) } }
         var pid = pid_t()
         let problem = posix_spawn(&pid, whole[0], &actions, nil, &argv, &envp)
-        guard problem == 0 else { throw Shell.Failure(description: "node \(self.id): \(String(cString: strerror(problem)))") }
+        guard problem == 0 else {
+            throw Shell.Failure(description: "node \(self.id): \(String(cString: strerror(problem)))")
+        }
         self.pid = pid
     }
 

@@ -36,3 +36,8 @@ enum Shell {
         return (process.terminationStatus, String(decoding: bytes, as: UTF8.self))
     }
 }
+
+/// What the run tells, line by line, at once also into a pipe.
+enum Report {
+    static func line(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
+}

@@ -17,29 +17,29 @@ final class Workload: Sendable {
     }
 
     private struct State {
-        var history: [String: [Operation<LedgerModel>]] = [:]
+        var history: [String: [ClientOperation<LedgerModel>]] = [:]
         var totals = Totals()
         var isOver = false
         var lastMarker: UInt64 = 0
     }
 
     let organizations: [String]
-    private let client: ClusterClient
+    private let context: ClientContext
     private let state = Mutex(State())
     private let clock = ContinuousClock()  // ambient-ok: the harness measures real time
     private let startedAt: ContinuousClock.Instant
     /// How long one operation goes on trying.
     private let patience: Duration
 
-    init(organizations: [String], client: ClusterClient, patience: Duration) {
+    init(organizations: [String], context: ClientContext, patience: Duration) {
         self.organizations = organizations
-        self.client = client
+        self.context = context
         self.startedAt = self.clock.now
         self.patience = patience
     }
 
     var totals: Totals { self.state.withLock { $0.totals } }
-    var history: [String: [Operation<LedgerModel>]] { self.state.withLock { $0.history } }
+    var history: [String: [ClientOperation<LedgerModel>]] { self.state.withLock { $0.history } }
 
     func stop() { self.state.withLock { $0.isOver = true } }
 
@@ -53,13 +53,19 @@ final class Workload: Sendable {
     }
 
     private func live(_ client: Int, seed: UInt64) async {
+        // A connection of its own, to another node first than its neighbours'.
+        var context = self.context
+        let first = client % context.addresses.count
+        context.addresses = Array(context.addresses[first...] + context.addresses[..<first])
+        guard let connection = try? ClusterClient(context: context) else { return }
+        defer { connection.close() }
         var generator = SeededGenerator(seed: seed)
         while !self.state.withLock({ $0.isOver }) {
             let organization = self.organizations[Int(generator.next() % UInt64(self.organizations.count))]
             if generator.next() % 4 == 0 {
-                await self.read(client, organization)
+                await self.read(client, organization, by: connection)
             } else {
-                await self.append(client, organization)
+                await self.append(client, organization, by: connection)
             }
             try? await Task.sleep(for: .milliseconds(Int(generator.next() % 30)))
         }
@@ -80,7 +86,7 @@ final class Workload: Sendable {
         var records: [Item]
     }
 
-    private func append(_ client: Int, _ organization: String) async {
+    private func append(_ client: Int, _ organization: String, by connection: ClusterClient) async {
         let marker = self.state.withLock { state in
             state.lastMarker += 1
             return state.lastMarker
@@ -88,14 +94,14 @@ final class Workload: Sendable {
         let body = #"{"action":"update","entity_type":"sample","entity_id":"\#(marker)","after":{"marker":\#(marker)}}"#
         var request = APIRequest(.post, "/v1/organizations/\(organization)/records", body: ByteBuffer(string: body))
         request.idempotencyKey = "chaos-\(marker)"
-        request.timeout = .seconds(8)
+        request.timeout = .seconds(4)
         request.budget = self.patience
         let calledAt = self.nanoseconds
         do {
-            let bytes = try await self.client.send(request).bytes
+            let bytes = try await connection.send(request).bytes
             let receipt = try JSONDecoder().decode(Receipt.self, from: Data(bytes))
             self.note(
-                Operation(
+                ClientOperation(
                     client: client,
                     input: .append(marker: marker),
                     output: .appended(sequence: receipt.sequence),
@@ -107,7 +113,7 @@ final class Workload: Sendable {
         } catch {
             // Whatever was said last, an earlier try may have been taken.
             self.note(
-                Operation(
+                ClientOperation(
                     client: client,
                     input: .append(marker: marker),
                     output: nil,
@@ -119,20 +125,20 @@ final class Workload: Sendable {
         }
     }
 
-    private func read(_ client: Int, _ organization: String) async {
+    private func read(_ client: Int, _ organization: String, by connection: ClusterClient) async {
         let target = APIRequest.target(
             "/v1/organizations/\(organization)/records",
             [("order", "desc"), ("limit", "1"), ("consistency", "linearizable")]
         )
         var request = APIRequest(.get, target)
-        request.timeout = .seconds(8)
-        request.budget = .seconds(8)
+        request.timeout = .seconds(4)
+        request.budget = .seconds(4)
         let calledAt = self.nanoseconds
         do {
-            let bytes = try await self.client.send(request).bytes
+            let bytes = try await connection.send(request).bytes
             let last = try JSONDecoder().decode(Page.self, from: Data(bytes)).records.first?.record
             self.note(
-                Operation(
+                ClientOperation(
                     client: client,
                     input: .read,
                     output: .read(size: last?.sequence ?? 0, last: last.flatMap { UInt64($0.entity_id) } ?? 0),
@@ -147,7 +153,7 @@ final class Workload: Sendable {
         }
     }
 
-    private func note(_ operation: Operation<LedgerModel>, of organization: String) {
+    private func note(_ operation: ClientOperation<LedgerModel>, of organization: String) {
         self.state.withLock { state in
             state.history[organization, default: []].append(operation)
             switch (operation.input, operation.output) {

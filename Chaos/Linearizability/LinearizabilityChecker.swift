@@ -8,7 +8,7 @@ package enum LinearizabilityChecker {
 
     /// Checks one history of one object; histories of independent objects are checked one by one.
     package static func check<Model: SequentialModel>(
-        _ history: [Operation<Model>],
+        _ history: [ClientOperation<Model>],
         of model: Model.Type,
         stepsMax: Int = stepsMaxDefault
     ) -> Verdict {
@@ -34,7 +34,7 @@ private struct Search<Model: SequentialModel> {
         var state: Model.State
     }
 
-    private let history: [Operation<Model>]
+    private let history: [ClientOperation<Model>]
     private let stepsMax: Int
     /// Calls and returns by time, doubly linked so that operations can be lifted out and put back.
     private var events: [Event] = []
@@ -43,7 +43,7 @@ private struct Search<Model: SequentialModel> {
     /// The place of each operation's return among the events.
     private var returnPlace: [Int]
 
-    init(_ history: [Operation<Model>], stepsMax: Int) {
+    init(_ history: [ClientOperation<Model>], stepsMax: Int) {
         self.history = history
         self.stepsMax = stepsMax
         self.returnPlace = Array(repeating: 0, count: history.count)

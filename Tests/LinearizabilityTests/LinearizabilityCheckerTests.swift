@@ -21,12 +21,12 @@ private enum RegisterModel: SequentialModel {
 
 @Suite("The linearizability checker")
 struct LinearizabilityCheckerTests {
-    private func write(_ value: Int, _ call: UInt64, _ end: UInt64, client: Int = 0) -> Operation<RegisterModel> {
-        Operation(client: client, input: .write(value), output: 0, calledAt: call, returnedAt: end)
+    private func write(_ value: Int, _ call: UInt64, _ end: UInt64, client: Int = 0) -> ClientOperation<RegisterModel> {
+        ClientOperation(client: client, input: .write(value), output: 0, calledAt: call, returnedAt: end)
     }
 
-    private func read(_ value: Int, _ call: UInt64, _ end: UInt64, client: Int = 1) -> Operation<RegisterModel> {
-        Operation(client: client, input: .read, output: value, calledAt: call, returnedAt: end)
+    private func read(_ value: Int, _ call: UInt64, _ end: UInt64, client: Int = 1) -> ClientOperation<RegisterModel> {
+        ClientOperation(client: client, input: .read, output: value, calledAt: call, returnedAt: end)
     }
 
     @Test func acceptsWhatOneClientAfterAnotherSees() {
@@ -59,8 +59,8 @@ struct LinearizabilityCheckerTests {
     }
 
     @Test func lettingAnUnknownWriteHappenLateOrNever() {
-        func history(_ later: [Operation<RegisterModel>]) -> [Operation<RegisterModel>] {
-            [Operation(client: 0, input: .write(9), output: nil, calledAt: 0, returnedAt: 0)] + later
+        func history(_ later: [ClientOperation<RegisterModel>]) -> [ClientOperation<RegisterModel>] {
+            [ClientOperation(client: 0, input: .write(9), output: nil, calledAt: 0, returnedAt: 0)] + later
         }
         for seen in [[0, 0], [0, 9], [9, 9]] {
             let reads = [self.read(seen[0], 5, 6), self.read(seen[1], 7, 8)]
@@ -78,8 +78,13 @@ struct LinearizabilityCheckerTests {
 
     // MARK: the ledger
 
-    private func append(_ marker: UInt64, _ sequence: UInt64?, _ call: UInt64, _ end: UInt64) -> Operation<LedgerModel> {
-        Operation(
+    private func append(
+        _ marker: UInt64,
+        _ sequence: UInt64?,
+        _ call: UInt64,
+        _ end: UInt64
+    ) -> ClientOperation<LedgerModel> {
+        ClientOperation(
             client: Int(marker),
             input: .append(marker: marker),
             output: sequence.map { .appended(sequence: $0) },
@@ -88,8 +93,8 @@ struct LinearizabilityCheckerTests {
         )
     }
 
-    private func look(_ size: UInt64, _ last: UInt64, _ call: UInt64, _ end: UInt64) -> Operation<LedgerModel> {
-        Operation(client: 0, input: .read, output: .read(size: size, last: last), calledAt: call, returnedAt: end)
+    private func look(_ size: UInt64, _ last: UInt64, _ call: UInt64, _ end: UInt64) -> ClientOperation<LedgerModel> {
+        ClientOperation(client: 0, input: .read, output: .read(size: size, last: last), calledAt: call, returnedAt: end)
     }
 
     @Test func findsALostAppend() {
@@ -116,7 +121,7 @@ struct LinearizabilityCheckerTests {
     @Test(arguments: [UInt64(1), 2, 3, 4, 5, 6, 7, 8])
     func judgesRandomHistories(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        var history: [Operation<LedgerModel>] = []
+        var history: [ClientOperation<LedgerModel>] = []
         var (size, last, time) = (UInt64(0), UInt64(0), UInt64(0))
         var freeAt = Array(repeating: UInt64(0), count: 5)
         for marker in 1...400 as ClosedRange<UInt64> {

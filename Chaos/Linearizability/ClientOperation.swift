@@ -13,7 +13,7 @@ package protocol SequentialModel {
 }
 
 /// One operation of one client: when it was called, when it returned, and with what.
-package struct Operation<Model: SequentialModel> {
+package struct ClientOperation<Model: SequentialModel> {
     package var client: Int
     package var input: Model.Input
     /// nil: the outcome is unknown, so the operation may take effect at any time after its call, or never.
@@ -32,6 +32,8 @@ package struct Operation<Model: SequentialModel> {
         self.returnedAt = returnedAt
     }
 }
+
+extension ClientOperation: Sendable where Model.Input: Sendable, Model.Output: Sendable {}
 
 /// What the checker says of a history.
 package enum Verdict: Sendable, Equatable {
