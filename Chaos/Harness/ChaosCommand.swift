@@ -5,11 +5,21 @@ internal import NIOCore
 internal import NodeRuntime
 internal import Primitives
 
-/// Runs a cluster of real processes, hurts it, and judges what its clients saw.
+/// Clusters of real processes that are hurt: what their clients see, and how fast they recover.
 @main
 struct ChaosCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chaos",
+        abstract: "Hurts clusters of real processes, judges what clients saw, and measures recovery.",
+        subcommands: [RunCommand.self, FailoverCommand.self, RestartCommand.self, CatchUpCommand.self],
+        defaultSubcommand: RunCommand.self
+    )
+}
+
+/// Runs a cluster of real processes, hurts it, and judges what its clients saw.
+struct RunCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
         abstract: "Hurts a cluster of real processes and checks that its clients' histories are linearizable.",
         discussion: """
             Starts nodes, each in a network namespace and on a small volume of its own where this machine allows it,
@@ -59,7 +69,7 @@ struct ChaosCommand: AsyncParsableCommand {
             nodes: self.nodes,
             dataGroups: 4,
             volumeMegabytes: self.volume > 0 ? self.volume : nil,
-            subnet: Int(seed % 200)
+            network: Network.make(mark: String(getpid() % 10_000), subnet: Int(seed % 200))
         )
         let run = ChaosRun(command: self, cluster: cluster, seed: seed)
         let failures = await run.perform()
@@ -76,12 +86,12 @@ struct ChaosCommand: AsyncParsableCommand {
 
 /// One run: start, work under faults, heal, judge.
 struct ChaosRun {
-    let command: ChaosCommand
+    let command: RunCommand
     let cluster: ClusterUnderTest
     let seed: UInt64
     private let clock = ContinuousClock()  // ambient-ok: the harness measures real time
 
-    init(command: ChaosCommand, cluster: ClusterUnderTest, seed: UInt64) {
+    init(command: RunCommand, cluster: ClusterUnderTest, seed: UInt64) {
         self.command = command
         self.cluster = cluster
         self.seed = seed

@@ -17,6 +17,8 @@ final class ClusterUnderTest {
     private let pki: PKIFolder
     private let token = "ft_" + String(repeating: "c4", count: 32)
     private let volumeMegabytes: Int?
+    /// The line of the configuration with consensus' times.
+    private let raft: String
 
     init(
         folder: String,
@@ -24,14 +26,16 @@ final class ClusterUnderTest {
         nodes count: Int,
         dataGroups: Int,
         volumeMegabytes: Int?,
-        subnet: Int
+        network: Network,
+        raft: String = "raft: {tick_ms: 20, heartbeat_ticks: 2, election_ticks: 20}"
     ) throws {
+        self.raft = raft
         self.folder = folder
         self.ftnode = ftnode
         self.seeds = Array(1...count)
         self.dataGroups = dataGroups
         self.volumeMegabytes = volumeMegabytes
-        self.network = Network.make(mark: String(getpid() % 10_000), subnet: subnet)
+        self.network = network
         self.shim = Self.buildShim(folder)
         self.pki = PKIFolder(path: folder + "/pki")
         try self.pki.initialize(cluster: Self.clusterID, days: 30, now: SystemTime.now(), replacing: false)
@@ -112,7 +116,7 @@ final class ClusterUnderTest {
             api: {listen: "\(address):\(self.network.apiPort(of: node))", certificate: \(files).pem, key: \(files).key}
             peer: {listen: "\(address):\(self.network.peerPort(of: node))", certificate: \(files).pem, key: \(files).key, ca: \(self.pki.caFile)}
             auth: {bootstrap_token_sha256: "\(hash)"}
-            raft: {tick_ms: 20, heartbeat_ticks: 2, election_ticks: 20}
+            \(self.raft)
 
             """
     }

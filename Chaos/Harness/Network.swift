@@ -10,6 +10,9 @@ struct Network {
     private let mark: String
     private let subnet: Int
 
+    /// All nodes on loopback.
+    static let loopback = Network(isIsolated: false, mark: "", subnet: 0)
+
     /// Makes the bridge when this process may.
     static func make(mark: String, subnet: Int) -> Network {
         let network = Network(isIsolated: true, mark: mark, subnet: subnet)
