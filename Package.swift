@@ -22,6 +22,7 @@ let nodeSettings: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     .enableUpcomingFeature("InferIsolatedConformances"),
     .treatAllWarnings(as: .error),
+    .unsafeFlags(["-cross-module-optimization", "-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 let cWrapperSettings: [SwiftSetting] = nodeSettings + [.strictMemorySafety()]
 /// Whoever imports Columnar, even indirectly, needs DuckDB's header and library.
