@@ -58,7 +58,7 @@ struct APIRouter: RequestRouter {
         } catch {
             // The body is taken first: some clients do not read an answer that ends their upload.
             let refusal = self.refuse(error, id: id, head: head)
-            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: { refusal }, { _, _ in refusal })
+            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: { refusal }, handler: { _, _ in refusal })
         }
     }
 
