@@ -23,6 +23,10 @@ struct CommandGateway: Sendable {
     let node: NodeID
     let host: RaftHost
     let links: PeerLinks
+    let stamps: StampClock
+    /// Which nodes hold a group that this node does not.
+    let replicas: @Sendable (GroupID) -> [NodeID]
+    let hints = LeaderHints()
     /// How long a command may take.
     let timeout: Duration
     /// How long an attempt may go on after the last moment at which one may begin: a leader without a majority steps down within it.
@@ -75,10 +79,18 @@ struct CommandGateway: Sendable {
 
     private func attempt(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> CommandResult {
         let answer: [UInt8]
-        switch self.host.leader(of: group) {
-        case nil: throw .retry(.noLeader)
-        case self.node: answer = try await self.proposeHere(bytes, group)
-        case let leader?: answer = try await self.forward(bytes, group, to: leader)
+        if self.host.status(of: group) == nil {
+            // No replica here: peers know.
+            guard let peer = self.hints.candidate(for: group, among: self.replicas(group)) else {
+                throw .retry(.noLeader)
+            }
+            answer = try await self.forward(bytes, group, to: peer)
+        } else {
+            switch self.host.leader(of: group) {
+            case nil: throw .retry(.noLeader)
+            case self.node: answer = try await self.proposeHere(bytes, group)
+            case let leader?: answer = try await self.forward(bytes, group, to: leader)
+            }
         }
         do {
             return try CommandResult.decode(answer)
@@ -89,10 +101,15 @@ struct CommandGateway: Sendable {
 
     /// Stamps and proposes on this node.
     /// - Throws: ``ProposalError``, also `.notLeader` when this node does not lead.
-    static func propose(_ bytes: [UInt8], to group: GroupID, on host: RaftHost) async throws(ProposalError) -> [UInt8] {
+    static func propose(
+        _ bytes: [UInt8],
+        to group: GroupID,
+        on host: RaftHost,
+        stamps: StampClock
+    ) async throws(ProposalError) -> [UInt8] {
         var bytes = bytes
         do {
-            try Command.stamp(&bytes, at: SystemTime.now())
+            try Command.stamp(&bytes, at: stamps.now())
         } catch {
             throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
         }
@@ -101,7 +118,7 @@ struct CommandGateway: Sendable {
 
     private func proposeHere(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> [UInt8] {
         do {
-            return try await Self.propose(bytes, to: group, on: self.host)
+            return try await Self.propose(bytes, to: group, on: self.host, stamps: self.stamps)
         } catch {
             throw Self.meaning(of: error.code)
         }
@@ -110,6 +127,7 @@ struct CommandGateway: Sendable {
     private static func meaning(of code: ProposalError.Code) -> AttemptError {
         switch code {
         case .notLeader, .groupNotHosted: .retry(.noLeader)
+        case .changePending, .refusedChange, .notTransferred, .staleSnapshot: .final(.outcomeUnknown)
         case .overloaded: .final(.overloaded)
         case .outcomeUnknown: .unknown
         case .tooLarge: .final(.tooLarge)
@@ -126,17 +144,24 @@ struct CommandGateway: Sendable {
         do {
             response = try await self.links.call(PeerPath.propose, of: leader, request, timeout: self.timeout)
         } catch let error as PeerError where error.code == .unreachable {
+            self.hints.learn(group, leader: nil)
             throw .retry(.noLeader)
         } catch {
+            self.hints.learn(group, leader: nil)
             throw .unknown
         }
-        guard response.hasFailure else { return [UInt8](response.result) }
+        guard response.hasFailure else {
+            self.hints.learn(group, leader: leader)
+            return [UInt8](response.result)
+        }
+        let named = response.failure.leader == 0 ? nil : NodeID(response.failure.leader)
+        self.hints.learn(group, leader: named)
         switch PeerFailureCode(rawValue: response.failure.code) {
         case .notLeader, .notHosted: throw .retry(.noLeader)
         case .overloaded: throw .final(.overloaded)
         case .tooLarge: throw .final(.tooLarge)
         case .stopped: throw .retry(.noLeader)
-        case .outcomeUnknown, .failed, .malformed, nil: throw .unknown
+        case .outcomeUnknown, .failed, .malformed, .refused, .busy, nil: throw .unknown
         }
     }
 }
@@ -151,6 +176,10 @@ enum PeerFailureCode: UInt32, Sendable {
     case failed = 6
     case tooLarge = 7
     case malformed = 8
+    /// What was asked for cannot be done; the message says why.
+    case refused = 9
+    /// Another change is under way: later.
+    case busy = 10
 
     init(_ code: ProposalError.Code) {
         switch code {
@@ -161,6 +190,8 @@ enum PeerFailureCode: UInt32, Sendable {
         case .tooLarge: self = .tooLarge
         case .stopped: self = .stopped
         case .failed: self = .failed
+        case .changePending: self = .busy
+        case .refusedChange, .notTransferred, .staleSnapshot: self = .refused
         }
     }
 
