@@ -1,3 +1,4 @@
+internal import Consensus
 internal import Primitives
 internal import Storage
 
@@ -5,10 +6,12 @@ internal import Storage
 struct NodeIdentity: Equatable, Sendable {
     /// How the data directory came to be.
     enum Origin: Equatable, Sendable {
-        /// One of those that began the cluster: their ids, and the copies of each data group.
+        /// One of those that began the cluster: their ids in the order of ``FoundingPlacement``, and the copies of each data group.
         case founded(nodes: [NodeID], replicas: Int)
         /// Added to a running cluster: every replica came from others.
         case joined
+        /// About to join: nothing is known yet of whether a member has let it in.
+        case joining
     }
 
     /// The format of everything in the data directory that this program writes.
@@ -37,8 +40,25 @@ struct NodeIdentity: Equatable, Sendable {
             node: configuration.nodeID,
             dataGroups: configuration.dataGroups,
             recoveryEpoch: 0,
-            origin: .founded(nodes: configuration.members.map(\.id).sorted(), replicas: configuration.replicas)
+            origin: .founded(nodes: FoundingPlacement.order(configuration.members), replicas: configuration.replicas)
         )
+    }
+
+    /// The identity of a node that asks to join, and of one that has, in a cluster of recovery epoch `epoch`.
+    init(joining configuration: NodeConfiguration, hasJoined epoch: UInt64? = nil) {
+        self.init(
+            clusterID: configuration.clusterID,
+            node: configuration.nodeID,
+            dataGroups: configuration.dataGroups,
+            recoveryEpoch: epoch ?? 0,
+            origin: epoch == nil ? .joining : .joined
+        )
+    }
+
+    /// The groups that a founding node begins with; none for others, to whom leaders bring them.
+    var firstGroups: [GroupID: Membership] {
+        guard case .founded(let nodes, let replicas) = self.origin else { return [:] }
+        return FoundingPlacement(nodes: nodes, dataGroups: self.dataGroups, replicas: replicas).groups(on: self.node)
     }
 
     /// The same after another recovery.
@@ -55,6 +75,7 @@ struct NodeIdentity: Equatable, Sendable {
     private enum OriginKind: UInt8 {
         case founded = 1
         case joined = 2
+        case joining = 3
     }
 
     private init(from reader: inout ByteReader) throws(MalformedBytes) {
@@ -64,6 +85,7 @@ struct NodeIdentity: Equatable, Sendable {
         self.recoveryEpoch = try reader.read()
         switch OriginKind(rawValue: try reader.read()) {
         case .joined: self.origin = .joined
+        case .joining: self.origin = .joining
         case .founded:
             let replicas = Int(try reader.read(UInt32.self))
             var nodes: [NodeID] = []
@@ -83,6 +105,7 @@ struct NodeIdentity: Equatable, Sendable {
         writer.write(self.recoveryEpoch)
         switch self.origin {
         case .joined: writer.write(OriginKind.joined.rawValue)
+        case .joining: writer.write(OriginKind.joining.rawValue)
         case .founded(let nodes, let replicas):
             writer.write(OriginKind.founded.rawValue)
             writer.write(UInt32(replicas))

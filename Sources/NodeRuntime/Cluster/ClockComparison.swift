@@ -2,8 +2,8 @@ internal import Primitives
 
 /// Compares this node's clock with itself and with its peers'; pure: moments come in as values.
 ///
-/// A peer's offset is taken as in NTP (RFC 5905, section 8): the peer's time less the middle of asking and answer, from the exchange
-/// with the shortest way of the last few. The node's own offset is against the median of all clocks, its own among them.
+/// A peer's offset is that of the exchange with the shortest way among the last few (RFC 5905, section 10). The node's own
+/// offset is against the median of all clocks, its own among them.
 struct ClockComparison: Sendable {
     /// Exchanges with one peer of which the best is taken.
     static let samplesMax = 8
@@ -18,13 +18,8 @@ struct ClockComparison: Sendable {
         case returned(Int64)
     }
 
-    private struct Sample {
-        var offset: Int64
-        var roundTrip: Int64
-    }
-
     let limitMicroseconds: Int64
-    private var samples: [NodeID: [Sample]] = [:]
+    private var samples: [NodeID: [ClockSample]] = [:]
     private var lastLook: (wall: Int64, monotonic: Int64)?
     private(set) var isDrifted = false
     /// Jumps since the start.
@@ -44,12 +39,11 @@ struct ClockComparison: Sendable {
         return .jumped(jump)
     }
 
-    /// Takes one exchange with a peer: asked at `sent`, answered at `received` by this node's wall clock, `peer` is what it read.
-    mutating func exchange(with peer: NodeID, sent: Int64, peerTime: Int64, received: Int64) {
-        guard received >= sent else { return }
+    /// Takes one exchange with a peer.
+    mutating func take(_ sample: ClockSample, of peer: NodeID) {
         var some = self.samples[peer] ?? []
         if some.count == Self.samplesMax { some.removeFirst() }
-        some.append(Sample(offset: peerTime - (sent + (received - sent) / 2), roundTrip: received - sent))
+        some.append(sample)
         self.samples[peer] = some
     }
 
@@ -58,7 +52,7 @@ struct ClockComparison: Sendable {
 
     /// How far each peer's clock is ahead of this node's, in microseconds.
     var peerOffsets: [NodeID: Int64] {
-        self.samples.compactMapValues { samples in samples.min { $0.roundTrip < $1.roundTrip }?.offset }
+        self.samples.compactMapValues { samples in samples.min { $0.roundTripMicroseconds < $1.roundTripMicroseconds }?.offsetMicroseconds }
     }
 
     /// How far this node's clock is ahead of the median of all, in microseconds; zero without peers.

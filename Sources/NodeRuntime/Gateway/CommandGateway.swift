@@ -38,8 +38,14 @@ struct CommandGateway: Sendable {
 
     /// Proposes `command` to `group`; returns what applying it led to.
     /// - Throws: ``Failure``.
-    func submit(_ command: Command, to group: GroupID, mayRepeat: Bool) async throws -> CommandResult {
-        try await self.submit(command.encoded(), to: group, mayRepeat: mayRepeat, by: self.clock)
+    /// - Parameter origin: Who wants it; recorded in the cluster ledger when it is for the system group.
+    func submit(
+        _ command: Command,
+        to group: GroupID,
+        mayRepeat: Bool,
+        origin: CommandOrigin? = nil
+    ) async throws -> CommandResult {
+        try await self.submit(command.encoded(origin: origin), to: group, mayRepeat: mayRepeat, by: self.clock)
     }
 
     private func submit(
@@ -161,7 +167,7 @@ struct CommandGateway: Sendable {
         case .overloaded: throw .final(.overloaded)
         case .tooLarge: throw .final(.tooLarge)
         case .stopped: throw .retry(.noLeader)
-        case .outcomeUnknown, .failed, .malformed, .refused, .busy, nil: throw .unknown
+        default: throw .unknown
         }
     }
 }
@@ -176,10 +182,6 @@ enum PeerFailureCode: UInt32, Sendable {
     case failed = 6
     case tooLarge = 7
     case malformed = 8
-    /// What was asked for cannot be done; the message says why.
-    case refused = 9
-    /// Another change is under way: later.
-    case busy = 10
 
     init(_ code: ProposalError.Code) {
         switch code {
@@ -190,8 +192,6 @@ enum PeerFailureCode: UInt32, Sendable {
         case .tooLarge: self = .tooLarge
         case .stopped: self = .stopped
         case .failed: self = .failed
-        case .changePending: self = .busy
-        case .refusedChange, .notTransferred, .staleSnapshot: self = .refused
         }
     }
 
