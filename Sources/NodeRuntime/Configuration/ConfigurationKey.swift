@@ -140,8 +140,8 @@ package struct ConfigurationKey: Sendable {
             "raft.log_tail_mb",
             .integer(1...65_536),
             unit: "MiB",
-            default: "64",
-            "log that each group keeps for followers that are behind; further ones get a snapshot"
+            default: "16",
+            "log that each group keeps although it is applied and durable; replicas further behind get a snapshot"
         ),
         ConfigurationKey(
             "raft.lease_reads",

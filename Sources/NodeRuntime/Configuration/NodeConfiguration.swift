@@ -92,8 +92,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var raftElectionTicks: Int = 20
     /// Threads that run consensus.
     package var raftLoops: Int = 1
-    /// Log that each group keeps for followers that are behind, in bytes.
-    package var raftLogTailBytes: Int = 64 << 20
+    /// Log that each group keeps although it is applied and durable, in bytes.
+    package var raftLogTailBytes: Int = 16 << 20
     /// True when a leader may read without asking its followers.
     package var raftLeaseReads = false
     /// True when groups without work may sleep.
