@@ -100,13 +100,14 @@ final class NodeParts: Sendable {
         self.peerMetrics = PeerMetrics(registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
         let offers = Relay<SnapshotPuller.Offer>()
+        let created = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
             ground,
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, report, logger)
+            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, report, logger)
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
@@ -114,7 +115,9 @@ final class NodeParts: Sendable {
         let puller = self.puller
         offers.receive { puller.offered($0) }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
-        self.metrics.observe(self.host, self.applier, projector)
+        self.metrics.observe(self.host, projector)
+        let metrics = self.metrics
+        created.receive { metrics.observe($0, on: host) }
     }
 
     /// A node that knows of its own removal does not start again.
@@ -166,6 +169,7 @@ final class NodeParts: Sendable {
         _ directory: ShardDirectory,
         _ metrics: NodeMetrics,
         _ offers: Relay<SnapshotPuller.Offer>,
+        _ created: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
     ) -> HostEvents {
@@ -194,7 +198,10 @@ final class NodeParts: Sendable {
                 let groups = directory.current.dataGroups
                 return groups == 0 || group.rawValue <= UInt32(groups)
             },
-            onReplicaCreated: { logger.info("replica made", metadata: ["raft.group": "\($0)"]) },
+            onReplicaCreated: { group in
+                logger.info("replica made", metadata: ["raft.group": "\(group)"])
+                created.send(group)
+            },
             onReplicaRemoved: { logger.info("replica removed", metadata: ["raft.group": "\($0)"]) },
             onSnapshotOffered: { group, leader, offer in
                 offers.send(SnapshotPuller.Offer(group: group, leader: leader, offer: offer))
