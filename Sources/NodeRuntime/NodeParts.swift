@@ -82,7 +82,7 @@ final class NodeParts: Sendable {
                 onDiscard: { discarded.send($0) }
             )
         )
-        self.applier.directory.onChange { _ in changed.yield() }
+        self.applier.directory.observe { _ in changed.yield() }
         try Self.requireMember(ground.identity, self.applier.directory.current)
         self.projector = Projector(store: self.store, projections: self.columnarStores, threads: self.threads) {
             organization,
