@@ -30,8 +30,8 @@ final class RocksOptionHandles: Sendable {
         unsafe rocksdb_options_set_wal_recovery_mode(handle, Int32(rocksdb_tolerate_corrupted_tail_records_recovery))
         unsafe rocksdb_options_set_recycle_log_file_num(handle, 0)
         unsafe rocksdb_options_set_manual_wal_flush(handle, 0)
-        // Every write goes to the log, so that families need not be flushed together.
-        unsafe rocksdb_options_set_atomic_flush(handle, 0)
+        // Some writes skip the log, so all families go to sorted files together: what is there is one moment's state.
+        unsafe rocksdb_options_set_atomic_flush(handle, 1)
         unsafe rocksdb_options_set_use_fsync(handle, 0)
         unsafe rocksdb_options_set_max_total_wal_size(handle, UInt64(options.walBytesMax))
         unsafe rocksdb_options_set_db_write_buffer_size(handle, options.writeBuffersBytesMax)
