@@ -18,6 +18,8 @@ package struct LedgerAppender: Sendable {
     /// The head after the appends so far.
     package private(set) var head: LedgerHead
     private var isChanged = false
+    /// The text of the last time, as the records of a batch share it.
+    private var timeText: (time: Timestamp, text: [UInt8])?
     /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the other,
     /// because a memory table takes sequential keys without a search.
     private var unwrittenNodes: [[(index: UInt64, digest: Digest)]] = []
@@ -35,7 +37,11 @@ package struct LedgerAppender: Sendable {
         let recordedAt = self.head.lastRecordedAt.map { max($0, stampedAt) } ?? stampedAt
         let sequence = self.head.lastSequence.next
         let organization = self.head.organization
-        let bytes = draft.record(previous: self.head.lastChecksum, recordedAt: recordedAt, sequence: sequence)
+        let bytes = draft.record(
+            previous: self.head.lastChecksum,
+            recordedAt: self.text(of: recordedAt),
+            sequence: sequence
+        )
         let checksum = LedgerHash.leaf(bytes)
         batch.put(.records, key: LedgerKeys.record(organization, sequence), value: bytes)
         var nodes = self.unwrittenNodes
@@ -50,6 +56,15 @@ package struct LedgerAppender: Sendable {
         self.head.lastRecordedAt = recordedAt
         self.isChanged = true
         return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
+    }
+
+    private mutating func text(of time: Timestamp) -> [UInt8] {
+        if let known = self.timeText, known.time == time { return known.text }
+        var text: [UInt8] = []
+        text.reserveCapacity(Timestamp.textByteCount)
+        time.appendText(to: &text)
+        self.timeText = (time, text)
+        return text
     }
 
     /// Writes the tree nodes and the head, once per batch, when anything was appended.
