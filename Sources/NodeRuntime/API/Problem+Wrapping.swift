@@ -141,6 +141,15 @@ extension Problem {
         case .lastOperatorToken: self.init(.lastOperatorToken, "this is the only operator token; create another first")
         case .organizationNotFound:
             self.init(.organizationNotFound, "the grant names an organization that does not exist")
+        case .nodeExists: self.init(.nodeExists, "a node of this id is in the cluster already")
+        case .nodeNotFound: self.init(.nodeNotFound, "there is no such node")
+        case .nodeRemoved: self.init(.nodeRemoved, "a node of this id was removed; ids are never used again")
+        case .joinTokenInvalid: self.init(.forbidden, "the join token is unknown, used, expired or for another node")
+        case .reservedKey: self.init(.reservedKey, "this key is reserved for the cluster itself")
+        case .featureUnsupported:
+            self.init(.featureUnsupported, "not every node supports this yet: upgrade all nodes first")
+        case .staleChange: self.init(.changePending, "the cluster has changed meanwhile; try again")
+        case .stateNotAllowed: self.init(.stateNotAllowed, "the node's state does not allow this")
         }
     }
 }

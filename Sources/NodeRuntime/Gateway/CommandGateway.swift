@@ -23,6 +23,10 @@ struct CommandGateway: Sendable {
     let node: NodeID
     let host: RaftHost
     let links: PeerLinks
+    let stamps: StampClock
+    /// Which nodes hold a group that this node does not.
+    let replicas: @Sendable (GroupID) -> [NodeID]
+    let hints = LeaderHints()
     /// How long a command may take.
     let timeout: Duration
     /// How long an attempt may go on after the last moment at which one may begin: a leader without a majority steps down within it.
@@ -34,8 +38,14 @@ struct CommandGateway: Sendable {
 
     /// Proposes `command` to `group`; returns what applying it led to.
     /// - Throws: ``Failure``.
-    func submit(_ command: Command, to group: GroupID, mayRepeat: Bool) async throws -> CommandResult {
-        try await self.submit(command.encoded(), to: group, mayRepeat: mayRepeat, by: self.clock)
+    /// - Parameter origin: Who wants it; recorded in the cluster ledger when it is for the system group.
+    func submit(
+        _ command: Command,
+        to group: GroupID,
+        mayRepeat: Bool,
+        origin: CommandOrigin? = nil
+    ) async throws -> CommandResult {
+        try await self.submit(command.encoded(origin: origin), to: group, mayRepeat: mayRepeat, by: self.clock)
     }
 
     private func submit(
@@ -75,10 +85,18 @@ struct CommandGateway: Sendable {
 
     private func attempt(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> CommandResult {
         let answer: [UInt8]
-        switch self.host.leader(of: group) {
-        case nil: throw .retry(.noLeader)
-        case self.node: answer = try await self.proposeHere(bytes, group)
-        case let leader?: answer = try await self.forward(bytes, group, to: leader)
+        if self.host.status(of: group) == nil {
+            // No replica here: peers know.
+            guard let peer = self.hints.candidate(for: group, among: self.replicas(group)) else {
+                throw .retry(.noLeader)
+            }
+            answer = try await self.forward(bytes, group, to: peer)
+        } else {
+            switch self.host.leader(of: group) {
+            case nil: throw .retry(.noLeader)
+            case self.node: answer = try await self.proposeHere(bytes, group)
+            case let leader?: answer = try await self.forward(bytes, group, to: leader)
+            }
         }
         do {
             return try CommandResult.decode(answer)
@@ -89,10 +107,15 @@ struct CommandGateway: Sendable {
 
     /// Stamps and proposes on this node.
     /// - Throws: ``ProposalError``, also `.notLeader` when this node does not lead.
-    static func propose(_ bytes: [UInt8], to group: GroupID, on host: RaftHost) async throws(ProposalError) -> [UInt8] {
+    static func propose(
+        _ bytes: [UInt8],
+        to group: GroupID,
+        on host: RaftHost,
+        stamps: StampClock
+    ) async throws(ProposalError) -> [UInt8] {
         var bytes = bytes
         do {
-            try Command.stamp(&bytes, at: SystemTime.now())
+            try Command.stamp(&bytes, at: stamps.now())
         } catch {
             throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
         }
@@ -101,7 +124,7 @@ struct CommandGateway: Sendable {
 
     private func proposeHere(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> [UInt8] {
         do {
-            return try await Self.propose(bytes, to: group, on: self.host)
+            return try await Self.propose(bytes, to: group, on: self.host, stamps: self.stamps)
         } catch {
             throw Self.meaning(of: error.code)
         }
@@ -110,6 +133,7 @@ struct CommandGateway: Sendable {
     private static func meaning(of code: ProposalError.Code) -> AttemptError {
         switch code {
         case .notLeader, .groupNotHosted: .retry(.noLeader)
+        case .changePending, .refusedChange, .notTransferred, .staleSnapshot: .final(.outcomeUnknown)
         case .overloaded: .final(.overloaded)
         case .outcomeUnknown: .unknown
         case .tooLarge: .final(.tooLarge)
@@ -126,17 +150,24 @@ struct CommandGateway: Sendable {
         do {
             response = try await self.links.call(PeerPath.propose, of: leader, request, timeout: self.timeout)
         } catch let error as PeerError where error.code == .unreachable {
+            self.hints.learn(group, leader: nil)
             throw .retry(.noLeader)
         } catch {
+            self.hints.learn(group, leader: nil)
             throw .unknown
         }
-        guard response.hasFailure else { return [UInt8](response.result) }
+        guard response.hasFailure else {
+            self.hints.learn(group, leader: leader)
+            return [UInt8](response.result)
+        }
+        let named = response.failure.leader == 0 ? nil : NodeID(response.failure.leader)
+        self.hints.learn(group, leader: named)
         switch PeerFailureCode(rawValue: response.failure.code) {
         case .notLeader, .notHosted: throw .retry(.noLeader)
         case .overloaded: throw .final(.overloaded)
         case .tooLarge: throw .final(.tooLarge)
         case .stopped: throw .retry(.noLeader)
-        case .outcomeUnknown, .failed, .malformed, nil: throw .unknown
+        default: throw .unknown
         }
     }
 }
