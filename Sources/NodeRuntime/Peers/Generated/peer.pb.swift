@@ -412,6 +412,8 @@ nonisolated struct WireLedgerRequest: Sendable {
   /// Sequences of which to give the checksum.
   var checksumSequences: [UInt64] = []
 
+  var key: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -568,6 +570,8 @@ nonisolated struct WireRecordsRequest: Sendable {
 
   /// Everything acknowledged before the request must be seen.
   var latest: Bool = false
+
+  var key: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1395,7 +1399,7 @@ nonisolated extension WireSnapshotRequest: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".LedgerRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{3}root_sizes\0\u{3}checksum_sequences\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{3}root_sizes\0\u{3}checksum_sequences\0\u{1}key\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1406,6 +1410,7 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
       case 2: try { try decoder.decodeRepeatedUInt64Field(value: &self.rootSizes) }()
       case 3: try { try decoder.decodeRepeatedUInt64Field(value: &self.checksumSequences) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.key) }()
       default: break
       }
     }
@@ -1421,6 +1426,9 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.checksumSequences.isEmpty {
       try visitor.visitPackedUInt64Field(value: self.checksumSequences, fieldNumber: 3)
     }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1428,6 +1436,7 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.organization != rhs.organization {return false}
     if lhs.rootSizes != rhs.rootSizes {return false}
     if lhs.checksumSequences != rhs.checksumSequences {return false}
+    if lhs.key != rhs.key {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1703,7 +1712,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RecordsRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}sequences\0\u{1}from\0\u{1}limit\0\u{1}descending\0\u{1}latest\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}sequences\0\u{1}from\0\u{1}limit\0\u{1}descending\0\u{1}latest\0\u{1}key\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1717,6 +1726,7 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.limit) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.descending) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.latest) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.key) }()
       default: break
       }
     }
@@ -1741,6 +1751,9 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
     if self.latest != false {
       try visitor.visitSingularBoolField(value: self.latest, fieldNumber: 6)
     }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1751,6 +1764,7 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.limit != rhs.limit {return false}
     if lhs.descending != rhs.descending {return false}
     if lhs.latest != rhs.latest {return false}
+    if lhs.key != rhs.key {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
