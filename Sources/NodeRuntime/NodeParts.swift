@@ -15,6 +15,13 @@ internal import Synchronization
 internal import Transport
 internal import UnixSignals
 
+/// A snapshot that a leader has for a replica of this node.
+private struct SnapshotOffered: Sendable {
+    let group: GroupID
+    let leader: NodeID
+    let offer: SnapshotOffer
+}
+
 /// Everything a node is made of, wired together; ``run()`` gives it life and ``close()`` takes it apart.
 final class NodeParts: Sendable {
     /// Threads that apply commands.
@@ -97,9 +104,9 @@ final class NodeParts: Sendable {
         discarded.receive { columnarStores.discard($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
-        self.peerMetrics = PeerMetrics(registry)
+        self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
-        let offers = Relay<SnapshotPuller.Offer>()
+        let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
@@ -111,9 +118,18 @@ final class NodeParts: Sendable {
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
-        self.puller = Self.makePuller(host, self.links, self.applier, self.threads, self.peerMetrics, logger)
+        self.puller = SnapshotPuller(
+            host: host,
+            links: self.links,
+            applier: self.applier,
+            threads: self.threads,
+            directory: configuration.dataDirectory,
+            metrics: self.peerMetrics,
+            logger: logger,
+            storeFailed: { report.yield($0) }
+        )
         let puller = self.puller
-        offers.receive { puller.offered($0) }
+        offers.receive { puller.offered($0.group, from: $0.leader, $0.offer) }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
@@ -168,7 +184,7 @@ final class NodeParts: Sendable {
         _ identity: NodeIdentity,
         _ directory: ShardDirectory,
         _ metrics: NodeMetrics,
-        _ offers: Relay<SnapshotPuller.Offer>,
+        _ offers: Relay<SnapshotOffered>,
         _ created: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
@@ -204,7 +220,7 @@ final class NodeParts: Sendable {
             },
             onReplicaRemoved: { logger.info("replica removed", metadata: ["raft.group": "\($0)"]) },
             onSnapshotOffered: { group, leader, offer in
-                offers.send(SnapshotPuller.Offer(group: group, leader: leader, offer: offer))
+                offers.send(SnapshotOffered(group: group, leader: leader, offer: offer))
             },
             onFailure: { failures.yield($0) }
         )

@@ -106,6 +106,7 @@ extension Problem {
         case .overloaded: self.init(.overloaded, "too many writes wait")
         case .tooLarge: self.init(.batchTooLarge, "the batch is too large for one command")
         case .stopping: self.init(.shuttingDown, "this node is stopping")
+        case .unsupported: self.init(refusal: .featureUnsupported)
         }
     }
 
