@@ -19,7 +19,7 @@ internal import UnixSignals
 private struct SnapshotOffered: Sendable {
     let group: GroupID
     let leader: NodeID
-    let offer: SnapshotOffer
+    let offer: RaftMessage.SnapshotOffer
 }
 
 /// Everything a node is made of, wired together; ``run()`` gives it life and ``close()`` takes it apart.
@@ -129,7 +129,7 @@ final class NodeParts: Sendable {
             storeFailed: { report.yield($0) }
         )
         let puller = self.puller
-        offers.receive { puller.offered($0.group, from: $0.leader, $0.offer) }
+        offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
