@@ -1,4 +1,5 @@
 package import Primitives
+internal import Synchronization
 
 /// What a ``RaftLoop`` is made of.
 package struct LoopParts: Sendable {
