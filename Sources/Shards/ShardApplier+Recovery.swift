@@ -10,11 +10,14 @@ extension ShardApplier {
         of group: GroupID,
         reading store: any KeyValueReader
     ) throws -> AppliedState {
-        guard let value = try store.get(GroupStateKey.applied(group), in: .groupState) else { return AppliedState() }
-        var reader = ByteReader(value)
-        var state = AppliedState(index: LogIndex(try reader.read()), term: Term(try reader.read()))
-        if !reader.isAtEnd { state.isInstalled = try reader.read(UInt8.self) == 1 }
-        try reader.finish("applied index")
+        var state = AppliedState()
+        if let value = try store.get(GroupStateKey.applied(group), in: .groupState) {
+            var reader = ByteReader(value)
+            state.index = LogIndex(try reader.read())
+            state.term = Term(try reader.read())
+            if !reader.isAtEnd { state.isInstalled = try reader.read(UInt8.self) == 1 }
+            try reader.finish("applied index")
+        }
         if let bytes = try store.get(GroupStateKey.membership(group), in: .groupState) {
             state.membership = try Membership(bytes: bytes)
         }
