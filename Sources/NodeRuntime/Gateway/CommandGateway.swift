@@ -171,35 +171,3 @@ struct CommandGateway: Sendable {
         }
     }
 }
-
-/// The codes of a `PeerFailure`; on the wire, never changed.
-enum PeerFailureCode: UInt32, Sendable {
-    case notLeader = 1
-    case overloaded = 2
-    case outcomeUnknown = 3
-    case notHosted = 4
-    case stopped = 5
-    case failed = 6
-    case tooLarge = 7
-    case malformed = 8
-
-    init(_ code: ProposalError.Code) {
-        switch code {
-        case .notLeader: self = .notLeader
-        case .overloaded: self = .overloaded
-        case .outcomeUnknown: self = .outcomeUnknown
-        case .groupNotHosted: self = .notHosted
-        case .tooLarge: self = .tooLarge
-        case .stopped: self = .stopped
-        case .failed: self = .failed
-        }
-    }
-
-    func wire(_ message: String, leader: NodeID? = nil) -> WirePeerFailure {
-        var failure = WirePeerFailure()
-        failure.code = self.rawValue
-        failure.message = message
-        failure.leader = leader?.rawValue ?? 0
-        return failure
-    }
-}
