@@ -49,7 +49,7 @@ final class LogWriter: Sendable {
     }
 
     private let monitor = TimedMonitor(State())
-    private let store: RaftLogStore
+    private let store: any RaftLogStorage
     private let inlineBytesMax: Int
 
     /// Payload bytes after which a batch is closed; a single larger write still goes alone.
@@ -60,7 +60,7 @@ final class LogWriter: Sendable {
     private static let handOversMax = 64
 
     /// - Parameter inlineBytesMax: Bytes of entries that a raft thread writes itself; zero for never.
-    init(store: RaftLogStore, inlineBytesMax: Int) {
+    init(store: any RaftLogStorage, inlineBytesMax: Int) {
         self.store = store
         self.inlineBytesMax = inlineBytesMax
     }

@@ -45,6 +45,7 @@ package final class RaftHost: Sendable {
     /// - Parameters:
     ///   - groups: The first membership of groups; makes those that were never here and have `node` in it, and stands
     ///     in for what has no membership on disk.
+    ///   - log: Where the logs are; its owner closes it, after ``stop()``.
     ///   - lanes: Where groups are applied (`group % lanes.count`); at least one. Their owner ends them, after
     ///     ``stop()``.
     ///   - seed: Draws election timeouts; different on each node.
@@ -53,7 +54,7 @@ package final class RaftHost: Sendable {
     package init(
         node: NodeID,
         groups: [GroupID: Membership],
-        store: any KeyValueStore,
+        log: any RaftLogStorage,
         configuration: RaftConfiguration = RaftConfiguration(),
         transport: any PeerTransport,
         applier: any CommandApplier,
@@ -63,13 +64,12 @@ package final class RaftHost: Sendable {
         ticks: Ticks = .clock,
         events: HostEvents = HostEvents()
     ) throws(ConsensusError) {
-        let logStore = RaftLogStore(store)
         let urgentBytes = min(Self.urgentBytesMax, max(1, configuration.applyBacklogBytesMax / 2))
         let queues = lanes.map { LaneQueue(lane: $0, urgentBytes: urgentBytes) }
         var parts = LoopParts(
             node: node,
             configuration: configuration,
-            store: logStore,
+            store: log,
             applier: applier,
             lanes: queues,
             seed: seed,
@@ -94,7 +94,7 @@ package final class RaftHost: Sendable {
         self.lanes = queues
         self.loops = loops
         self.replicas = Mutex(replicas)
-        self.writer = LogWriter(store: logStore, inlineBytesMax: configuration.inlineWriteBytesMax)
+        self.writer = LogWriter(store: log, inlineBytesMax: configuration.inlineWriteBytesMax)
     }
 
     // MARK: - Life

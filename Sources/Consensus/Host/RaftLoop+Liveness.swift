@@ -15,7 +15,7 @@ extension RaftLoop {
         var alive: [NodeID]?
         for slot in self.awake {
             slot.core.tick(elapsed: elapsed)
-            if slot.core.hasReady { self.touch(slot) }
+            if slot.core.hasReady() { self.touch(slot) }
             self.tickRequests(slot)
             let number = self.now + UInt64(slot.group.rawValue)
             if number % Self.compactionTicks == 0 { self.compact(slot) }

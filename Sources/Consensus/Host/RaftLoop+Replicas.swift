@@ -193,7 +193,7 @@ extension RaftLoop {
         var slowest: LogIndex?
         if slot.core.role == .leader {
             for replica in slot.core.replicas where replica.node != self.node && replica.isRecentlyActive {
-                let held = max(replica.match, replica.snapshot ?? .zero)
+                let held = max(replica.match, replica.pendingSnapshot ?? .zero)
                 slowest = min(slowest ?? held, held)
             }
         }

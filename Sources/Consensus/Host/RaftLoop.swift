@@ -1,4 +1,5 @@
 package import Primitives
+internal import Synchronization
 
 /// What a ``RaftLoop`` is made of.
 package struct LoopParts: Sendable {
@@ -7,7 +8,7 @@ package struct LoopParts: Sendable {
     package var number = 0
     package var loopCount = 1
     package var configuration: RaftConfiguration
-    package var store: RaftLogStore
+    package var store: any RaftLogStorage
     package var applier: any CommandApplier
     /// Groups are applied on `lanes[group % lanes.count]`.
     package var lanes: [LaneQueue]
@@ -23,7 +24,7 @@ package struct LoopParts: Sendable {
     package init(
         node: NodeID,
         configuration: RaftConfiguration,
-        store: RaftLogStore,
+        store: any RaftLogStorage,
         applier: any CommandApplier,
         lanes: [LaneQueue],
         seed: UInt64,

@@ -113,7 +113,7 @@ extension RaftLogStore {
     /// - Complexity: O(log) reads.
     package func verify(_ group: GroupID) throws(ConsensusError) -> Int {
         let restored = try self.load(group)
-        let base = restored.terms.base.index
+        let base = restored.terms.base
         let last = restored.terms.last
         if last > base { try self.check(group, restored.terms, from: base.next, through: last) }
         return Int(last.rawValue - base.rawValue)
@@ -167,16 +167,16 @@ extension RaftLogStore {
             throw ConsensusError(code: .store, message: "terms could not be read", group: group, cause: error)
         }
         if isDamaged { throw Self.damaged("the terms of the log fail their checksum", group, nil) }
-        var terms = TermRuns(base: base)
+        var terms = TermRuns(base: base.index, term: base.term)
         for (place, run) in runs.enumerated() {
             let past = place + 1 < runs.count ? runs[place + 1].first : last.next
             guard run.first > terms.last, run.first < past, run.term >= terms.lastTerm else {
                 throw Self.damaged("the terms of the log contradict it", group, run.first)
             }
-            terms.append(terms.lastTerm, through: LogIndex(run.first.rawValue - 1))
-            terms.append(run.term, through: LogIndex(past.rawValue - 1))
+            while terms.last.next < run.first { terms.append(terms.lastTerm) }
+            while terms.last.next < past { terms.append(run.term) }
         }
-        terms.append(terms.lastTerm, through: last)
+        while terms.last < last { terms.append(terms.lastTerm) }
         return terms
     }
 
