@@ -1,4 +1,4 @@
-package import AuditLedger
+internal import AuditLedger
 internal import Primitives
 
 /// Deliberate faults of applying, for showing that tests and the simulator notice them; a node never has one.

@@ -1,5 +1,6 @@
 package import AuditLedger
 package import Consensus
+internal import Laboratory
 package import Primitives
 package import Storage
 internal import Synchronization
@@ -50,7 +51,7 @@ package final class ShardApplier: CommandApplier {
     private let shards = Mutex<[OrganizationID: OrganizationShard]>([:])
     let groups = Mutex(Groups())
     let events: ShardEvents
-    private let flushBytes: Int
+    let flushBytes: Int
     let features: FeatureRange
     let faults: ApplierFaults
 

@@ -44,6 +44,23 @@ package struct LedgerAppender: Sendable {
         )
         let checksum = LedgerHash.leaf(bytes)
         batch.put(.records, key: LedgerKeys.record(organization, sequence), value: bytes)
+        self.push(checksum, recordedAt: recordedAt)
+        return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
+    }
+
+    /// Adds a record that another replica has made, after checking that it is a record and follows the last one.
+    /// - Throws: ``LedgerError`` `.damaged`; nothing was changed.
+    package mutating func adopt(_ bytes: [UInt8], into batch: inout WriteBatch) throws(LedgerError) {
+        let fields = try RecordFields(scanning: bytes)
+        let sequence = self.head.lastSequence.next
+        guard fields.sequence == sequence, fields.previous == self.head.lastChecksum,
+            self.head.lastRecordedAt.map({ $0 <= fields.recordedAt }) ?? true
+        else { throw LedgerError(code: .damaged, message: "a record does not follow record \(self.head.lastSequence)") }
+        batch.put(.records, key: LedgerKeys.record(self.head.organization, sequence), value: bytes)
+        self.push(LedgerHash.leaf(bytes), recordedAt: fields.recordedAt)
+    }
+
+    private mutating func push(_ checksum: Digest, recordedAt: Timestamp) {
         var nodes = self.unwrittenNodes
         self.unwrittenNodes = []
         self.head.tree.push(checksum) { position, digest in
@@ -55,7 +72,6 @@ package struct LedgerAppender: Sendable {
         self.head.lastChecksum = checksum
         self.head.lastRecordedAt = recordedAt
         self.isChanged = true
-        return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
     }
 
     private mutating func text(of time: Timestamp) -> [UInt8] {
@@ -70,6 +86,13 @@ package struct LedgerAppender: Sendable {
     /// Writes the tree nodes and the head, once per batch, when anything was appended.
     package mutating func finish(into batch: inout WriteBatch) {
         guard self.isChanged else { return }
+        self.finishNodes(into: &batch)
+        batch.put(.ledgerHeads, key: LedgerKeys.head(self.head.organization), value: self.head.encode())
+        self.isChanged = false
+    }
+
+    /// Writes the tree nodes but not the head, which then comes later: what was added is not yet a part of the ledger.
+    package mutating func finishNodes(into batch: inout WriteBatch) {
         let organization = self.head.organization
         for (level, nodes) in self.unwrittenNodes.enumerated() {
             for (index, digest) in nodes {
@@ -78,7 +101,5 @@ package struct LedgerAppender: Sendable {
             }
         }
         self.unwrittenNodes = []
-        batch.put(.ledgerHeads, key: LedgerKeys.head(self.head.organization), value: self.head.encode())
-        self.isChanged = false
     }
 }

@@ -1,7 +1,7 @@
 internal import AuditLedger
 internal import Consensus
-internal import Laboratory
-internal import Primitives
+package import Laboratory
+package import Primitives
 internal import Storage
 
 /// The beginning of the cluster, its nodes and its groups.

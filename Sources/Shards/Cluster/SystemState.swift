@@ -1,5 +1,4 @@
 package import AuditLedger
-package import Consensus
 package import Laboratory
 package import Primitives
 package import Storage

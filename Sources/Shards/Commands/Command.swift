@@ -1,6 +1,4 @@
 package import AuditLedger
-package import Consensus
-package import Laboratory
 package import Primitives
 
 /// What a client wants done, as it stands in a group's Raft log.

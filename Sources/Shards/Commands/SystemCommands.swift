@@ -1,5 +1,3 @@
-package import AuditLedger
-package import Consensus
 package import Laboratory
 package import Primitives
 
