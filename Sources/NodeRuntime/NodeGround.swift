@@ -89,7 +89,7 @@ struct NodeGround: Sendable {
             handshake: PeerHandshake(cluster: configuration.clusterID, node: configuration.nodeID, epoch: 0),
             seeds: [],
             client: HTTPClient(eventLoopGroup: loops, tls: tls.peerClient, limits: .peers),
-            metrics: PeerMetrics(PrometheusRegistry()),
+            metrics: PeerMetrics(registry: PrometheusRegistry()),
             logger: logger
         )
         let epoch = try await ClusterJoin.run(configuration, token: token, links: links, logger: logger)

@@ -26,6 +26,7 @@ extension NodeParts {
         let services = self.makeServices()
         let service = self.makePeerService(services)
         let router = try await self.makeQueryRouter(service.queries)
+        self.metrics.observe(services.clocks, services.manager)
         let health = HealthReport(host: self.host, directory: self.applier.directory)
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.

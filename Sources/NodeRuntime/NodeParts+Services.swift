@@ -32,6 +32,11 @@ extension NodeParts {
     /// How long a change of membership may take before it is planned again.
     static let changeTimeout = Duration.seconds(10)
 
+    var proposer: CommandProposer {
+        let applier = self.applier
+        return CommandProposer(host: self.host, stamps: self.stamps) { applier.admits($0, to: $1) }
+    }
+
     func makeServices() -> NodeServices {
         let configuration = self.configuration
         let directory = self.applier.directory
@@ -39,9 +44,8 @@ extension NodeParts {
         let election = Duration.milliseconds(configuration.raftTickMilliseconds * configuration.raftElectionTicks)
         let gateway = CommandGateway(
             node: configuration.nodeID,
-            host: self.host,
+            proposer: self.proposer,
             links: self.links,
-            stamps: self.stamps,
             replicas: { directory.current.placement(of: $0)?.membership.voters ?? [] },
             timeout: timeout,
             attemptMax: election * 2
@@ -98,7 +102,7 @@ extension NodeParts {
     }
 
     private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
-        let placement = Placement(directory: self.applier.directory)
+        let placement = Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host)
         let queries = ShardQueries(
             node: self.configuration.nodeID,
             directory: self.applier.directory,
@@ -125,6 +129,49 @@ extension NodeParts {
         return (queries, records)
     }
 
+    func makePeerService(_ services: NodeServices) -> PeerService {
+        let administration = services.administration
+        let epoch = self.identity.recoveryEpoch
+        return PeerService(
+            door: PeerDoor(
+                handshake: self.links.handshake,
+                links: self.links,
+                metrics: self.peerMetrics,
+                logger: self.logger
+            ),
+            host: self.host,
+            proposer: self.proposer,
+            store: self.store,
+            storeThreads: self.threads,
+            directory: self.applier.directory,
+            placement: Placement(
+                node: self.configuration.nodeID,
+                directory: self.applier.directory,
+                host: self.host
+            ),
+            applier: self.applier,
+            projector: self.projector,
+            queries: services.queries,
+            records: services.records,
+            snapshots: SnapshotSender(
+                host: self.host,
+                applier: self.applier,
+                threads: self.threads,
+                rate: TokenBucket(
+                    bytesPerSecond: self.configuration.snapshotBytesPerSecond,
+                    now: NodeClock.monotonic.now
+                ),
+                metrics: self.peerMetrics,
+                logger: self.logger
+            ),
+            puller: self.puller,
+            status: self.status,
+            join: { peer, request in
+                await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
+            }
+        )
+    }
+
     func makeAPI(
         _ service: PeerService,
         _ services: NodeServices,
@@ -148,7 +195,7 @@ extension NodeParts {
             ),
             replicas: ReplicaReader(
                 node: self.configuration.nodeID,
-                placement: Placement(directory: self.applier.directory),
+                placement: Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host),
                 links: self.links,
                 service: service,
                 timeout: Self.peerTimeout,

@@ -15,6 +15,13 @@ internal import Synchronization
 internal import Transport
 internal import UnixSignals
 
+/// A snapshot that a leader has for a replica of this node.
+private struct SnapshotOffered: Sendable {
+    let group: GroupID
+    let leader: NodeID
+    let offer: RaftMessage.SnapshotOffer
+}
+
 /// Everything a node is made of, wired together; ``run()`` gives it life and ``close()`` takes it apart.
 final class NodeParts: Sendable {
     /// Threads that apply commands.
@@ -82,7 +89,7 @@ final class NodeParts: Sendable {
                 onDiscard: { discarded.send($0) }
             )
         )
-        self.applier.directory.onChange { _ in changed.yield() }
+        self.applier.directory.observe { _ in changed.yield() }
         try Self.requireMember(ground.identity, self.applier.directory.current)
         self.projector = Projector(store: self.store, projections: self.columnarStores, threads: self.threads) {
             organization,
@@ -97,24 +104,36 @@ final class NodeParts: Sendable {
         discarded.receive { columnarStores.discard($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
-        self.peerMetrics = PeerMetrics(registry)
+        self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
-        let offers = Relay<SnapshotPuller.Offer>()
+        let offers = Relay<SnapshotOffered>()
+        let created = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
             ground,
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, report, logger)
+            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, report, logger)
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
-        self.puller = Self.makePuller(host, self.links, self.applier, self.threads, self.peerMetrics, logger)
+        self.puller = SnapshotPuller(
+            host: host,
+            links: self.links,
+            applier: self.applier,
+            threads: self.threads,
+            directory: configuration.dataDirectory,
+            metrics: self.peerMetrics,
+            logger: logger,
+            storeFailed: { report.yield($0) }
+        )
         let puller = self.puller
-        offers.receive { puller.offered($0) }
+        offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
-        self.metrics.observe(self.host, self.applier, projector)
+        self.metrics.observe(self.host, projector)
+        let metrics = self.metrics
+        created.receive { metrics.observe($0, on: host) }
     }
 
     /// A node that knows of its own removal does not start again.
@@ -165,7 +184,8 @@ final class NodeParts: Sendable {
         _ identity: NodeIdentity,
         _ directory: ShardDirectory,
         _ metrics: NodeMetrics,
-        _ offers: Relay<SnapshotPuller.Offer>,
+        _ offers: Relay<SnapshotOffered>,
+        _ created: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
     ) -> HostEvents {
@@ -194,10 +214,13 @@ final class NodeParts: Sendable {
                 let groups = directory.current.dataGroups
                 return groups == 0 || group.rawValue <= UInt32(groups)
             },
-            onReplicaCreated: { logger.info("replica made", metadata: ["raft.group": "\($0)"]) },
+            onReplicaCreated: { group in
+                logger.info("replica made", metadata: ["raft.group": "\(group)"])
+                created.send(group)
+            },
             onReplicaRemoved: { logger.info("replica removed", metadata: ["raft.group": "\($0)"]) },
             onSnapshotOffered: { group, leader, offer in
-                offers.send(SnapshotPuller.Offer(group: group, leader: leader, offer: offer))
+                offers.send(SnapshotOffered(group: group, leader: leader, offer: offer))
             },
             onFailure: { failures.yield($0) }
         )

@@ -13,6 +13,9 @@ extension APIRouter {
     func appendPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
         guard let organization = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
         try request.allow(.appendRecords, in: organization)
+        guard organization != SystemState.ledgerKey else {
+            throw Problem(.reservedKey, "\"\(organization)\" is the cluster's own ledger: the cluster itself appends to it")
+        }
         try request.requireOnly(parameters: [])
         let idempotencyKey = try request.idempotencyKey()
         switch MediaType(request.head.headerFields[.contentType]) {

@@ -106,6 +106,7 @@ extension Problem {
         case .overloaded: self.init(.overloaded, "too many writes wait")
         case .tooLarge: self.init(.batchTooLarge, "the batch is too large for one command")
         case .stopping: self.init(.shuttingDown, "this node is stopping")
+        case .unsupported: self.init(refusal: .featureUnsupported)
         }
     }
 
@@ -150,6 +151,13 @@ extension Problem {
             self.init(.featureUnsupported, "not every node supports this yet: upgrade all nodes first")
         case .staleChange: self.init(.changePending, "the cluster has changed meanwhile; try again")
         case .stateNotAllowed: self.init(.stateNotAllowed, "the node's state does not allow this")
+        case .groupNotFound: self.init(.groupNotFound, "there is no such group")
+        case .targetNotAllowed:
+            self.init(.replicasInvalid, "a group has 1, 3, 5 or 7 replicas, each on another node that takes replicas")
+        case .addressUsed: self.init(.addressTaken, "another node of the cluster has this address")
+        case .notEnoughNodes:
+            self.init(.notEnoughNodes, "too few nodes would be left for the replicas of every group: add a node first")
+        case .tooMany: self.init(.tooMany, "the cluster has as many nodes or join tokens as it may have")
         }
     }
 }

@@ -42,6 +42,7 @@ struct Problem: Error, Sendable {
         case changePending = "change_pending"
         case reservedKey = "reserved_key"
         case featureUnsupported = "feature_unsupported"
+        case tooMany = "too_many"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
         case recordTooLarge = "record_too_large"
@@ -70,7 +71,7 @@ struct Problem: Error, Sendable {
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
-                .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported:
+                .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported, .tooMany:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

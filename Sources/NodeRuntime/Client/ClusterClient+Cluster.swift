@@ -51,6 +51,12 @@ extension ClusterClient {
     /// Spreads replicas and leaders evenly.
     package func rebalance() async throws { try await self.wish("/v1/cluster/rebalance", "{}") }
 
+    /// Wishes the replicas of a data group on certain nodes.
+    package func place(group: Int, on nodes: [Int]) async throws {
+        let list = nodes.map(String.init).joined(separator: ",")
+        try await self.wish("/v1/cluster/groups/\(group)/replicas", "{\"nodes\":[\(list)]}")
+    }
+
     /// Makes another replica the leader of a group.
     package func transferLeader(group: Int, to node: Int) async throws {
         try await self.wish("/v1/cluster/groups/\(group)/transfer", "{\"to\":\(node)}")

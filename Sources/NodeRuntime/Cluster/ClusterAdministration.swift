@@ -80,7 +80,7 @@ struct ClusterAdministration: Sendable {
     func set(_ id: NodeID, _ wish: NodeState, by origin: CommandOrigin) async throws {
         let state = try await self.state()
         let entry = try Self.member(id, in: state)
-        guard entry.state != .removing else {
+        guard entry.state != .leaving else {
             throw Problem(.stateNotAllowed, "node \(id) is being removed")
         }
         if entry.state == wish { return }
@@ -92,9 +92,9 @@ struct ClusterAdministration: Sendable {
     func remove(_ id: NodeID, by origin: CommandOrigin) async throws {
         let state = try await self.state()
         guard let entry = state.node(id) else { throw Problem(refusal: .nodeNotFound) }
-        if entry.state == .removed || entry.state == .removing { return }
+        if entry.state == .removed || entry.state == .leaving { return }
         try Self.requireEnough(without: id, in: state)
-        try await self.submit(.setNodeState(SetNodeStateCommand(node: id, state: .removing)), by: origin)
+        try await self.submit(.setNodeState(SetNodeStateCommand(node: id, state: .leaving)), by: origin)
     }
 
     /// Begins to put the replicas of one node on another.
@@ -103,12 +103,12 @@ struct ClusterAdministration: Sendable {
         guard id != other else { throw Problem(.invalidField, "a node cannot replace itself") }
         let entry = try Self.member(id, in: state)
         let substitute = try Self.member(other, in: state)
-        if entry.state == .removing, entry.replacement == other { return }
+        if entry.state == .leaving, entry.replacement == other { return }
         guard substitute.state == .active else {
             throw Problem(.nodeNotAvailable, "node \(other) is \(substitute.state.name), it cannot take replicas")
         }
         try Self.requireEnough(without: id, in: state)
-        let command = SetNodeStateCommand(node: id, state: .removing, replacement: other)
+        let command = SetNodeStateCommand(node: id, state: .leaving, replacement: other)
         try await self.submit(.setNodeState(command), by: origin)
     }
 

@@ -4,6 +4,34 @@ internal import Shards
 
 /// What follows from the system group's state and what all nodes say; pure.
 enum ClusterUpkeep {
+    /// Entries by which a replica that has caught up may be behind while writes go on.
+    static let lagMax: UInt64 = 1000
+
+    /// What the planner plans from.
+    static func view(state: SystemState, sight: ClusterSight) -> PlannerView {
+        var view = PlannerView(
+            nodes: state.nodes.map { PlannerNode($0, isLive: sight.isLive($0.id)) },
+            groups: state.placements.map { placement in
+                let seen = sight.groups[placement.group]
+                return PlannerGroup(
+                    id: placement.group,
+                    membership: seen?.membership ?? placement.membership,
+                    leader: seen?.leader,
+                    caughtUp: seen.map(Self.caughtUp) ?? [],
+                    target: placement.target
+                )
+            },
+            replicas: state.replicas
+        )
+        view.isRebalancing = state.isRebalancing
+        return view
+    }
+
+    private static func caughtUp(_ group: ClusterSight.Group) -> [NodeID] {
+        let replicas = group.status.replicas.filter { $0.active && $0.snapshot == 0 && $0.lag <= Self.lagMax }
+        return Set(replicas.map { NodeID($0.node) } + [group.leader]).sorted()
+    }
+
     /// What the system group should be told: nodes that have shown themselves, what they can do, where groups are, and the level that all support.
     static func commands(state: SystemState, sight: ClusterSight) -> [Command] {
         self.nodeCommands(state, sight) + self.levelCommands(state, sight) + self.placementCommands(state, sight)
@@ -68,5 +96,27 @@ enum ClusterUpkeep {
             )
         }
         return commands
+    }
+}
+
+extension ClusterAction {
+    /// What it is called in answers and logs.
+    var name: String {
+        switch self {
+        case .addLearner: "add_learner"
+        case .changeVoters: "change_voters"
+        case .removeLearner: "remove_learner"
+        case .transferLeader: "transfer_leader"
+        case .setNodeState(_, let state): "set_\(state.name)"
+        }
+    }
+
+    /// The node that it is about, when it is one.
+    var node: NodeID? {
+        switch self {
+        case .addLearner(_, let node), .removeLearner(_, let node), .setNodeState(let node, _): node
+        case .transferLeader(_, _, let to): to
+        case .changeVoters(_, let add, let remove, _): add.first ?? remove.first
+        }
     }
 }

@@ -18,12 +18,13 @@ struct CommandGateway: Sendable {
         case overloaded
         case tooLarge
         case stopping
+        /// Not every node's program knows it yet: surely not applied.
+        case unsupported
     }
 
     let node: NodeID
-    let host: RaftHost
+    let proposer: CommandProposer
     let links: PeerLinks
-    let stamps: StampClock
     /// Which nodes hold a group that this node does not.
     let replicas: @Sendable (GroupID) -> [NodeID]
     let hints = LeaderHints()
@@ -85,14 +86,14 @@ struct CommandGateway: Sendable {
 
     private func attempt(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> CommandResult {
         let answer: [UInt8]
-        if self.host.status(of: group) == nil {
+        if self.proposer.host.status(of: group) == nil {
             // No replica here: peers know.
             guard let peer = self.hints.candidate(for: group, among: self.replicas(group)) else {
                 throw .retry(.noLeader)
             }
             answer = try await self.forward(bytes, group, to: peer)
         } else {
-            switch self.host.leader(of: group) {
+            switch self.proposer.host.leader(of: group) {
             case nil: throw .retry(.noLeader)
             case self.node: answer = try await self.proposeHere(bytes, group)
             case let leader?: answer = try await self.forward(bytes, group, to: leader)
@@ -105,26 +106,9 @@ struct CommandGateway: Sendable {
         }
     }
 
-    /// Stamps and proposes on this node.
-    /// - Throws: ``ProposalError``, also `.notLeader` when this node does not lead.
-    static func propose(
-        _ bytes: [UInt8],
-        to group: GroupID,
-        on host: RaftHost,
-        stamps: StampClock
-    ) async throws(ProposalError) -> [UInt8] {
-        var bytes = bytes
-        do {
-            try Command.stamp(&bytes, at: stamps.now())
-        } catch {
-            throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
-        }
-        return try await host.propose(bytes, to: group)
-    }
-
     private func proposeHere(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> [UInt8] {
         do {
-            return try await Self.propose(bytes, to: group, on: self.host, stamps: self.stamps)
+            return try await self.proposer.propose(bytes, to: group)
         } catch {
             throw Self.meaning(of: error.code)
         }
@@ -133,7 +117,8 @@ struct CommandGateway: Sendable {
     private static func meaning(of code: ProposalError.Code) -> AttemptError {
         switch code {
         case .notLeader, .groupNotHosted: .retry(.noLeader)
-        case .changePending, .refusedChange, .notTransferred, .staleSnapshot: .final(.outcomeUnknown)
+        case .refusedChange: .final(.unsupported)
+        case .changePending, .notTransferred, .staleSnapshot: .final(.outcomeUnknown)
         case .overloaded: .final(.overloaded)
         case .outcomeUnknown: .unknown
         case .tooLarge: .final(.tooLarge)
@@ -166,6 +151,7 @@ struct CommandGateway: Sendable {
         case .notLeader, .notHosted: throw .retry(.noLeader)
         case .overloaded: throw .final(.overloaded)
         case .tooLarge: throw .final(.tooLarge)
+        case .refusedChange: throw .final(.unsupported)
         case .stopped: throw .retry(.noLeader)
         default: throw .unknown
         }

@@ -93,6 +93,19 @@ struct NodeArgument: ParsableArguments {
     }
 }
 
+/// Ids between commas.
+enum NodeList {
+    static func parse(_ text: String, _ name: String) throws -> [Int] {
+        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+        let ids = parts.compactMap { Int($0.filter { $0 != " " }) }
+        guard ids.count == parts.count, Set(ids).count == ids.count else {
+            throw ValidationError("\(name) must be ids such as 1,2, each once")
+        }
+        for id in ids { try NodeArgument.check(id, name) }
+        return ids
+    }
+}
+
 extension ClusterCommand {
     struct AddNode: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -247,6 +260,39 @@ extension ClusterCommand {
             try await self.connection.withClient { client in
                 try await client.transferLeader(group: group, to: node)
                 Terminal.out("node \(node) leads group \(group)\n")
+            }
+        }
+    }
+
+    struct Place: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "place",
+            abstract: "Wish the replicas of one group on certain nodes."
+        )
+        @OptionGroup var connection: ConnectionOptions
+        @Option(help: "The data group's number.")
+        var group: Int
+        @Option(help: ArgumentHelp("1, 3, 5 or 7 nodes.", valueName: "ids"))
+        var nodes: String
+        @OptionGroup var waiting: WaitOptions
+
+        mutating func validate() throws {
+            guard self.group >= 1 else { throw ValidationError("--group must be that of a data group, from 1") }
+            _ = try NodeList.parse(self.nodes, "--nodes")
+        }
+
+        mutating func run() async throws {
+            let (group, nodes, waiting) = (self.group, try NodeList.parse(self.nodes, "--nodes"), self.waiting)
+            try await self.connection.withClient { client in
+                try await client.place(group: group, on: nodes)
+                try await waiting.finish(
+                    client,
+                    asked: "group \(group) is being moved",
+                    done: "group \(group) is on nodes \(nodes.map(String.init).joined(separator: ", "))"
+                ) { view in
+                    let replicas = view.groups.first { $0.id == group }?.replicas ?? []
+                    return Set(replicas.map(\.node)) == Set(nodes) && replicas.allSatisfy { $0.part == "voter" }
+                }
             }
         }
     }

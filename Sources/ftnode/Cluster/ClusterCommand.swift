@@ -16,8 +16,8 @@ struct ClusterCommand: ParsableCommand {
               ftnode cluster drain 3 --wait
             """,
         subcommands: [
-            Status.self, AddNode.self, RemoveNode.self, ReplaceNode.self, TransferLeader.self, Rebalance.self,
-            Drain.self, Cordon.self, Uncordon.self, Recover.self,
+            Status.self, AddNode.self, RemoveNode.self, ReplaceNode.self, TransferLeader.self, Place.self,
+            Rebalance.self, Drain.self, Cordon.self, Uncordon.self, Recover.self,
         ]
     )
 

@@ -1,5 +1,4 @@
 internal import ArgumentParser
-internal import Foundation
 internal import NodeRuntime
 internal import Primitives
 
@@ -31,19 +30,10 @@ extension ClusterCommand {
         )
         var overrides: [String] = []
 
-        mutating func validate() throws { _ = try Self.nodes(self.survivors) }
-
-        private static func nodes(_ text: String) throws -> [NodeID] {
-            let parts = text.split(separator: ",", omittingEmptySubsequences: false)
-            let ids = parts.compactMap { UInt64($0.trimmingCharacters(in: .whitespaces)) }.filter { $0 > 0 }
-            guard ids.count == parts.count, Set(ids).count == ids.count else {
-                throw ValidationError("--survivors must be ids such as 1,2, each once")
-            }
-            return ids.map { NodeID($0) }
-        }
+        mutating func validate() throws { _ = try NodeList.parse(self.survivors, "--survivors") }
 
         mutating func run() throws {
-            let survivors = try Self.nodes(self.survivors)
+            let survivors = try NodeList.parse(self.survivors, "--survivors").map { NodeID(UInt64($0)) }
             let isMeant = self.yes
             let loaded = try ConfigurationLoader.load(
                 file: self.config,
