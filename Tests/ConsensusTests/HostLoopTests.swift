@@ -1,5 +1,6 @@
 internal import Primitives
 internal import Storage
+internal import Synchronization
 internal import Testing
 
 @testable internal import Consensus
@@ -38,7 +39,7 @@ internal import Testing
             var all: [HostMessage] = []
             for round in 0..<20 {
                 for group in cluster.groups { _ = cluster.propose("\(round)", to: group, on: 1) }
-                if round == 10 { try cluster.elect(2) }
+                if round == 10 { cluster.order(.transferAll(HostLoopCluster.Answer<Int>().waiter), on: 1) }
                 try cluster.tick()
                 all += cluster.seen
             }
@@ -170,6 +171,7 @@ internal import Testing
         let mark = cluster[1].loop.replica(of: self.group)!.appliedMark
         cluster[4].applier.install(["a"], of: self.group, mark)
         try cluster.restart(4)
+        try cluster.tick(3)
         _ = cluster.propose("b", on: 1)
         try cluster.tick(40)
         #expect(cluster[4].applier.commands(of: self.group) == ["a", "b"])

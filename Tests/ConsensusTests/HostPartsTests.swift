@@ -1,5 +1,6 @@
 internal import Primitives
 internal import Storage
+internal import Synchronization
 internal import Testing
 
 @testable internal import Consensus
@@ -180,17 +181,19 @@ internal import Testing
 
     @Test func knowsWhoIsSilentAndWhoIsBack() {
         var liveness = PeerLiveness()
+        func heard(_ node: UInt64, epoch: UInt64? = nil) -> Bool { liveness.heard(NodeID(node), epoch: epoch) }
+        func tick() -> [NodeID] { liveness.tick(silentTicksMax: 5) }
         liveness.setPeers([NodeID(2), NodeID(3)])
         #expect(liveness.alive.isEmpty)
-        #expect(liveness.heard(NodeID(2), epoch: 1))
-        #expect(!liveness.heard(NodeID(2), epoch: 1))
-        #expect(liveness.heard(NodeID(2), epoch: 2), "another life")
-        #expect(!liveness.heard(NodeID(9)), "not a peer")
-        for _ in 0..<4 { #expect(liveness.tick(silentTicksMax: 5).isEmpty) }
-        #expect(liveness.tick(silentTicksMax: 5) == [NodeID(2)])
-        #expect(liveness.tick(silentTicksMax: 5).isEmpty, "told once")
+        #expect(heard(2, epoch: 1))
+        #expect(!heard(2, epoch: 1))
+        #expect(heard(2, epoch: 2), "another life")
+        #expect(!heard(9), "not a peer")
+        for _ in 0..<4 { #expect(tick().isEmpty) }
+        #expect(tick() == [NodeID(2)])
+        #expect(tick().isEmpty, "told once")
         #expect(!liveness.isAlive(NodeID(2)))
-        #expect(liveness.heard(NodeID(2)))
+        #expect(heard(2))
         liveness.setPeers([NodeID(2), NodeID(4)])
         #expect(liveness.alive == [NodeID(2)])
     }

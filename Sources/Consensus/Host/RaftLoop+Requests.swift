@@ -30,7 +30,8 @@ extension RaftLoop {
     func proposeCommands(_ slot: GroupSlot) {
         if slot.commands.isEmpty { return }
         guard slot.core.role == .leader else {
-            if slot.core.leader == nil, let deadline = slot.handOverDeadline, self.now < deadline { return }
+            // After a transfer they wait to learn who leads.
+            if slot.core.leader == nil, slot.isTransferring || slot.handOverDeadline != nil { return }
             self.refuseCommands(slot)
             return
         }

@@ -14,7 +14,7 @@ final class PeerMetrics: Sendable {
     }
 
     private struct RefusalKey: Hashable {
-        let peer: NodeID
+        let peer: NodeID?
         let code: PeerRefusal.Code
         let side: Side
     }
@@ -47,7 +47,8 @@ final class PeerMetrics: Sendable {
     }
 
     /// Counts a refusal and logs it, unless the same was logged lately.
-    func refused(_ refusal: PeerRefusal, peer: NodeID, side: Side, logger: Logger) {
+    /// - Parameter peer: nil when the other side has not shown who it is.
+    func refused(_ refusal: PeerRefusal, peer: NodeID?, side: Side, logger: Logger) {
         let dimensions = [("side", side.rawValue), ("reason", refusal.code.rawValue)]
         Counter(label: "ft_peer_refusals_total", dimensions: dimensions, factory: self.registry).increment()
         let key = RefusalKey(peer: peer, code: refusal.code, side: side)
@@ -55,7 +56,7 @@ final class PeerMetrics: Sendable {
         logger.warning(
             side == .server ? "peer refused" : "refused by peer",
             metadata: [
-                "peer.id": "\(peer)", "peer.refusal": "\(refusal.code.rawValue)", "error.chain": "\(refusal.message)",
+                "peer.id": "\(peer?.description ?? "unknown")", "peer.refusal": "\(refusal.code.rawValue)", "error.chain": "\(refusal.message)",
             ]
         )
     }

@@ -49,6 +49,7 @@ extension PeerService {
             if let group = OrganizationKey(request.key).flatMap({ self.directory.organization($0)?.group }) {
                 response.appliedIndex = self.host.status(of: group)?.applied.rawValue ?? 0
             }
+            if let failure = self.missing(request.key, request.organization) { response.failure = failure }
             response.projectedSequence = self.projector.knownPosition(of: organization)?.rawValue ?? 0
             return response
         } catch {

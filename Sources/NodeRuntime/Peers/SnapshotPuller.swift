@@ -42,6 +42,8 @@ final class SnapshotPuller: Sendable {
         var installFailed: @Sendable (GroupID) -> Void
         /// Bytes that are free where the store is, nil when unknown; blocking.
         var freeBytes: @Sendable () -> UInt64?
+        /// The store failed while a snapshot was written: the node must stop serving.
+        var storeFailed: @Sendable (ConsensusError) -> Void
     }
 
     /// Why a pull was given up.
@@ -59,6 +61,8 @@ final class SnapshotPuller: Sendable {
             case mismatch
             /// The store failed: the node stops.
             case storage
+            /// What this replica holds is damaged: verify it.
+            case damagedLedger = "damaged_ledger"
             /// The host took no snapshot: the group is gone, or something newer was there.
             case notTaken = "not_taken"
         }
@@ -219,9 +223,15 @@ final class SnapshotPuller: Sendable {
         case .damaged, .mismatch: self.logger.warning("snapshot given up", metadata: metadata)
         case .diskFull: self.logger.error("snapshot given up: the disk is almost full", metadata: metadata)
         case .fork: self.logger.critical("snapshot refused: replicas hold different histories", metadata: metadata)
-        case .storage: self.logger.critical("snapshot failed in the store", metadata: metadata)
+        case .damagedLedger: self.logger.error("snapshot given up: this replica is damaged", metadata: metadata)
+        case .storage:
+            self.logger.critical("snapshot failed in the store: this node stops", metadata: metadata)
+            let message = "a snapshot could not be stored; this node stops serving"
+            self.surroundings.storeFailed(
+                ConsensusError(code: .store, message: message, group: pull.group, cause: error)
+            )
         }
-        let isHopeless = error.code == .fork || error.code == .diskFull
+        let isHopeless = [.fork, .diskFull, .damagedLedger].contains(error.code)
         try? await self.clock.sleep(for: isHopeless ? Self.hopelessPause : Self.failurePause)
         self.surroundings.installFailed(pull.group)
     }
@@ -321,14 +331,21 @@ final class SnapshotPuller: Sendable {
     private func meaning(of error: any Error, _ group: GroupID) -> PullError {
         switch error {
         case let error as SnapshotError: self.meaning(of: error, group)
-        case let error as StorageError where error.code == .busy:
-            self.error(.cut, group, "too many reads wait", error)
-        case is StorageError:
-            self.error(.storage, group, "the store failed; this node stops serving, restart it", error)
+        case let error as StorageError where error.code == .busy || error.code == .closed:
+            self.error(.cut, group, "too many reads wait, or the node stops", error)
+        case let error as StorageError: self.storage(error, group, error.code == .full)
         case let error as ProposalError: self.error(.notTaken, group, "the host took no snapshot", error)
         case is RaftFrameError: self.error(.damaged, group, "the stream is no snapshot", error)
         default: self.error(.cut, group, "the stream was cut", error)
         }
+    }
+
+    private func storage(_ error: any Error, _ group: GroupID, _ isFull: Bool) -> PullError {
+        let message =
+            isFull
+            ? "the disk is full; this node stops serving: make room and start it again"
+            : "the store failed; this node stops serving: start it again"
+        return self.error(.storage, group, message, error)
     }
 
     private func meaning(of error: SnapshotError, _ group: GroupID) -> PullError {
@@ -336,8 +353,8 @@ final class SnapshotPuller: Sendable {
         case .damagedChunk, .outOfOrder: self.error(.damaged, group, "a chunk came damaged", error)
         case .fork: self.error(.fork, group, "the leader's ledger has another history than this replica's", error)
         case .mismatch: self.error(.mismatch, group, "what came is not what was announced", error)
-        case .storage:
-            self.error(.storage, group, "the store failed; this node stops serving, restart it", error)
+        case .storage: self.storage(error, group, (error.cause as? StorageError)?.code == .full)
+        case .damaged: self.error(.damagedLedger, group, "stored bytes are damaged: verify this replica", error)
         case .behind, .superseded: self.error(.notTaken, group, "this replica has as much already", error)
         case .unsupported: self.error(.mismatch, group, "the snapshot is of a form that this program does not know", error)
         }
