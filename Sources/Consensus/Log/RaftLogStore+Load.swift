@@ -13,6 +13,20 @@ extension RaftLogStore {
         package var removedAt: LogIndex
         /// The replica was removed and has not come back.
         package var isRemoved: Bool
+
+        package init(
+            hardState: HardState,
+            terms: TermRuns,
+            commit: LogIndex,
+            removedAt: LogIndex = .zero,
+            isRemoved: Bool = false
+        ) {
+            self.hardState = hardState
+            self.terms = terms
+            self.commit = commit
+            self.removedAt = removedAt
+            self.isRemoved = isRemoved
+        }
     }
 
     /// What is left of a replica that was removed.
@@ -21,6 +35,12 @@ extension RaftLogStore {
         package var hardState: HardState
         /// The entry that removed the replica.
         package var removedAt: LogIndex
+
+        package init(group: GroupID, hardState: HardState, removedAt: LogIndex) {
+            self.group = group
+            self.hardState = hardState
+            self.removedAt = removedAt
+        }
     }
 
     /// The groups with a replica on the disk, ascending; their logs are not read.
@@ -73,7 +93,7 @@ extension RaftLogStore {
                 throw Self.damaged("a log without hard state", group, end?.entry.index)
             }
             self.remember(group, stored: nil, lastTerm: .zero)
-            return Restored(hardState: HardState(), terms: TermRuns(), commit: .zero, removedAt: .zero, isRemoved: false)
+            return Restored(hardState: HardState(), terms: TermRuns(), commit: .zero)
         }
         let last = end?.entry.index ?? state.base.index
         guard last >= state.last else {
