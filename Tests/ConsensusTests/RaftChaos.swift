@@ -80,12 +80,12 @@ struct RaftChaos {
         case 52..<56: self.cluster.install(node.id, crashesBeforeReset: self.roll(8) == 0)
         case 56..<58: self.compact(node)
         case 58..<61: self.cluster.read(node.id.rawValue)
-        case 61..<64: if self.changesMembership { self.changeMembership() }
-        case 64: self.transfer()
-        case 65: self.sleepOrWake(node)
+        case 61..<65: if self.changesMembership { self.changeMembership() }
+        case 68: self.transfer()
+        case 65: if self.roll(4) == 0 { self.calm() } else { self.sleepOrWake(node) }
         case 66: self.reportSnapshot()
         case 67: self.cluster.change(node.id) { $0.forgetLeader() }
-        default: self.deliverOne()
+        default: for _ in 0...self.roll(4) { self.deliverOne() }
         }
     }
 
@@ -143,6 +143,18 @@ struct RaftChaos {
             let live = self.cluster.ids.filter { self.cluster.nodes[$0]!.core != nil }.map(\.rawValue)
             if self.cluster.sleep(leader.rawValue, live: live) { self.sleeps += 1 }
         }
+    }
+
+    /// A short time in which everything works, after which a group may sleep.
+    private mutating func calm() {
+        self.cluster.heal()
+        self.cluster.isApplyingByHand = false
+        self.cluster.isInstallingByHand = false
+        self.cluster.run(ticks: 4)
+        self.cluster.isApplyingByHand = true
+        self.cluster.isInstallingByHand = true
+        self.sleepOrWake(self.cluster.nodes[self.anyID()]!)
+        if self.roll(2) == 0 { self.cluster.stabilize() }
     }
 
     private mutating func reportSnapshot() {

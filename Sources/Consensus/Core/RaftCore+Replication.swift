@@ -212,7 +212,9 @@ extension RaftCore {
         }
         guard self.members.progress[place].state == .replicate, self.failure == nil else { return }
         let isVerifying = self.members.progress[place].mustVerify
-        let isBehind = isPushing && self.members.progress[place].commitSent < self.commit
+        let isBehind =
+            isPushing && self.members.progress[place].commitSent < self.commit
+            && self.members.progress[place].hasRoom(self.configuration)
         if !isSent, isVerifying || isBehind {
             self.sendEmptyAppend(place: place, wantsAnswer: isVerifying || self.configuration.eagerMessages)
             isSent = true

@@ -151,6 +151,8 @@ package struct RaftCore: Sendable {
         self.handedMembership = restored.membership
         self.members = Members(restored.membership, own: id, next: log.last.next)
         self.reportedChange = RoleChange(role: .follower, term: restored.hardState.term, leader: nil)
+        // Who never had a term has not followed anybody that it could owe a lease.
+        if restored.hardState.term == .zero { self.contactElapsed = configuration.electionTicks }
         self.drawElectionTimeout()
     }
 
