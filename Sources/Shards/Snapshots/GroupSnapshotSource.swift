@@ -123,15 +123,18 @@ package final class GroupSnapshotSource: Sendable {
         )
     }
 
-    private var afterOrganizations: SnapshotCursor.Phase { self.rows.isEmpty ? self.records(after: -1) : .state(0) }
+    private var afterOrganizations: SnapshotCursor.Phase { self.rows.isEmpty ? self.contents(after: -1) : .state(0) }
 
-    /// The records of the next organization that has new ones.
-    private func records(after place: Int) -> SnapshotCursor.Phase {
+    /// The contents of the next organization that has new records: answers first, so that whoever has staged a record has its answers, and asks
+    /// for what comes after both when it goes on.
+    private func contents(after place: Int) -> SnapshotCursor.Phase {
         for next in (place + 1)..<max(self.organizations.count, place + 1) {
             let organization = self.organizations[next]
-            if organization.from < organization.head.size {
+            guard organization.from < organization.head.size else { continue }
+            if self.faults.contains(.idempotencyNotReplicated) {
                 return .records(next, SequenceNumber(organization.from + 1))
             }
+            return .idempotency(next, LedgerKeys.head(organization.head.organization))
         }
         return .end
     }
@@ -154,7 +157,7 @@ package final class GroupSnapshotSource: Sendable {
             writer.write(prefixed: self.rows[end].value)
             end += 1
         }
-        return (writer.bytes, end < self.rows.count ? .state(end) : self.records(after: -1))
+        return (writer.bytes, end < self.rows.count ? .state(end) : self.contents(after: -1))
     }
 
     private func records(
@@ -178,13 +181,8 @@ package final class GroupSnapshotSource: Sendable {
         writer.write(UInt32(records.count))
         for record in records { writer.write(prefixed: record.bytes) }
         next.recordCount += UInt64(records.count)
-        if last.sequence.rawValue < head.size {
-            next.phase = .records(place, last.sequence.next)
-        } else if self.faults.contains(.idempotencyNotReplicated) {
-            next.phase = self.records(after: place)
-        } else {
-            next.phase = .idempotency(place, LedgerKeys.head(head.organization))
-        }
+        next.phase =
+            last.sequence.rawValue < head.size ? .records(place, last.sequence.next) : self.contents(after: place)
         return writer.bytes
     }
 
@@ -211,7 +209,7 @@ package final class GroupSnapshotSource: Sendable {
             return true
         }
         next.answerCount += UInt64(count)
-        next.phase = goOn.map { .idempotency(place, $0) } ?? self.records(after: place)
+        next.phase = goOn.map { .idempotency(place, $0) } ?? .records(place, SequenceNumber(organization.from + 1))
         var writer = ByteWriter(capacity: 8 + rows.count)
         writer.write(organization.head.organization.rawValue)
         writer.write(count)
