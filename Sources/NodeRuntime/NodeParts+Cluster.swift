@@ -68,6 +68,21 @@ extension NodeParts {
         }
     }
 
+    /// Deletes the columnar stores of organizations that are no longer on this node.
+    func discardColumnarStores() async {
+        for await organization in self.discards {
+            do {
+                try await self.columnarStores.reset(organization)
+                self.projector.forgetPosition(of: organization)
+            } catch {
+                self.logger.warning(
+                    "columnar store not deleted",
+                    metadata: ["organization.id": "\(organization)", "error.chain": "\(errorChain(error))"]
+                )
+            }
+        }
+    }
+
     /// Begins the cluster, once, from whichever founding node can; ends when it has begun.
     func beginCluster(_ gateway: CommandGateway) async {
         guard case .founded(let nodes, let replicas) = self.identity.origin else { return }

@@ -50,6 +50,7 @@ extension NodeParts {
                     .init(service: LoopService { try await self.watchFailure() }),
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
+                    .init(service: LoopService { await self.discardColumnarStores() }),
                     .init(service: LoopService { await self.links.run() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),

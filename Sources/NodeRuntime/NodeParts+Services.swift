@@ -158,7 +158,7 @@ extension NodeParts {
                 applier: self.applier,
                 threads: self.threads,
                 rate: TokenBucket(
-                    bytesPerSecond: self.configuration.snapshotBytesPerSecond,
+                    bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
                     now: NodeClock.monotonic.now
                 ),
                 metrics: self.peerMetrics,

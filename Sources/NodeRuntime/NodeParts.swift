@@ -60,6 +60,7 @@ final class NodeParts: Sendable {
     let stamps = StampClock()
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
+    let discards: AsyncStream<OrganizationID>
     let directoryChanges: AsyncStream<Void>
 
     init(configuration: NodeConfiguration, ground: NodeGround, logger: Logger) throws {
@@ -78,15 +79,17 @@ final class NodeParts: Sendable {
         let (changes, changed) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let (failure, report) = AsyncStream.makeStream(of: ConsensusError.self, bufferingPolicy: .bufferingNewest(1))
         (self.flushes, self.directoryChanges, self.failure) = (flushes, changes, failure)
+        // One for each organization of a group that leaves this node; bounded by how many there are.
+        let (discards, discarded) = AsyncStream.makeStream(of: OrganizationID.self, bufferingPolicy: .unbounded)
+        self.discards = discards
         let advanced = Relay<OrganizationID>()
-        let discarded = Relay<OrganizationID>()
         self.applier = try ShardApplier(
             store: self.store,
             lanes: self.lanes,
             events: ShardEvents(
                 onAdvance: { advanced.send($0) },
                 onFlushDue: { flushDue.yield() },
-                onDiscard: { discarded.send($0) }
+                onDiscard: { discarded.yield($0) }
             )
         )
         self.applier.directory.observe { _ in changed.yield() }
@@ -99,9 +102,8 @@ final class NodeParts: Sendable {
                 metadata: ["organization.id": "\(organization)", "error.chain": "\(errorChain(error))"]
             )
         }
-        let (projector, columnarStores) = (self.projector, self.columnarStores)
+        let projector = self.projector
         advanced.receive { projector.advanced($0) }
-        discarded.receive { columnarStores.discard($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
@@ -169,7 +171,7 @@ final class NodeParts: Sendable {
         return try RaftHost(
             node: configuration.nodeID,
             groups: ground.identity.firstGroups,
-            store: ground.store,
+            log: RaftLogStore(ground.store),
             configuration: raft,
             transport: links,
             applier: applier,

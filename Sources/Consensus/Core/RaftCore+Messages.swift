@@ -5,6 +5,7 @@ extension RaftCore {
     /// Takes a message of a peer; anybody may ask for a vote or lead, answers count from replicas only.
     package mutating func step(_ message: RaftMessage) {
         guard self.failure == nil, message.to == self.id, message.from != self.id else { return }
+        if self.isSuperseded(by: message) { return }
         if self.isAsleep, !self.wakes(for: message) { return }
         if message.term > self.term {
             guard self.admitsLater(message) else { return }
@@ -13,6 +14,24 @@ extension RaftCore {
         }
         self.handle(message)
         self.settle()
+    }
+
+    /// Whether a leader speaks to a later life of this replica than this one.
+    ///
+    /// What this life holds must not count for the next: its host removes it as soon as it learns of the removal.
+    private mutating func isSuperseded(by message: RaftMessage) -> Bool {
+        let session: LogIndex
+        switch message.body {
+        case .append(let append): session = append.session
+        case .heartbeat(let heartbeat): session = heartbeat.session
+        case .snapshot(let offer): session = offer.session
+        default: return false
+        }
+        guard self.isMember, session > self.members.progress[self.members.ownPlace].session,
+            self.configuration.replacesSuperseded
+        else { return false }
+        if self.supersededBy == nil { self.supersededBy = session }
+        return true
     }
 
     /// Moves to the later term of a message where that is due.

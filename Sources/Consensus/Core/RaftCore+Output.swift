@@ -21,6 +21,10 @@ extension RaftCore {
             self.reportedAsleep = self.isAsleep
             ready.isAsleepChange = self.isAsleep
         }
+        if !self.isSupersededReported, let session = self.supersededBy {
+            self.isSupersededReported = true
+            ready.supersededBy = session
+        }
         let change = RoleChange(role: self.role, term: self.term, leader: self.leader)
         if change != self.reportedChange {
             self.reportedChange = change
@@ -50,7 +54,7 @@ extension RaftCore {
         }
         if self.failure == nil ? self.canHandToApply : !self.isFailureReported { return true }
         return !self.dropped.isEmpty || !self.reading.granted.isEmpty || !self.reading.dropped.isEmpty
-            || self.offered != nil || self.newMembership != nil || self.isAsleep != self.reportedAsleep
+            || self.offered != nil || (self.supersededBy != nil && !self.isSupersededReported) || self.newMembership != nil || self.isAsleep != self.reportedAsleep
             || self.role != self.reportedChange.role || self.leader != self.reportedChange.leader
             || self.term != self.reportedChange.term
     }

@@ -84,6 +84,9 @@ package struct RaftCore: Sendable {
     var installing: Installing?
     var offered: OfferedSnapshot?
     package internal(set) var isAsleep = false
+    /// The session of a later life of this replica, which makes this one obsolete.
+    var supersededBy: LogIndex?
+    var isSupersededReported = false
     /// Answers to earlier beats do not wake a sleeping leader.
     var sleepBeat: UInt64 = 0
 

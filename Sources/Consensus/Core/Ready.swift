@@ -104,6 +104,9 @@ package struct Ready: Sendable {
     /// A membership that took effect.
     package var membershipChange: Membership?
     package var roleChange: RoleChange?
+    /// Present: this replica was removed and added again, by the entry at this index, before it could learn of it. It
+    /// takes no more messages of a leader: begin it anew, as a blank replica with the same hard state.
+    package var supersededBy: LogIndex?
     /// Present when the replica fell asleep (true) or woke.
     package var isAsleepChange: Bool?
     /// The replica must stop: its log or that of a peer is not what it must be.
@@ -120,7 +123,7 @@ package struct Ready: Sendable {
     var isEmpty: Bool {
         self.ticket == nil && self.sendNow.isEmpty && self.committed.isEmpty && self.dropped.isEmpty
             && self.reads.isEmpty && self.droppedReads.isEmpty && self.roleChange == nil
-            && self.snapshotToInstall == nil && self.membershipChange == nil && self.isAsleepChange == nil
+            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil && self.isAsleepChange == nil
             && self.failure == nil
     }
 }

@@ -26,6 +26,9 @@ package struct RaftConfiguration: Sendable {
     package var readsWaitingMax = 65_536
     /// Rounds of heartbeats that confirm reads and are under way at once; later reads share the next round.
     package var readRoundsMax = 4
+    /// A replica that was removed and added again while it was away stops, for its host to begin it anew; off only in
+    /// scenarios, which have no host.
+    package var replacesSuperseded = true
     /// Scenarios only: messages are made by the input that causes them, each append is answered on its own.
     package var eagerMessages = false
     /// Scenarios only: entries may be given out to be applied in the same step that writes them.

@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import HTTPTypes
 internal import Laboratory
 internal import NIOCore

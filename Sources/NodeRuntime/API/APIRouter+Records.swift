@@ -88,7 +88,7 @@ extension APIRouter {
             self.metrics.appended(receipt)
             return Self.response(receipt, entry.key, isBatch: isBatch)
         case .refused(let refusal): throw Problem(refusal: refusal)
-        case .organization, .done: throw Problem(refusal: .malformed)
+        default: throw Problem(refusal: .malformed)
         }
     }
 

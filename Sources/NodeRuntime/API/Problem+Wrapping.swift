@@ -124,7 +124,7 @@ extension Problem {
         case .projectionBehind:
             self.init(.queryUnavailable, "the columnar store has not caught up yet", cause: error)
         case .stopped: self.init(.shuttingDown, "this node is stopping", cause: error)
-        case .notHosted, .damaged, .storage, .projection:
+        case .notHosted, .damaged, .storage, .projection, .unsupported, .outOfOrder:
             self.init(.shardUnavailable, "this replica cannot serve now", cause: error)
         }
     }

@@ -137,7 +137,7 @@ package struct ClusterRecovery: Sendable {
             voters: voters,
             learners: learners,
             survivors: left,
-            first: LogIndex(restored.terms.base.index.rawValue + 1),
+            first: LogIndex(restored.terms.base.rawValue + 1),
             last: restored.terms.last,
             commit: max(restored.commit, applied.index),
             applied: applied.index,
@@ -151,7 +151,7 @@ package struct ClusterRecovery: Sendable {
         let bytesMax = 16 << 20
         let reader = self.logs.reader(of: group)
         var found: [LogEntry] = []
-        var next = LogIndex(restored.terms.base.index.rawValue + 1)
+        var next = LogIndex(restored.terms.base.rawValue + 1)
         while next <= restored.terms.last {
             let entries = try reader.entries(from: next, through: restored.terms.last, bytesMax: bytesMax)
             guard let last = entries.last else { break }
@@ -183,12 +183,7 @@ package struct ClusterRecovery: Sendable {
         }
         var batch = WriteBatch()
         for group in plan.groups {
-            try ShardApplier.putMembership(
-                Membership(voters: group.survivors),
-                of: group.group,
-                into: &batch,
-                reading: self.store
-            )
+            ShardApplier.putMembership(Membership(voters: group.survivors), of: group.group, into: &batch)
         }
         self.identity.recovered().write(into: &batch)
         RecoveryNote.write(Self.note(plan), into: &batch)

@@ -19,6 +19,7 @@ struct PeerService: RequestRouter {
 
     let door: PeerDoor
     let host: RaftHost
+    let proposer: CommandProposer
     let store: any KeyValueStore
     let storeThreads: StoreThreads
     let directory: ShardDirectory
@@ -84,12 +85,8 @@ struct PeerService: RequestRouter {
 
     private func propose(_ request: WireProposeRequest) async -> WireProposeResponse {
         var response = WireProposeResponse()
-        do {
-            let result = try await CommandGateway.propose(
-                [UInt8](request.command),
-                to: GroupID(request.group),
-                on: self.host
-            )
+        do throws(ProposalError) {
+            let result = try await self.proposer.propose([UInt8](request.command), to: GroupID(request.group))
             response.result = Data(result)
         } catch {
             response.failure = WirePeerFailure(error)

@@ -92,10 +92,12 @@ package struct ClusterPlanner {
         while wanted.count > count, let one = self.dispensable(wanted, group) { wanted.removeAll { $0 == one } }
         // Whoever replaces a node that leaves comes first, then who has begun to follow, then the best place.
         for id in current where !wanted.contains(id) && wanted.count < count {
-            guard let replacement = self.node(id).replacement, self.node(replacement).takes,
-                !wanted.contains(replacement)
-            else { continue }
-            wanted.append(replacement)
+            guard let replacement = self.node(id).replacement, !wanted.contains(replacement) else { continue }
+            if self.node(replacement).takes {
+                wanted.append(replacement)
+            } else if self.node(replacement).state == .joining {
+                wanted.append(id)
+            }
         }
         while wanted.count < count, let best = self.bestPlace(besides: wanted, group) { wanted.append(best) }
         // Too few places: who should go must stay.
@@ -123,16 +125,19 @@ package struct ClusterPlanner {
         return voters.min { cost($0) < cost($1) }
     }
 
-    /// The node that should get the group's next replica.
+    /// The node that should have the group's next replica: one that has it already, if there is one.
     private func bestPlace(besides voters: [NodeID], _ group: PlannerGroup) -> NodeID? {
         func cost(_ id: NodeID) -> (Int, Int, Int, UInt8, UInt64) {
             let region = self.node(id).region
             return (
-                group.membership.isLearner(id) ? 0 : 1, voters.count { self.node($0).region == region },
+                group.membership.isVoter(id) ? 0 : group.membership.isLearner(id) ? 1 : 2, voters.count { self.node($0).region == region },
                 self.replicaCounts[id] ?? 0, self.node(id).priority, id.rawValue
             )
         }
-        return self.ids.filter { !voters.contains($0) && self.node($0).takes }.min { cost($0) < cost($1) }
+        let places = self.ids.filter { id in
+            !voters.contains(id) && (self.node(id).takes || self.node(id).keeps && group.membership.isVoter(id))
+        }
+        return places.min { cost($0) < cost($1) }
     }
 
     // MARK: Steps of one group
