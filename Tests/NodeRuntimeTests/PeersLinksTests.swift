@@ -5,6 +5,8 @@ internal import Logging
 internal import NIOCore
 internal import NIOPosix
 internal import Primitives
+internal import Storage
+internal import SwiftProtobuf
 internal import Synchronization
 internal import Testing
 internal import Transport
@@ -70,6 +72,9 @@ private final class LogWatch: Sendable {
 private struct DoorRouter: RequestRouter {
     let door: PeerDoor
     let received: AsyncStream<[HostMessage]>.Continuation
+    let snapshots: SnapshotSender?
+    /// Leaves entries unread.
+    let isStuck: Bool
 
     func route(_ head: HTTPRequest, _ connection: ConnectionInfo) -> RoutePlan {
         let peer: NodeID
@@ -79,8 +84,23 @@ private struct DoorRouter: RequestRouter {
             return .immediate(self.door.refuse(error, connection))
         }
         switch head.path {
+        case PeerPath.appends where self.isStuck:
+            return .streaming { request in
+                let body = ServerResponse.Body.stream { _ in
+                    let (never, end) = AsyncStream.makeStream(of: Never.self, bufferingPolicy: .bufferingNewest(1))
+                    for await _ in never {}
+                    withExtendedLifetime((end, request)) {}
+                    return nil
+                }
+                return ServerResponse(status: .ok, headerFields: self.door.handshake.fields, body: body)
+            }
         case PeerPath.control, PeerPath.appends:
             return self.door.raftStream(from: peer) { self.received.yield($0) }
+        case PeerPath.snapshot:
+            guard let snapshots = self.snapshots else { return .immediate(ServerResponse(status: .notFound)) }
+            return .collected(bodyBytesMax: 1000) { _, body in
+                self.door.introduced(await snapshots.answer(body, to: peer))
+            }
         default:
             return .collected(bodyBytesMax: 1000) { _, _ in
                 var answer = WireJoinResponse()
@@ -107,7 +127,8 @@ private struct PeerNode {
         in folder: PKIFolder,
         cluster: String = "lab",
         epoch: UInt64 = 0,
-        peers: [PeerLinks.Peer] = []
+        peers: [PeerLinks.Peer] = [],
+        bounds: PeerLinks.Bounds = PeerLinks.Bounds()
     ) throws {
         let name = PKIFolder.name(of: NodeID(node))
         let client = try ReloadableTLSContext(
@@ -134,20 +155,30 @@ private struct PeerNode {
             seeds: peers,
             client: HTTPClient(eventLoopGroup: MultiThreadedEventLoopGroup.singleton, tls: client, limits: .peers),
             metrics: metrics,
-            logger: self.log.logger
+            logger: self.log.logger,
+            bounds: bounds
         )
         self.door = PeerDoor(handshake: handshake, links: self.links, metrics: metrics, logger: self.log.logger)
         (self.messages, self.received) = AsyncStream.makeStream(bufferingPolicy: .unbounded)
     }
 
-    func withServer(_ body: (Int) async throws -> Void) async throws {
+    func withServer(
+        snapshots: SnapshotSender? = nil,
+        isStuck: Bool = false,
+        _ body: (Int) async throws -> Void
+    ) async throws {
         let server = HTTPServer(
             host: "127.0.0.1",
             port: 0,
             tls: self.tls,
             limits: .peers,
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
-            router: DoorRouter(door: self.door, received: self.received)
+            router: DoorRouter(
+                door: self.door,
+                received: self.received,
+                snapshots: snapshots,
+                isStuck: isStuck
+            )
         )
         let port = try await server.start()
         do {
@@ -234,8 +265,8 @@ struct PeersLinksTests {
             await there.log.wait(for: "peer refused")
             #expect(here.log.count("peer.refusal=wrong_epoch") == 1)
             #expect(there.log.count("node 1 is of recovery epoch 3, node 2 of 0") == 1)
-            #expect(here.metric(#"ft_peer_refusals_total{side="client",reason="wrong_epoch"}"#))
-            #expect(there.metric(#"ft_peer_refusals_total{side="server",reason="wrong_epoch"}"#))
+            #expect(here.metric(#"ft_peer_refusals_total{reason="wrong_epoch",side="client"}"#))
+            #expect(there.metric(#"ft_peer_refusals_total{reason="wrong_epoch",side="server"}"#))
             #expect(!here.links.isConnected(to: NodeID(2)))
         }
         try await self.withPair(cluster: "other") { here, there, _ in
@@ -306,7 +337,8 @@ struct PeersLinksTests {
                     timeout: .seconds(20)
                 )
             }
-            #expect(try await join().epoch == 9)
+            let answer = try await join()
+            #expect(answer.epoch == 9)
             there.links.update(nodes: [], removed: [NodeID(1)])
             let error = await #expect(throws: PeerError.self) { try await join() }
             #expect(error?.code == .refused)
@@ -345,6 +377,93 @@ struct PeersLinksTests {
                 try await there.withServer { port in
                     here.links.update(nodes: [self.peer(2, port)], removed: [])
                     await here.log.wait(for: "peer link up", count: 2)
+                }
+            }
+        }
+    }
+
+    @Test func entriesOverTheBoundAreDroppedAndReportedButVotesArrive() async throws {
+        try await self.withPKI { folder in
+            let there = try PeerNode(2, in: folder, peers: [self.peer(1, 1)])
+            try await there.withServer(isStuck: true) { port in
+                let bounds = PeerLinks.Bounds(appendBytesMax: 2 << 20, controlBytesMax: 1 << 20)
+                let here = try PeerNode(1, in: folder, peers: [self.peer(2, port)], bounds: bounds)
+                let lost = Mutex(0)
+                here.links.reportUnreachable { _ in lost.withLock { $0 += 1 } }
+                try await here.withRunning {
+                    await here.log.wait(for: "peer link up")
+                    let large = Fixture.message(Fixture.append([[UInt8](repeating: 1, count: 1 << 20)]), group: 2)
+                    var sent = 0
+                    // What the receiver's window and the bound let pass is far less than this.
+                    while lost.withLock({ $0 }) == 0, sent < 1000 {
+                        here.links.send([large, Fixture.message(.readRequest(token: UInt64(sent)))], to: NodeID(2))
+                        sent += 1
+                    }
+                    #expect(sent > 1 && sent < 1000)
+                    #expect(here.metric("ft_peer_appends_dropped_total 1"))
+                    #expect(here.links.isConnected(to: NodeID(2)))
+                    var tokens: [HostMessage] = []
+                    for await messages in there.messages {
+                        tokens += messages
+                        if tokens.count == sent { break }
+                    }
+                    #expect(tokens == (0..<sent).map { Fixture.message(.readRequest(token: UInt64($0))) })
+                }
+            }
+        }
+    }
+
+    /// Chunks of 100,000 bytes, and where the snapshot was cut.
+    private final class ChunkSource: SnapshotSource {
+        private let left = Mutex(20)
+
+        func next() throws -> [UInt8]? {
+            self.left.withLock { left in
+                guard left > 0 else { return nil }
+                left -= 1
+                return [UInt8](repeating: UInt8(left), count: 100_000)
+            }
+        }
+    }
+
+    @Test func aSnapshotComesWholeAtItsRateOrNotAtAll() async throws {
+        try await self.withPKI { folder in
+            let there = try PeerNode(2, in: folder, peers: [self.peer(1, 1)])
+            let threads = try StoreThreads(name: "test", count: 1, queuedMax: 100)
+            defer { threads.shutdown() }
+            let clock = SkippingClock()
+            let sender = SnapshotSender(
+                open: { request in
+                    guard request.group == 5 else { throw MalformedBytes(what: "request", offset: 0) }
+                    return ChunkSource()
+                },
+                onFailure: { _, _ in },
+                threads: threads,
+                rate: TokenBucket(bytesPerSecond: 1, burst: .seconds(100_000), now: NodeClock.monotonic.now),
+                metrics: there.door.metrics,
+                logger: there.log.logger,
+                clock: clock
+            )
+            try await there.withServer(snapshots: sender) { port in
+                let here = try PeerNode(1, in: folder, peers: [self.peer(2, port)])
+                var request = WireSnapshotRequest()
+                request.group = 5
+                var cutter = RaftFrameCutter()
+                var chunks: [ByteBuffer] = []
+                try await here.links.fetchSnapshot(from: NodeID(2), request) { chunks += try cutter.feed($0) }
+                #expect(chunks.count == 20)
+                #expect(chunks.map { $0.getInteger(at: 0, as: UInt8.self) } == (0..<20).reversed().map { UInt8($0) })
+                #expect(there.metric("ft_snapshot_sent_bytes_total 2000000"))
+                // The first chunk is the burst; each later one waits a day and more behind those before it.
+                #expect(clock.sleeps.count == 20)
+                #expect(clock.sleeps[0] == .zero)
+                #expect(clock.sleeps[19] > .seconds(1_800_000))
+                request.group = 6
+                do {
+                    try await here.links.fetchSnapshot(from: NodeID(2), request) { _ in }
+                    Issue.record("a group that is not there gave a snapshot")
+                } catch let error as PeerError {
+                    #expect(error.code == .malformedAnswer)
                 }
             }
         }

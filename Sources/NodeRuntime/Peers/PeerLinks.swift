@@ -85,16 +85,20 @@ final class PeerLinks: PeerTransport {
         var removed: Set<NodeID> = []
     }
 
+    /// What may wait for one peer, in bytes.
+    struct Bounds: Sendable {
+        /// Entries, over all streams; beyond, they are dropped and reported.
+        var appendBytesMax = 64 << 20
+        /// Other messages; they are never dropped, beyond this the link is cut.
+        var controlBytesMax = 16 << 20
+    }
+
     /// The first pause after a failed connection.
     static let pauseMin = Duration.milliseconds(100)
     /// The longest pause between two attempts.
     static let pauseMax = Duration.seconds(2)
     /// Streams for entries; the groups are spread over them, so that one group's large entries do not hold up all.
     static let appendStreams = 2
-    /// Bytes of entries that may wait for one peer, over all its streams; beyond, they are dropped and reported.
-    static let appendBytesMax = 64 << 20
-    /// Bytes of other messages that may wait for one peer; they are never dropped, beyond this the link is cut.
-    static let controlBytesMax = 16 << 20
     /// How long a peer may take to accept a stream.
     static let acceptTimeout = Duration.seconds(5)
 
@@ -102,6 +106,7 @@ final class PeerLinks: PeerTransport {
     let client: HTTPClient
     let metrics: PeerMetrics
     let logger: Logger
+    private let bounds: Bounds
     private let seeds: [NodeID: Peer]
     private let clock: any Clock<Duration>
     private let state: Mutex<State>
@@ -117,8 +122,10 @@ final class PeerLinks: PeerTransport {
         client: HTTPClient,
         metrics: PeerMetrics,
         logger: Logger,
+        bounds: Bounds = Bounds(),
         clock: any Clock<Duration> = NodeClock.monotonic
     ) {
+        self.bounds = bounds
         self.handshake = handshake
         self.client = client
         self.metrics = metrics
@@ -289,10 +296,10 @@ final class PeerLinks: PeerTransport {
                 return !state.isRetired
             }
             guard isWanted else { return }
-            let control = try await self.open(PeerPath.control, Self.controlBytesMax, on: connection, of: link.peer)
+            let control = try await self.open(PeerPath.control, self.bounds.controlBytesMax, on: connection, of: link.peer)
             var appends: [(stream: OutboundStream, answer: ClientResponse)] = []
             for _ in 0..<Self.appendStreams {
-                let bytesMax = Self.appendBytesMax / Self.appendStreams
+                let bytesMax = self.bounds.appendBytesMax / Self.appendStreams
                 appends.append(try await self.open(PeerPath.appends, bytesMax, on: connection, of: link.peer))
             }
             let streams = Streams(connection: connection, control: control.stream, appends: appends.map(\.stream))

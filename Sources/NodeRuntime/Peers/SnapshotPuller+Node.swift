@@ -8,9 +8,6 @@ internal import Storage
 extension GroupSnapshotInstaller: SnapshotInstalling {
     func requestBytes() -> [UInt8] { self.request.encoded() }
 
-    /// What is staged stays in the store; there is nothing to give up.
-    func cancel() {}
-
     var received: (records: UInt64, recordsTotal: UInt64) {
         let progress = self.progress
         return (progress.records, progress.recordsTotal)

@@ -9,6 +9,8 @@ internal import Storage
 internal import Synchronization
 
 /// What a snapshot is installed with, on the side that lacks it; calls may block and come one at a time.
+///
+/// One for each attempt: after an error it is of no more use.
 protocol SnapshotInstalling: Sendable {
     /// What this node has already, also of earlier attempts: what is asked for follows it.
     func requestBytes() throws -> [UInt8]
@@ -17,8 +19,6 @@ protocol SnapshotInstalling: Sendable {
     func seal() throws -> SnapshotMark
     /// Makes what was installed the group's state; on the group's lane.
     func switchState() throws
-    /// Keeps what is there for the next attempt.
-    func cancel()
     var received: (records: UInt64, recordsTotal: UInt64) { get }
 }
 
@@ -257,14 +257,8 @@ final class SnapshotPuller: Sendable {
         let group = pull.group
         do {
             let make = self.surroundings.installer
-            let installer = try await self.threads.run { try make(group) }
-            do {
-                return try await self.attempt(pull, installer)
-            } catch {
-                // What is staged stays; a cancelled puller leaves it to the next start.
-                try? await self.threads.run { installer.cancel() }
-                throw error
-            }
+            // What an installer has staged stays when it is let go of: the next attempt, or start, goes on with it.
+            return try await self.attempt(pull, try await self.threads.run { try make(group) })
         } catch let error as PullError {
             throw error
         } catch {
