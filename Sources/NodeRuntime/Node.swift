@@ -28,7 +28,8 @@ package enum Node {
     ///
     /// - Throws: ``NodeError`` when the node cannot start or must stop.
     package static func run(configuration: NodeConfiguration, logger: Logger) async throws {
-        let parts = try NodeParts(configuration: configuration, logger: logger)
+        let ground = try await NodeGround.open(configuration, logger)
+        let parts = try NodeParts(configuration: configuration, ground: ground, logger: logger)
         do {
             try await parts.run()
         } catch {

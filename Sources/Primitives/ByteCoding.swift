@@ -41,6 +41,12 @@ package struct ByteWriter: Sendable {
         self.bytes.append(contentsOf: bytes)
     }
 
+    /// Appends a UInt32 length and the bytes.
+    package mutating func write(prefixed bytes: ArraySlice<UInt8>) {
+        self.write(UInt32(bytes.count))
+        self.bytes.append(contentsOf: bytes)
+    }
+
     /// Appends the bytes without a length.
     package mutating func write(raw bytes: some Collection<UInt8>) { self.bytes.append(contentsOf: bytes) }
 

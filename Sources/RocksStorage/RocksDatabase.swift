@@ -11,9 +11,12 @@ final class RocksDatabase: Sendable {
     nonisolated(unsafe) let handle: OpaquePointer  // sendable-ok: RocksDB locks inside; freed in deinit alone
     nonisolated(unsafe) private let families: [OpaquePointer]  // sendable-ok: read only, freed in deinit alone
     nonisolated(unsafe) private let unusedFamily: OpaquePointer  // sendable-ok: read only, freed in deinit alone
-    nonisolated(unsafe) private let writeOptions: OpaquePointer  // sendable-ok: read only, freed in deinit alone
+    nonisolated(unsafe) private let logged: OpaquePointer  // sendable-ok: read only, freed in deinit alone
+    nonisolated(unsafe) private let unlogged: OpaquePointer  // sendable-ok: read only, freed in deinit alone
     private let options: RocksOptionHandles
     private let batches = RocksBatchPool()
+    /// One flush at a time.
+    private let flushing = Mutex<Void>(())
 
     /// RocksDB demands that this family exists; nothing is stored in it.
     private static let unusedFamilyName = "default"
@@ -50,9 +53,8 @@ final class RocksDatabase: Sendable {
         unsafe self.handle = handle
         unsafe self.unusedFamily = opened[0]
         unsafe self.families = Array(opened.dropFirst())
-        unsafe self.writeOptions = rocksdb_writeoptions_create()
-        unsafe rocksdb_writeoptions_set_sync(self.writeOptions, 0)
-        unsafe rocksdb_writeoptions_disable_WAL(self.writeOptions, 0)
+        unsafe self.logged = Self.writeOptions(isLogged: true)
+        unsafe self.unlogged = Self.writeOptions(isLogged: false)
         self.options = options
     }
 
@@ -61,8 +63,16 @@ final class RocksDatabase: Sendable {
             unsafe rocksdb_column_family_handle_destroy(self.families[place])
         }
         unsafe rocksdb_column_family_handle_destroy(self.unusedFamily)
-        unsafe rocksdb_writeoptions_destroy(self.writeOptions)
+        unsafe rocksdb_writeoptions_destroy(self.logged)
+        unsafe rocksdb_writeoptions_destroy(self.unlogged)
         unsafe rocksdb_close(self.handle)
+    }
+
+    private static func writeOptions(isLogged: Bool) -> OpaquePointer {
+        let options: OpaquePointer = unsafe rocksdb_writeoptions_create()
+        unsafe rocksdb_writeoptions_set_sync(options, 0)
+        unsafe rocksdb_writeoptions_disable_WAL(options, isLogged ? 0 : 1)
+        return unsafe options
     }
 
     /// Reads the names of the families from the manifest; a store that does not exist yet has none.
@@ -99,7 +109,7 @@ final class RocksDatabase: Sendable {
     func family(_ family: ColumnFamily) -> OpaquePointer { unsafe self.families[family.number] }
 
     /// Applies the batch, without an fsync.
-    func write(_ batch: WriteBatch) throws(StorageError) {
+    func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         let taken = self.batches.take()
         defer { self.batches.giveBack(taken) }
         let handle = unsafe taken.handle
@@ -127,7 +137,7 @@ final class RocksDatabase: Sendable {
             }
         }
         try unsafe rocksTry("write \(batch.operations.count) operations") {
-            unsafe rocksdb_write(self.handle, self.writeOptions, handle, $0)
+            unsafe rocksdb_write(self.handle, durability == .logged ? self.logged : self.unlogged, handle, $0)
         }
     }
 
@@ -136,15 +146,46 @@ final class RocksDatabase: Sendable {
         try unsafe rocksTry("sync the write-ahead log") { unsafe rocksdb_flush_wal(self.handle, 1, $0) }
     }
 
+    /// Moves the memory tables of all families into sorted files in one atomic step.
+    ///
+    /// RocksDB's C interface flushes single families only. A compaction, however, first flushes every family together
+    /// when its own has writes in memory (with atomic flush on, which ``RocksOptionHandles`` sets): so a deletion is
+    /// written to the family that is otherwise unused, and that family compacted, which leaves it empty. The call
+    /// reports no failure: the family's memory table tells, which is empty only after the flush.
     func flush() throws(StorageError) {
+        try self.flushing.withLock { (_) throws(StorageError) in
+            let marker = Array("flush".utf8)
+            try unsafe rocksTry("mark a flush") { error in
+                unsafe withCBytes(marker) { bytes, count in
+                    unsafe rocksdb_delete_cf(self.handle, self.unlogged, self.unusedFamily, bytes, count, error)
+                }
+            }
+            let options: OpaquePointer = unsafe rocksdb_compactoptions_create()
+            defer { unsafe rocksdb_compactoptions_destroy(options) }
+            unsafe rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0)
+            let always = UInt8(2)
+            unsafe rocksdb_compactoptions_set_bottommost_level_compaction(options, always)
+            unsafe rocksdb_compact_range_cf_opt(self.handle, self.unusedFamily, options, nil, 0, nil, 0)
+            if self.isFlushMarked() { try self.failFlush() }
+        }
+    }
+
+    private func isFlushMarked() -> Bool {
+        for name in ["rocksdb.num-entries-active-mem-table", "rocksdb.num-entries-imm-mem-tables"] {
+            var count = UInt64(0)
+            let result = unsafe rocksdb_property_int_cf(self.handle, self.unusedFamily, name, &count)
+            if result != 0 || count > 0 { return true }
+        }
+        return false
+    }
+
+    /// Asks RocksDB for the reason by a flush of one family.
+    private func failFlush() throws(StorageError) -> Never {
         let options: OpaquePointer = unsafe rocksdb_flushoptions_create()
         defer { unsafe rocksdb_flushoptions_destroy(options) }
         unsafe rocksdb_flushoptions_set_wait(options, 1)
-        for family in ColumnFamily.allCases {
-            try unsafe rocksTry("flush \(family.rawValue)") {
-                unsafe rocksdb_flush_cf(self.handle, options, self.family(family), $0)
-            }
-        }
+        try unsafe rocksTry("flush") { unsafe rocksdb_flush_cf(self.handle, options, self.unusedFamily, $0) }
+        throw StorageError(code: .io, message: "flush: the memory tables were not stored")
     }
 
     func checkpoint(to path: String) throws(StorageError) {

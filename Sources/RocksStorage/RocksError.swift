@@ -34,7 +34,8 @@ func code(ofStatus status: String) -> StorageError.Code {
     case "Invalid argument": .invalidArgument
     case "Resource busy": .busy
     case "Shutdown in progress": .closed
-    case "IO error": isLockConflict(status) ? .busy : .io
+    case "IO error" where isLockConflict(status): .busy
+    case "IO error" where status.hasPrefix("IO error: No space left on device"): .full
     default: .io
     }
 }

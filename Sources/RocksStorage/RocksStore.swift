@@ -87,9 +87,9 @@ package final class RocksStore: KeyValueStore {
         try self.reads().scan(family, from: lower, to: upper, direction: direction, body)
     }
 
-    package func write(_ batch: WriteBatch) throws(StorageError) {
+    package func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         try batch.validate()
-        try self.writing { (database) throws(StorageError) in try database.write(batch) }
+        try self.writing { (database) throws(StorageError) in try database.write(batch, durability: durability) }
     }
 
     package func sync() throws(StorageError) {

@@ -9,24 +9,29 @@ internal import Synchronization
 /// a group share one atomic batch. What others may read at any time is published after the batch is written.
 package actor OrganizationShard {
     package nonisolated let organization: OrganizationID
-    private nonisolated let lane: SerialThread
+    private nonisolated let lane: any ApplyLane
     private nonisolated let published: Mutex<LedgerHead>
     private let store: any KeyValueStore
     private var appender: LedgerAppender
-    /// The writes of the batch that is being built.
-    private var writes = WriteBatch()
     /// Answers given in the batch that is being built, by idempotency key.
     private var unwritten: [Digest: (request: Digest, receipt: AppendReceipt)] = [:]
+    /// Whether the batch that is being built holds writes of this shard.
+    private var isInTurn = false
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { self.lane.asUnownedSerialExecutor() }
 
     /// Reads the stored head.
     /// - Throws: ``LedgerError``.
-    init(organization: OrganizationID, lane: SerialThread, store: any KeyValueStore) throws(LedgerError) {
+    init(
+        organization: OrganizationID,
+        lane: any ApplyLane,
+        store: any KeyValueStore,
+        faults: ApplierFaults = []
+    ) throws(LedgerError) {
         self.organization = organization
         self.lane = lane
         self.store = store
-        let head = try LedgerReader(store: store, organization: organization).head()
+        let head = faults.restored(try LedgerReader(store: store, organization: organization).head())
         self.appender = LedgerAppender(head: head)
         self.published = Mutex(head)
     }
@@ -34,37 +39,46 @@ package actor OrganizationShard {
     /// The head as of the last written batch; from any thread.
     package nonisolated var head: LedgerHead { self.published.withLock { $0 } }
 
+    /// Marks the shard as part of the batch that is being built.
+    /// - Returns: What the caller must do for it: nothing when it was a part already.
+    func enterTurn() -> (isFirst: Bool, isEmpty: Bool) {
+        defer { self.isInTurn = true }
+        return (!self.isInTurn, self.appender.head.size == 0)
+    }
+
     /// Adds the command's records to the batch that is being built, or finds the answer that its idempotency key got before.
     /// - Throws: ``LedgerError``, ``StorageError`` or ``MalformedBytes`` when the store cannot be read: the node must stop.
     func append(
         _ command: AppendCommand,
-        stampedAt stamp: Timestamp
+        stampedAt stamp: Timestamp,
+        into batch: inout WriteBatch
     ) throws -> CommandResult {
         if let idempotency = command.idempotency, let answer = try self.earlierAnswer(to: idempotency) { return answer }
-        var checksums: [Digest] = []
-        checksums.reserveCapacity(command.drafts.count)
-        let first = self.appender.head.lastSequence.next
-        var recordedAt = stamp
-        for draft in command.drafts {
-            let record = self.appender.append(draft, stampedAt: stamp, into: &self.writes)
-            checksums.append(record.checksum)
-            recordedAt = record.recordedAt
-        }
-        let receipt = AppendReceipt(
-            firstSequence: first,
-            checksums: checksums,
-            recordedAt: recordedAt,
-            isReplay: false
-        )
+        let receipt = self.append(command.drafts, stampedAt: stamp, into: &batch)
         if let idempotency = command.idempotency {
             self.unwritten[idempotency.key] = (idempotency.request, receipt)
-            self.writes.put(
+            batch.put(
                 .idempotency,
                 key: IdempotencyRow.key(self.organization, idempotency.key),
                 value: IdempotencyRow(request: idempotency.request, receipt: receipt).encoded()
             )
         }
         return .appended(receipt)
+    }
+
+    /// Adds records that no client asked for by a key of its own.
+    @discardableResult
+    func append(_ drafts: [EventDraft], stampedAt stamp: Timestamp, into batch: inout WriteBatch) -> AppendReceipt {
+        var checksums: [Digest] = []
+        checksums.reserveCapacity(drafts.count)
+        let first = self.appender.head.lastSequence.next
+        var recordedAt = stamp
+        for draft in drafts {
+            let record = self.appender.append(draft, stampedAt: stamp, into: &batch)
+            checksums.append(record.checksum)
+            recordedAt = record.recordedAt
+        }
+        return AppendReceipt(firstSequence: first, checksums: checksums, recordedAt: recordedAt, isReplay: false)
     }
 
     private func earlierAnswer(to idempotency: Idempotency) throws -> CommandResult? {
@@ -74,6 +88,8 @@ package actor OrganizationShard {
         let key = IdempotencyRow.key(self.organization, idempotency.key)
         guard let value = try self.store.get(key, in: .idempotency) else { return nil }
         let row = try IdempotencyRow(value)
+        // A row beyond the head was staged by a snapshot that was never finished; the append that comes now writes it again.
+        guard row.lastSequence <= self.appender.head.lastSequence else { return nil }
         guard row.request == idempotency.request else { return .refused(.idempotencyKeyReused) }
         let reader = LedgerReader(store: self.store, organization: self.organization)
         var checksums: [Digest] = []
@@ -103,16 +119,13 @@ package actor OrganizationShard {
         )
     }
 
-    /// The writes of all appends since the last call, and the ledger's new head.
-    func takeWrites() -> WriteBatch {
-        self.appender.finish(into: &self.writes)
-        defer { self.writes = WriteBatch() }
-        return self.writes
-    }
+    /// Adds the tree nodes and the ledger's new head.
+    func finish(into batch: inout WriteBatch) { self.appender.finish(into: &batch) }
 
     /// Shows what the written batch made.
     func publish() {
-        self.unwritten.removeAll(keepingCapacity: true)
+        self.isInTurn = false
+        if !self.unwritten.isEmpty { self.unwritten.removeAll(keepingCapacity: true) }
         let head = self.appender.head
         self.published.withLock { $0 = head }
     }
@@ -124,6 +137,8 @@ struct IdempotencyRow {
     let firstSequence: SequenceNumber
     let count: UInt32
     let recordedAt: Timestamp
+
+    var lastSequence: SequenceNumber { SequenceNumber(self.firstSequence.rawValue &+ UInt64(self.count) &- 1) }
 
     static func key(_ organization: OrganizationID, _ key: Digest) -> [UInt8] {
         var writer = ByteWriter(capacity: 36)

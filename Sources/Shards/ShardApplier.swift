@@ -1,124 +1,360 @@
 package import AuditLedger
 package import Consensus
+internal import Laboratory
 package import Primitives
 package import Storage
 internal import Synchronization
 
-/// Applies committed entries: finds the shard of each command, gathers all changes in one batch and writes it with the applied index.
+/// What an applier tells of; called on a lane after the batch is written, must return soon.
+package struct ShardEvents: Sendable {
+    /// The ledger of an organization has grown.
+    package var onAdvance: @Sendable (OrganizationID) -> Void
+    /// Enough was written since the last flush: ``ShardApplier/flush()`` should be called on a thread that may block. Once a flush.
+    package var onFlushDue: @Sendable () -> Void
+    /// An organization's ledger is no longer on this node: what was derived from it should go.
+    package var onDiscard: @Sendable (OrganizationID) -> Void
+
+    package init(
+        onAdvance: @escaping @Sendable (OrganizationID) -> Void = { _ in },
+        onFlushDue: @escaping @Sendable () -> Void = {},
+        onDiscard: @escaping @Sendable (OrganizationID) -> Void = { _ in }
+    ) {
+        self.onAdvance = onAdvance
+        self.onFlushDue = onFlushDue
+        self.onDiscard = onDiscard
+    }
+}
+
+/// Applies committed entries: finds the shard of each command, gathers all changes in one batch and writes it with the applied indexes.
 ///
-/// One call writes one batch, so a crash repeats or skips nothing: after it the log goes on from the applied index that the batch carried.
+/// One call writes one batch over all groups of a lane's turn, without the store's log: the Raft log makes it again after a crash, from the
+/// applied index on that survived with the effects. ``flush()`` makes effects durable, and ``durableApplied(of:)`` says how far.
 package final class ShardApplier: CommandApplier {
-    private let store: any KeyValueStore
-    private let lanes: [SerialThread]
+    /// What is known of the groups of this node.
+    struct Groups: Sendable {
+        var applied: [GroupID: AppliedState] = [:]
+        var durable: [GroupID: LogIndex] = [:]
+        var levels: [GroupID: FeatureLevel] = [:]
+        /// Bytes written since the last flush began.
+        var unflushedBytes = 0
+        var isFlushDue = false
+    }
+
+    /// Bytes after which a flush is asked for.
+    package static let flushBytesStandard = 32 << 20
+    /// Bytes of one batch; a turn with more writes several, each with the applied index that it reaches.
+    static let batchBytesMax = 64 << 20
+
+    let store: any KeyValueStore
+    private let lanes: [any ApplyLane]
     package let directory: ShardDirectory
     private let shards = Mutex<[OrganizationID: OrganizationShard]>([:])
-    /// Told, on the lane, that the ledger of an organization has grown.
-    private let onAdvance: @Sendable (OrganizationID) -> Void
+    let groups = Mutex(Groups())
+    let events: ShardEvents
+    let flushBytes: Int
+    let features: FeatureRange
+    let faults: ApplierFaults
 
     /// Reads the directory.
-    /// - Parameter lanes: The host's lanes: group g is applied on `lanes[g % lanes.count]`.
-    /// - Throws: ``StorageError`` or ``MalformedBytes``.
+    /// - Parameters:
+    ///   - lanes: The host's lanes: group g is applied on `lanes[g % lanes.count]`.
+    ///   - features: What this program can apply; another than ``FeatureRange/supported`` is for tests of upgrades.
+    ///   - faults: For tests only.
+    /// - Throws: ``StorageError`` or ``MalformedBytes``; ``ShardError`` `.unsupported` when the state is of a newer program.
     package init(
         store: any KeyValueStore,
-        lanes: [SerialThread],
-        onAdvance: @escaping @Sendable (OrganizationID) -> Void
+        lanes: [any ApplyLane],
+        events: ShardEvents = ShardEvents(),
+        flushBytes: Int = ShardApplier.flushBytesStandard,
+        features: FeatureRange = .supported,
+        faults: ApplierFaults = []
     ) throws {
         precondition(!lanes.isEmpty)
         self.store = store
         self.lanes = lanes
-        self.onAdvance = onAdvance
-        self.directory = ShardDirectory(state: try SystemState(reading: store))
+        self.events = events
+        self.flushBytes = flushBytes
+        self.features = features
+        self.faults = faults
+        let state = try SystemState(reading: store)
+        self.directory = ShardDirectory(state: state)
+        try self.check(state.featureLevel, of: .system)
     }
 
-    package func appliedIndex(of group: GroupID) throws -> LogIndex {
-        guard let value = try self.store.get(GroupStateKey.applied(group), in: .groupState) else { return .zero }
-        var reader = ByteReader(value)
-        return LogIndex(try reader.read())
+    /// - Throws: ``ShardError`` `.unsupported`.
+    func check(_ level: FeatureLevel, of group: GroupID) throws(ShardError) {
+        guard self.features.contains(level) else {
+            let message = "group \(group) is at feature level \(level), this program can do \(self.features)"
+            throw ShardError(code: .unsupported, message: message)
+        }
     }
 
-    package func apply(group: GroupID, entries: [CommittedEntry]) throws -> [[UInt8]] {
-        guard let last = entries.last else { return [] }
+    // MARK: State
+
+    package func appliedState(of group: GroupID) throws -> AppliedState {
+        if let known = self.groups.withLock({ $0.applied[group] }) { return known }
+        let state = try Self.appliedState(of: group, reading: self.store)
+        let level = try GroupStateKey.featureLevel(of: group, in: self.store)
+        try self.check(level, of: group)
+        self.groups.withLock { groups in
+            // What is there before anything is applied was there when the store was opened, so it survived.
+            groups.applied[group] = state
+            groups.durable[group] = state.index
+            groups.levels[group] = level
+        }
+        return state
+    }
+
+    package func durableApplied(of group: GroupID) -> LogIndex {
+        self.groups.withLock { $0.durable[group] ?? .zero }
+    }
+
+    /// The feature level that a group has reached here; from any thread.
+    package func featureLevel(of group: GroupID) -> FeatureLevel {
+        self.groups.withLock { $0.levels[group] ?? .one }
+    }
+
+    /// Whether a leader may propose these bytes: their form is one that every replica of the group can apply.
+    ///
+    /// A leader must ask before it proposes, because a form that a replica does not know stops it.
+    package func admits(_ command: [UInt8], to group: GroupID) -> Bool {
+        guard let level = Command.level(of: command[...]), level <= self.featureLevel(of: group) else { return false }
+        // A group follows the cluster, which knows what its nodes can do.
+        if case .setFeatureLevel(let wanted)? = (try? Command.decode(command[...]))?.command {
+            return wanted <= self.directory.current.featureLevel
+        }
+        return true
+    }
+
+    // MARK: Flushing
+
+    /// Makes everything applied so far durable; blocks for as long as the disk takes. From any thread that may block.
+    /// - Throws: ``StorageError``; the store is then poisoned, and the next apply stops the node.
+    package func flush() throws(StorageError) {
+        let applied = self.groups.withLock { groups in
+            groups.unflushedBytes = 0
+            groups.isFlushDue = false
+            return groups.applied.mapValues(\.index)
+        }
+        try self.store.flush()
+        self.groups.withLock { groups in
+            for (group, index) in applied where groups.applied[group] != nil {
+                groups.durable[group] = max(groups.durable[group] ?? .zero, index)
+            }
+        }
+    }
+
+    // MARK: Applying
+
+    /// What one batch holds.
+    private struct Turn {
         var batch = WriteBatch()
-        let results: [[UInt8]]
         var touched: [OrganizationShard] = []
+        var applied: [(group: GroupID, state: AppliedState, level: FeatureLevel)] = []
         var system: SystemState?
-        if group == .system {
-            var state = self.directory.current
-            results = self.applySystem(entries, to: &state, into: &batch)
-            system = state
-        } else {
-            results = try self.applyData(entries, group: group, touched: &touched, into: &batch)
-        }
-        var writer = ByteWriter(capacity: 16)
-        writer.write(last.index.rawValue)
-        writer.write(last.term.rawValue)
-        batch.put(.groupState, key: GroupStateKey.applied(group), value: writer.bytes)
-        try self.store.write(batch)
-        if let system { self.directory.publish(system) }
-        for shard in touched {
-            shard.assumeIsolated { $0.publish() }
-            self.onAdvance(shard.organization)
-        }
+    }
+
+    package func apply(_ work: [GroupEntries]) throws -> [[[UInt8]]] {
+        var turn = Turn()
+        var results: [[[UInt8]]] = []
+        results.reserveCapacity(work.count)
+        for part in work { results.append(try self.apply(part, &turn)) }
+        try self.write(&turn)
         return results
+    }
+
+    private func apply(_ part: GroupEntries, _ turn: inout Turn) throws -> [[UInt8]] {
+        let group = part.group
+        var state = try self.appliedState(of: group)
+        var level = self.featureLevel(of: group)
+        var results: [[UInt8]] = []
+        var changed = false
+        var membership: Membership?
+        for entry in self.faults.ordered(part.entries) {
+            if entry.index <= state.index, !self.faults.contains(.applyOutOfOrder) {
+                // A snapshot was installed over entries that were on their way.
+                for _ in entry.commands { results.append(CommandResult.unknown.encoded()) }
+                continue
+            }
+            guard entry.index == state.index.next || self.faults.contains(.applyOutOfOrder) else {
+                let message = "group \(group) has applied \(state.index), entry \(entry.index) does not follow"
+                throw ShardError(code: .outOfOrder, message: message)
+            }
+            for command in entry.commands {
+                let result = try self.apply(command, group: group, level: &level, &turn)
+                results.append(result.encoded())
+            }
+            state.index = max(state.index, entry.index)
+            state.term = entry.term
+            state.isInstalled = false
+            if let next = entry.membership { membership = next }
+            changed = true
+            if turn.batch.sizeBytes >= Self.batchBytesMax {
+                self.put(&state, membership, group, level, &turn)
+                try self.write(&turn)
+                membership = nil
+                changed = false
+            }
+        }
+        if changed { self.put(&state, membership, group, level, &turn) }
+        return results
+    }
+
+    /// Adds the applied index to the batch.
+    private func put(
+        _ state: inout AppliedState,
+        _ membership: Membership?,
+        _ group: GroupID,
+        _ level: FeatureLevel,
+        _ turn: inout Turn
+    ) {
+        if let membership {
+            state.membership = membership
+            turn.batch.put(.groupState, key: GroupStateKey.membership(group), value: membership.encoded())
+        }
+        turn.applied.append((group, state, level))
+        if self.faults.loses(state.index) { return }
+        turn.batch.put(.groupState, key: GroupStateKey.applied(group), value: state.encodedMark)
+    }
+
+    /// Writes the batch, then shows what it made.
+    private func write(_ turn: inout Turn) throws {
+        for shard in turn.touched {
+            // No suspension: this code runs on the shard's lane, which `assumeIsolated` checks.
+            shard.assumeIsolated { $0.finish(into: &turn.batch) }
+        }
+        if !turn.batch.isEmpty { try self.store.write(turn.batch, durability: .unlogged) }
+        let bytes = turn.batch.sizeBytes
+        let flushBytes = self.flushBytes
+        let isFlushDue = self.groups.withLock { [applied = turn.applied] groups in
+            for (group, state, level) in applied {
+                groups.applied[group] = state
+                groups.levels[group] = level
+            }
+            groups.unflushedBytes += bytes
+            guard groups.unflushedBytes >= flushBytes, !groups.isFlushDue else { return false }
+            groups.isFlushDue = true
+            return true
+        }
+        if let system = turn.system { self.directory.publish(system) }
+        for shard in turn.touched {
+            shard.assumeIsolated { $0.publish() }
+            self.events.onAdvance(shard.organization)
+        }
+        if isFlushDue { self.events.onFlushDue() }
+        turn = Turn()
+    }
+
+    private func apply(
+        _ bytes: ArraySlice<UInt8>,
+        group: GroupID,
+        level: inout FeatureLevel,
+        _ turn: inout Turn
+    ) throws -> CommandResult {
+        guard let needed = Command.level(of: bytes) else { return .refused(.malformed) }
+        guard needed <= level else {
+            let message = "a command of group \(group) needs feature level \(needed), the group is at \(level)"
+            throw ShardError(code: .unsupported, message: message)
+        }
+        let decoded: Command.Decoded
+        do {
+            decoded = try Command.decode(bytes)
+        } catch {
+            return .refused(.malformed)
+        }
+        if group == .system { return try self.applySystem(decoded, level: &level, &turn) }
+        switch decoded.command {
+        case .append(let command):
+            let shard = try self.enter(command.organization, group: group, &turn)
+            return try shard.assumeIsolated {
+                try $0.append(command, stampedAt: decoded.stampedAt, into: &turn.batch)
+            }
+        case .setFeatureLevel(let wanted):
+            if wanted == level { return .done }
+            guard wanted > level else { return .refused(.featureUnsupported) }
+            try self.check(wanted, of: group)
+            level = wanted
+            var writer = ByteWriter(capacity: 4)
+            writer.write(wanted.rawValue)
+            turn.batch.put(.groupState, key: GroupStateKey.featureLevel(group), value: writer.bytes)
+            return .done
+        default: return .refused(.wrongGroup)
+        }
     }
 
     private func applySystem(
-        _ entries: [CommittedEntry],
-        to state: inout SystemState,
-        into batch: inout WriteBatch
-    ) -> [[UInt8]] {
-        var results: [[UInt8]] = []
-        for command in entries.lazy.flatMap(\.commands) {
-            let result: CommandResult
-            do {
-                let (command, stamp) = try Command.decode(command)
-                result = state.apply(command, stampedAt: stamp, into: &batch)
-            } catch {
-                result = .refused(.malformed)
-            }
-            results.append(result.encoded())
+        _ decoded: Command.Decoded,
+        level: inout FeatureLevel,
+        _ turn: inout Turn
+    ) throws -> CommandResult {
+        var state = turn.system ?? self.directory.current
+        var records: [EventDraft] = []
+        let result = state.apply(decoded, into: &turn.batch, records: &records)
+        try self.check(state.featureLevel, of: .system)
+        level = state.featureLevel
+        let stamp = state.lastStamp
+        turn.system = state
+        if !records.isEmpty {
+            let shard = try self.enter(SystemState.ledgerID, group: .system, &turn)
+            _ = shard.assumeIsolated { [records] in $0.append(records, stampedAt: stamp, into: &turn.batch) }
         }
-        return results
+        return result
     }
 
-    private func applyData(
-        _ entries: [CommittedEntry],
+    /// The shard of a command, as a part of the batch.
+    private func enter(
+        _ organization: OrganizationID,
         group: GroupID,
-        touched: inout [OrganizationShard],
-        into batch: inout WriteBatch
-    ) throws -> [[UInt8]] {
-        var results: [[UInt8]] = []
-        for bytes in entries.lazy.flatMap(\.commands) {
-            let decoded: (command: Command, stampedAt: Timestamp)
-            do {
-                decoded = try Command.decode(bytes)
-            } catch {
-                results.append(CommandResult.refused(.malformed).encoded())
-                continue
-            }
-            guard case .append(let command) = decoded.command else {
-                results.append(CommandResult.refused(.wrongGroup).encoded())
-                continue
-            }
-            let shard = try self.shard(command.organization, group: group)
-            if !touched.contains(where: { $0 === shard }) { touched.append(shard) }
-            // No suspension: this code runs on the shard's lane, which `assumeIsolated` checks.
-            let result = try shard.assumeIsolated { try $0.append(command, stampedAt: decoded.stampedAt) }
-            results.append(result.encoded())
+        _ turn: inout Turn
+    ) throws -> OrganizationShard {
+        let shard: OrganizationShard
+        if let last = turn.touched.last, last.organization == organization {
+            shard = last
+        } else {
+            shard = try self.shard(organization, group: group)
         }
-        for shard in touched { batch.append(shard.assumeIsolated { $0.takeWrites() }) }
-        return results
+        let part = shard.assumeIsolated { $0.enterTurn() }
+        if part.isFirst {
+            turn.touched.append(shard)
+            if part.isEmpty {
+                turn.batch.put(.groupState, key: GroupStateKey.organization(group, organization), value: [])
+            }
+        }
+        return shard
     }
 
     private func shard(_ organization: OrganizationID, group: GroupID) throws -> OrganizationShard {
         if let shard = self.shards.withLock({ $0[organization] }) { return shard }
-        let lane = self.lanes[Int(group.rawValue) % self.lanes.count]
-        let shard = try OrganizationShard(organization: organization, lane: lane, store: self.store)
+        let shard = try OrganizationShard(
+            organization: organization,
+            lane: self.lanes[Int(group.rawValue) % self.lanes.count],
+            store: self.store,
+            faults: self.faults
+        )
         return self.shards.withLock { shards in
             if let other = shards[organization] { return other }
             shards[organization] = shard
             return shard
         }
+    }
+
+    // MARK: Organizations
+
+    /// The organizations that have records in a group on this node, ascending. Reads the store.
+    /// - Throws: ``StorageError`` or ``MalformedBytes``.
+    package func organizations(of group: GroupID) throws -> [OrganizationID] {
+        var found: Set<OrganizationID> = []
+        let prefix = GroupStateKey.organizations(group)
+        try self.store.scan(.groupState, prefix: prefix) { key, _ in
+            var reader = ByteReader(key[prefix.count...])
+            found.insert(OrganizationID(try reader.read()))
+            return true
+        }
+        // Records of a version that did not list them by group.
+        for entry in self.directory.current.organizations.values where entry.group == group {
+            if try LedgerReader(store: self.store, organization: entry.id).head().size > 0 { found.insert(entry.id) }
+        }
+        return found.sorted()
     }
 
     /// The head of an organization's ledger on this node, as of the last written batch; the empty head when it has no record here.
@@ -133,5 +369,70 @@ package final class ShardApplier: CommandApplier {
     /// The head as ``head(of:)``, but nil instead of reading the store.
     package func knownHead(of organization: OrganizationID) -> LedgerHead? {
         self.shards.withLock { $0[organization] }?.head
+    }
+
+    /// Lets the next use of these organizations read their heads anew.
+    func forget(_ organizations: [OrganizationID]) {
+        self.shards.withLock { shards in for organization in organizations { shards[organization] = nil } }
+    }
+
+    package func discard(_ group: GroupID) throws {
+        let organizations = try self.organizations(of: group) + (try self.stagedOrganizations(of: group))
+        var batch = WriteBatch()
+        for organization in organizations {
+            let prefix = LedgerKeys.head(organization)
+            guard let upper = keyAfter(prefix: prefix) else { continue }
+            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency] {
+                batch.deleteRange(family, lower: prefix, upper: upper)
+            }
+        }
+        let prefix = GroupStateKey.all(group)
+        if let upper = keyAfter(prefix: prefix) { batch.deleteRange(.groupState, lower: prefix, upper: upper) }
+        try self.store.write(batch, durability: .unlogged)
+        self.forget(organizations)
+        self.groups.withLock { groups in
+            groups.applied[group] = nil
+            groups.durable[group] = nil
+            groups.levels[group] = nil
+        }
+        if group == .system { self.directory.publish(SystemState()) }
+        for organization in organizations { self.events.onDiscard(organization) }
+    }
+
+    private func stagedOrganizations(of group: GroupID) throws -> [OrganizationID] {
+        var found: [OrganizationID] = []
+        let prefix = GroupStateKey.staged(group)
+        try self.store.scan(.groupState, prefix: prefix) { key, _ in
+            var reader = ByteReader(key[prefix.count...])
+            found.append(OrganizationID(try reader.read()))
+            return true
+        }
+        return found
+    }
+}
+
+extension AppliedState {
+    /// The row of the applied index.
+    var encodedMark: [UInt8] {
+        var writer = ByteWriter(capacity: 17)
+        writer.write(self.index.rawValue)
+        writer.write(self.term.rawValue)
+        writer.write(UInt8(self.isInstalled ? 1 : 0))
+        return writer.bytes
+    }
+}
+
+extension ApplierFaults {
+    /// The entries in the order in which they are applied.
+    fileprivate func ordered(_ entries: [CommittedEntry]) -> [CommittedEntry] {
+        guard self.contains(.applyOutOfOrder), entries.count >= 2 else { return entries }
+        var entries = entries
+        entries.swapAt(entries.count - 1, entries.count - 2)
+        return entries
+    }
+
+    /// Whether the applied index of a batch is left out of it.
+    fileprivate func loses(_ index: LogIndex) -> Bool {
+        self.contains(.appliedIndexLost) && index.rawValue % 2 == 1
     }
 }

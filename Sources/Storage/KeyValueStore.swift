@@ -88,15 +88,30 @@ package protocol KeyValueReader: Sendable {
     ) throws(StorageError)
 }
 
+/// What a write survives.
+package enum WriteDurability: Sendable {
+    /// The batch goes through the write-ahead log: it survives the end of the process at once and a power failure from
+    /// the next ``KeyValueStore/sync()`` or ``KeyValueStore/flush()`` on.
+    case logged
+    /// The batch skips the write-ahead log: it survives anything only from the next ``KeyValueStore/flush()`` on, or
+    /// from a flush that the store makes of its own accord. For what can be made again from what is logged.
+    case unlogged
+}
+
 /// An ordered key-value store with column families: what the log, the ledger and the state live in.
+///
+/// After a restart a store holds a front part of all writes, of either durability (what the last flush took, or a
+/// later one of the store's own), and after that front part the logged writes alone, again a front part of them with
+/// at least everything synced. So an unlogged write may rely on every write before it, but a logged write
+/// never on an unlogged one.
 ///
 /// All calls may block and are safe from any thread. After a failed write or sync the store is *poisoned*: every
 /// later write throws `.poisoned`, because what is on disk is no longer known.
 package protocol KeyValueStore: KeyValueReader {
-    /// Applies a batch atomically; it survives the end of the process, but not yet a power failure.
-    func write(_ batch: WriteBatch) throws(StorageError)
+    /// Applies a batch atomically; `durability` says what it survives.
+    func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError)
 
-    /// Returns when everything written before the call survives a power failure (one fsync of the write-ahead log).
+    /// Returns when every logged write before the call survives a power failure (one fsync of the write-ahead log).
     ///
     /// Writes of other threads go on meanwhile.
     func sync() throws(StorageError)
@@ -107,11 +122,18 @@ package protocol KeyValueStore: KeyValueReader {
     /// Writes an openable copy to `path`, which must not exist and lies on the same file system.
     func checkpoint(to path: String) throws(StorageError)
 
-    /// Moves everything from the write-ahead log into sorted files.
+    /// Returns when everything written before the call, logged or not, is in sorted files and survives a power failure.
+    ///
+    /// All families move in one atomic step. Blocks for as long as the disk takes; writes of other threads go on.
     func flush() throws(StorageError)
 
     /// Ends the store's use; later calls throw `.closed`. Idempotent.
     func close() throws(StorageError)
+}
+
+extension KeyValueStore {
+    /// Applies a batch atomically; it is logged.
+    package func write(_ batch: WriteBatch) throws(StorageError) { try self.write(batch, durability: .logged) }
 }
 
 extension KeyValueReader {

@@ -6,8 +6,10 @@ package struct StorageError: CausedError, Sendable, CustomStringConvertible {
     package enum Code: String, Sendable {
         /// Bytes on disk are not what was written: stop serving what they hold, repair from a peer.
         case corruption
-        /// The device failed or is full: the store is poisoned, stop the node.
+        /// The device failed: the store is poisoned, stop the node.
         case io
+        /// The device has no room left: the store is poisoned; make room, then start the node again.
+        case full
         /// An earlier write or sync failed; nothing can be written until the node is restarted.
         case poisoned
         /// The store is held by another process, or a limit was reached: retry or choose another directory.

@@ -124,6 +124,18 @@ internal import Testing
         #expect(self.failure { _ = try log.load(self.group) } != nil)
     }
 
+    @Test func reportsATailLostAfterTheStateWasWritten() throws {
+        let log = RaftLogStore(self.store)
+        try log.write([try self.write([self.entry(1, 1)])])
+        try log.write([try self.write([self.entry(2, 1), self.entry(3, 1)])])
+        try self.change { $0.delete(.raftLog, key: self.key(3)) }
+        // Whoever applied entry 3 must find it missing: the store cannot know of it any more.
+        #expect(try log.load(self.group).terms.last == LogIndex(2))
+        try self.change { $0.delete(.raftLog, key: self.key(2)) }
+        try self.change { $0.delete(.raftLog, key: self.key(1)) }
+        #expect(self.failure { _ = try log.load(self.group) }?.code == .logLost)
+    }
+
     @Test func reportsEveryFlippedByte() throws {
         let log = RaftLogStore(self.store)
         try log.write([try self.write((1...3).map { self.entry($0, 1) })])

@@ -95,7 +95,7 @@ struct ShardApplierTests {
             let refusals: [Refusal] = [.idempotencyKeyReused, .malformed, .malformed, .wrongGroup]
             #expect(results == refusals.map { .refused($0) })
             #expect(try contents(of: replica.store).filter { $0.key != applied } == before)
-            #expect(try replica.applier.appliedIndex(of: GroupID(1)) == LogIndex(2))
+            #expect(try replica.applier.appliedState(of: GroupID(1)).index == LogIndex(2))
         }
     }
 
@@ -139,7 +139,7 @@ struct ShardApplierTests {
             }
             #expect(replica.applier.knownHead(of: self.organization)?.size == 2)
             #expect(replica.news.list.count == 1)
-            #expect(try replica.applier.appliedIndex(of: GroupID(1)) == LogIndex(1))
+            #expect(try replica.applier.appliedState(of: GroupID(1)).index == LogIndex(1))
         }
     }
 
@@ -174,10 +174,10 @@ struct ShardApplierTests {
         try await withLane { lane in
             let replica = try Replica(InMemoryStore(), lane: lane)
             #expect(try await replica.apply([]) == [])
-            #expect(try replica.applier.appliedIndex(of: GroupID(1)) == .zero)
+            #expect(try replica.applier.appliedState(of: GroupID(1)).index == .zero)
             #expect(try await replica.apply([Fixture.entry(1, []), Fixture.entry(2, [])]) == [])
-            #expect(try replica.applier.appliedIndex(of: GroupID(1)) == LogIndex(2))
-            #expect(try replica.applier.appliedIndex(of: GroupID(2)) == .zero)
+            #expect(try replica.applier.appliedState(of: GroupID(1)).index == LogIndex(2))
+            #expect(try replica.applier.appliedState(of: GroupID(2)).index == .zero)
         }
     }
 

@@ -82,19 +82,32 @@ final class Replica: Sendable {
         func add(_ organization: OrganizationID) { self.all.withLock { $0.append(organization) } }
     }
 
-    init(_ store: any KeyValueStore, lane: SerialThread) throws {
+    init(
+        _ store: any KeyValueStore,
+        lane: SerialThread,
+        features: FeatureRange = .supported,
+        faults: ApplierFaults = []
+    ) throws {
         self.store = store
         self.lane = lane
         let news = self.news
-        self.applier = try ShardApplier(store: store, lanes: [lane]) { news.add($0) }
+        self.applier = try ShardApplier(
+            store: store,
+            lanes: [lane],
+            events: ShardEvents(onAdvance: { news.add($0) }),
+            features: features,
+            faults: faults
+        )
     }
 
     /// Applies entries as one batch, on the lane.
     @discardableResult
     func apply(_ entries: [CommittedEntry], group: GroupID = GroupID(1)) async throws -> [CommandResult] {
         let applier = self.applier
-        let answers = try await self.lane.run { try applier.apply(group: group, entries: entries) }
-        return try answers.map { try CommandResult.decode($0) }
+        if entries.isEmpty { return [] }
+        let work = [GroupEntries(group: group, entries: entries)]
+        let answers = try await self.lane.run { try applier.apply(work) }
+        return try answers.flatMap { try $0.map { try CommandResult.decode($0) } }
     }
 
     /// Applies one command in an entry of its own.

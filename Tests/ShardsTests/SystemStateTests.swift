@@ -1,8 +1,19 @@
-import Laboratory
-import Primitives
-import Shards
-import Storage
-import Testing
+internal import AuditLedger
+internal import Laboratory
+internal import Primitives
+internal import Storage
+internal import Testing
+
+@testable internal import Shards
+
+extension SystemState {
+    /// Applies a command of the form that does not say who gives it.
+    mutating func apply(_ command: Command, stampedAt stamp: Timestamp, into batch: inout WriteBatch) -> CommandResult {
+        var records: [EventDraft] = []
+        let decoded = Command.Decoded(command: command, stampedAt: stamp, origin: nil)
+        return self.apply(decoded, into: &batch, records: &records)
+    }
+}
 
 @Suite struct SystemStateTests {
     private let token = Digest(words: (1, 2, 3, 4))

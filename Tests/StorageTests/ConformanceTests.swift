@@ -99,7 +99,7 @@ final class LyingStore: KeyValueStore {
         }
     }
 
-    func write(_ batch: WriteBatch) throws(StorageError) {
+    func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         var changed = WriteBatch()
         for (number, operation) in batch.operations.enumerated() {
             if self.lie == .lastOperationIsLost, number > 0, number == batch.operations.count - 1 { break }

@@ -18,6 +18,8 @@ package struct LedgerAppender: Sendable {
     /// The head after the appends so far.
     package private(set) var head: LedgerHead
     private var isChanged = false
+    /// The text of the last time, as the records of a batch share it.
+    private var timeText: (time: Timestamp, text: [UInt8])?
     /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the other,
     /// because a memory table takes sequential keys without a search.
     private var unwrittenNodes: [[(index: UInt64, digest: Digest)]] = []
@@ -35,9 +37,30 @@ package struct LedgerAppender: Sendable {
         let recordedAt = self.head.lastRecordedAt.map { max($0, stampedAt) } ?? stampedAt
         let sequence = self.head.lastSequence.next
         let organization = self.head.organization
-        let bytes = draft.record(previous: self.head.lastChecksum, recordedAt: recordedAt, sequence: sequence)
+        let bytes = draft.record(
+            previous: self.head.lastChecksum,
+            recordedAt: self.text(of: recordedAt),
+            sequence: sequence
+        )
         let checksum = LedgerHash.leaf(bytes)
         batch.put(.records, key: LedgerKeys.record(organization, sequence), value: bytes)
+        self.push(checksum, recordedAt: recordedAt)
+        return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
+    }
+
+    /// Adds a record that another replica has made, after checking that it is a record and follows the last one.
+    /// - Throws: ``LedgerError`` `.damaged`; nothing was changed.
+    package mutating func adopt(_ bytes: [UInt8], into batch: inout WriteBatch) throws(LedgerError) {
+        let fields = try RecordFields(scanning: bytes)
+        let sequence = self.head.lastSequence.next
+        guard fields.sequence == sequence, fields.previous == self.head.lastChecksum,
+            self.head.lastRecordedAt.map({ $0 <= fields.recordedAt }) ?? true
+        else { throw LedgerError(code: .damaged, message: "a record does not follow record \(self.head.lastSequence)") }
+        batch.put(.records, key: LedgerKeys.record(self.head.organization, sequence), value: bytes)
+        self.push(LedgerHash.leaf(bytes), recordedAt: fields.recordedAt)
+    }
+
+    private mutating func push(_ checksum: Digest, recordedAt: Timestamp) {
         var nodes = self.unwrittenNodes
         self.unwrittenNodes = []
         self.head.tree.push(checksum) { position, digest in
@@ -49,12 +72,27 @@ package struct LedgerAppender: Sendable {
         self.head.lastChecksum = checksum
         self.head.lastRecordedAt = recordedAt
         self.isChanged = true
-        return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
+    }
+
+    private mutating func text(of time: Timestamp) -> [UInt8] {
+        if let known = self.timeText, known.time == time { return known.text }
+        var text: [UInt8] = []
+        text.reserveCapacity(Timestamp.textByteCount)
+        time.appendText(to: &text)
+        self.timeText = (time, text)
+        return text
     }
 
     /// Writes the tree nodes and the head, once per batch, when anything was appended.
     package mutating func finish(into batch: inout WriteBatch) {
         guard self.isChanged else { return }
+        self.finishNodes(into: &batch)
+        batch.put(.ledgerHeads, key: LedgerKeys.head(self.head.organization), value: self.head.encode())
+        self.isChanged = false
+    }
+
+    /// Writes the tree nodes but not the head, which then comes later: what was added is not yet a part of the ledger.
+    package mutating func finishNodes(into batch: inout WriteBatch) {
         let organization = self.head.organization
         for (level, nodes) in self.unwrittenNodes.enumerated() {
             for (index, digest) in nodes {
@@ -63,7 +101,5 @@ package struct LedgerAppender: Sendable {
             }
         }
         self.unwrittenNodes = []
-        batch.put(.ledgerHeads, key: LedgerKeys.head(self.head.organization), value: self.head.encode())
-        self.isChanged = false
     }
 }

@@ -18,6 +18,13 @@ package struct LedgerHead: Sendable, Hashable {
         self.lastRecordedAt = nil
     }
 
+    /// The head as a faulty program would restore it: the next record breaks the chain. For tests of what must notice that.
+    package var withoutLastChecksum: LedgerHead {
+        var head = self
+        head.lastChecksum = .zero
+        return head
+    }
+
     /// The number of records, which is the sequence of the last one.
     package var size: UInt64 { self.tree.size }
     package var lastSequence: SequenceNumber { SequenceNumber(self.tree.size) }

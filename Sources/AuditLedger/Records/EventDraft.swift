@@ -3,10 +3,11 @@ package import Primitives
 /// A record without what only applying knows: `previous`, `recorded_at` and `sequence`.
 ///
 /// Kept as the canonical text of the record without those three members, and the three places where they go; applying
-/// splices bytes and parses nothing. Made from an event by ``parse(_:defaults:)`` and carried in a command.
+/// splices bytes and parses nothing. Made from an event by ``parse(_:defaults:)`` and carried in a command; a draft read from a command
+/// is a slice of the command's bytes.
 package struct EventDraft: Sendable, Hashable {
-    /// Canonical JSON of the other members.
-    let text: [UInt8]
+    /// Canonical JSON of the other members; the places count from its start.
+    let text: ArraySlice<UInt8>
     let previousPlace: Int
     let recordedAtPlace: Int
     let sequencePlace: Int
@@ -17,7 +18,7 @@ package struct EventDraft: Sendable, Hashable {
     /// The size of the draft, in bytes.
     package var byteCount: Int { self.text.count }
 
-    init(text: [UInt8], previousPlace: Int, recordedAtPlace: Int, sequencePlace: Int) {
+    init(text: ArraySlice<UInt8>, previousPlace: Int, recordedAtPlace: Int, sequencePlace: Int) {
         self.text = text
         self.previousPlace = previousPlace
         self.recordedAtPlace = recordedAtPlace
@@ -44,11 +45,9 @@ package struct EventDraft: Sendable, Hashable {
         let previousPlace = Int(try reader.read(UInt32.self))
         let recordedAtPlace = Int(try reader.read(UInt32.self))
         let sequencePlace = Int(try reader.read(UInt32.self))
-        let text = Array(try reader.readPrefixed())
-        let places = [previousPlace, recordedAtPlace, sequencePlace]
-        let comma = UInt8(ascii: ",")
+        let text = try reader.readPrefixed()
         guard text.count <= EventLimits.recordBytesMax,
-            places.allSatisfy({ $0 > 0 && $0 < text.count && text[$0] == comma }),
+            Self.isComma(text, previousPlace), Self.isComma(text, recordedAtPlace), Self.isComma(text, sequencePlace),
             previousPlace <= recordedAtPlace, recordedAtPlace < sequencePlace
         else { throw MalformedBytes(what: "event draft", offset: offset) }
         return EventDraft(
@@ -59,34 +58,96 @@ package struct EventDraft: Sendable, Hashable {
         )
     }
 
-    private static let previousName = Array(",\"previous\":\"".utf8)
-    private static let recordedAtName = Array(",\"recorded_at\":\"".utf8)
-    private static let sequenceName = Array(",\"sequence\":".utf8)
+    private static func isComma(_ text: ArraySlice<UInt8>, _ place: Int) -> Bool {
+        place > 0 && place < text.count && text[text.startIndex + place] == UInt8(ascii: ",")
+    }
+
+    private static let previousName: StaticString = ",\"previous\":\""
+    private static let recordedAtName: StaticString = "\",\"recorded_at\":\""
+    private static let sequenceName: StaticString = "\",\"sequence\":"
 
     /// The canonical text of the record.
-    func record(previous: Digest, recordedAt: Timestamp, sequence: SequenceNumber) -> [UInt8] {
-        let quote = JSONText.quote
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(self.text.count + Self.addedBytesMax)
-        bytes.append(contentsOf: self.text[..<self.previousPlace])
-        bytes.append(contentsOf: Self.previousName)
-        previous.appendHex(to: &bytes)
-        bytes.append(quote)
-        bytes.append(contentsOf: self.text[self.previousPlace..<self.recordedAtPlace])
-        bytes.append(contentsOf: Self.recordedAtName)
-        recordedAt.appendText(to: &bytes)
-        bytes.append(quote)
-        bytes.append(contentsOf: self.text[self.recordedAtPlace..<self.sequencePlace])
-        bytes.append(contentsOf: Self.sequenceName)
-        var digits: [UInt8] = []
-        var rest = sequence.rawValue
-        repeat {
-            digits.append(0x30 + UInt8(truncatingIfNeeded: rest % 10))
-            rest /= 10
-        } while rest > 0
-        bytes.append(contentsOf: digits.reversed())
-        bytes.append(contentsOf: self.text[self.sequencePlace...])
-        return bytes
+    ///
+    /// Written in one go into memory of the right size: this is the hot path of applying.
+    /// - Parameter time: ``Timestamp/appendText(to:)`` of the record's time, 27 bytes.
+    func record(previous: Digest, recordedAt time: [UInt8], sequence: SequenceNumber) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: self.text.count + Self.addedBytesMax) { buffer, count in
+            var writer = RecordWriter(buffer: buffer)
+            self.text.withUnsafeBufferPointer { text in
+                writer.write(text, from: 0, to: self.previousPlace)
+                writer.write(Self.previousName)
+                writer.writeHex(previous)
+                // The closing quote stands at the beginning of the next name, unless members of the draft come between.
+                if self.recordedAtPlace > self.previousPlace {
+                    writer.write(JSONText.quote)
+                    writer.write(text, from: self.previousPlace, to: self.recordedAtPlace)
+                    writer.write(Self.recordedAtName, from: 1)
+                } else {
+                    writer.write(Self.recordedAtName)
+                }
+                time.withUnsafeBufferPointer { writer.write($0, from: 0, to: $0.count) }
+                if self.sequencePlace > self.recordedAtPlace {
+                    writer.write(JSONText.quote)
+                    writer.write(text, from: self.recordedAtPlace, to: self.sequencePlace)
+                    writer.write(Self.sequenceName, from: 1)
+                } else {
+                    writer.write(Self.sequenceName)
+                }
+                writer.writeDecimal(sequence.rawValue)
+                writer.write(text, from: self.sequencePlace, to: text.count)
+            }
+            count = writer.count
+        }
+    }
+}
+
+/// Fills a buffer that the caller made large enough: what is added to the text never takes more than ``EventDraft/addedBytesMax``.
+private struct RecordWriter {
+    let buffer: UnsafeMutableBufferPointer<UInt8>
+    private(set) var count = 0
+
+    init(buffer: UnsafeMutableBufferPointer<UInt8>) { self.buffer = buffer }
+
+    mutating func write(_ byte: UInt8) {
+        self.buffer[self.count] = byte
+        self.count += 1
+    }
+
+    mutating func write(_ bytes: UnsafeBufferPointer<UInt8>, from start: Int, to end: Int) {
+        let length = end - start
+        precondition(start >= 0 && length >= 0 && end <= bytes.count && self.count + length <= self.buffer.count)
+        guard length > 0, let source = bytes.baseAddress, let target = self.buffer.baseAddress else { return }
+        (target + self.count).update(from: source + start, count: length)
+        self.count += length
+    }
+
+    mutating func write(_ text: StaticString, from start: Int = 0) {
+        text.withUTF8Buffer { self.write($0, from: start, to: $0.count) }
+    }
+
+    mutating func writeHex(_ digest: Digest) {
+        self.writeHex(digest.words.0)
+        self.writeHex(digest.words.1)
+        self.writeHex(digest.words.2)
+        self.writeHex(digest.words.3)
+    }
+
+    private mutating func writeHex(_ word: UInt64) {
+        var shift = UInt64(64)
+        while shift > 0 {
+            shift -= 4
+            let digit = UInt8(truncatingIfNeeded: word >> shift) & 0x0F
+            self.write(digit < 10 ? 0x30 + digit : 0x57 + digit)
+        }
+    }
+
+    mutating func writeDecimal(_ value: UInt64) {
+        var divisor = UInt64(1)
+        while value / divisor >= 10 { divisor *= 10 }
+        while divisor > 0 {
+            self.write(0x30 + UInt8(truncatingIfNeeded: value / divisor % 10))
+            divisor /= 10
+        }
     }
 }
 

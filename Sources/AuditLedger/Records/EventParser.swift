@@ -125,7 +125,7 @@ struct EventParser {
             throw EventError(.recordTooLarge, "the record would be longer than \(EventLimits.recordBytesMax) bytes")
         }
         return EventDraft(
-            text: text,
+            text: text[...],
             previousPlace: previousPlace,
             recordedAtPlace: recordedAtPlace,
             sequencePlace: sequencePlace

@@ -1,5 +1,5 @@
 /// The Castagnoli checksum (RFC 3720, appendix B.4), eight bytes a step.
-struct CRC32C {
+package struct CRC32C {
     private static let polynomial: UInt32 = 0x82F6_3B78
     /// Eight tables of 256: slicing-by-8 (Kounavis and Berry, 2005).
     private static let tables: [UInt32] = {
@@ -20,7 +20,10 @@ struct CRC32C {
 
     private var state: UInt32 = 0xFFFF_FFFF
 
-    var value: UInt32 { ~self.state }
+    package init() {}
+
+    /// The checksum of everything taken so far.
+    package var value: UInt32 { ~self.state }
 
     mutating func update(_ number: some FixedWidthInteger) {
         withUnsafeBytes(of: number.bigEndian) { self.update($0) }
@@ -32,7 +35,7 @@ struct CRC32C {
         for byte in bytes { withUnsafeBytes(of: byte) { self.update($0) } }
     }
 
-    mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
         var crc = self.state
         Self.tables.withUnsafeBufferPointer { tables in
             var offset = 0

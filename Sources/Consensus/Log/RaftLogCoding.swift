@@ -2,17 +2,25 @@ internal import Primitives
 
 /// The bytes of keys and values in the families `raftLog` and `raftState`; all integers big-endian.
 ///
-///     raftLog    group u32 · index u64  →  checksum u32 · term u64 · kind u8 · payload
-///     raftState  group u32              →  format u8 · checksum u32 · term u64 · voted u8 · vote u64 · commit u64
-///                                          · last index u64 · last term u64
+///     raftLog    group u32 · index u64           →  checksum u32 · term u64 · kind u8 · commit u64 · payload
+///     raftState  group u32                       →  format u8 · checksum u32 · flags u8 · term u64 · vote u64 · commit u64
+///                                                   · base index u64 · base term u64 · last index u64 · last term u64
+///                                                   · removed at u64
+///     raftState  group u32 · 1 u8 · index u64    →  checksum u32 · term u64    where a term begins in the log
 ///
 /// A checksum (CRC32C) covers the key and everything after it, so that a value found under another key is noticed.
+/// `commit` in an entry is what was known when the entry was written.
 enum RaftLogCoding {
-    /// The version of both forms.
-    static let format: UInt8 = 1
+    /// The version of all forms.
+    static let format: UInt8 = 2
     /// Bytes of an entry's value before its payload.
-    static let entryHeaderBytes = 13
-    private static let stateBytes = 46
+    static let entryHeaderBytes = 21
+    private static let stateBytes = 70
+    private static let runTag: UInt8 = 1
+    private static let votedFlag: UInt8 = 1
+    private static let removedFlag: UInt8 = 2
+
+    // MARK: Keys
 
     static func entryKey(_ group: GroupID, _ index: LogIndex) -> [UInt8] {
         var writer = ByteWriter(capacity: 12)
@@ -27,6 +35,14 @@ enum RaftLogCoding {
         return writer.bytes
     }
 
+    static func runKey(_ group: GroupID, _ first: LogIndex) -> [UInt8] {
+        var writer = ByteWriter(capacity: 13)
+        writer.write(group.rawValue)
+        writer.write(Self.runTag)
+        writer.write(first.rawValue)
+        return writer.bytes
+    }
+
     static func index(ofKey key: [UInt8], group: GroupID) -> LogIndex? {
         var reader = ByteReader(key)
         guard key.count == 12, (try? reader.read(UInt32.self)) == group.rawValue,
@@ -35,43 +51,91 @@ enum RaftLogCoding {
         return LogIndex(index)
     }
 
-    private static func checksum(_ group: GroupID, _ entry: LogEntry) -> UInt32 {
+    /// The group of a key of the family `raftState` that holds a state; nil for other keys.
+    static func group(ofStateKey key: [UInt8]) -> GroupID? {
+        var reader = ByteReader(key)
+        guard key.count == 4, let group = try? reader.read(UInt32.self) else { return nil }
+        return GroupID(group)
+    }
+
+    // MARK: Entries
+
+    private static func checksum(_ group: GroupID, _ entry: LogEntry, _ commit: LogIndex) -> UInt32 {
         var checksum = CRC32C()
         checksum.update(group.rawValue)
         checksum.update(entry.index.rawValue)
         checksum.update(entry.term.rawValue)
         checksum.update(entry.kind.rawValue)
+        checksum.update(commit.rawValue)
         checksum.update(entry.payload)
         return checksum.value
     }
 
-    static func encode(_ entry: LogEntry, group: GroupID) -> [UInt8] {
+    static func encode(_ entry: LogEntry, commit: LogIndex, group: GroupID) -> [UInt8] {
         var writer = ByteWriter(capacity: Self.entryHeaderBytes + entry.payload.count)
-        writer.write(Self.checksum(group, entry))
+        writer.write(Self.checksum(group, entry, commit))
         writer.write(entry.term.rawValue)
         writer.write(entry.kind.rawValue)
+        writer.write(commit.rawValue)
         writer.write(raw: entry.payload)
         return writer.bytes
     }
 
     /// - Returns: nil when the bytes are not those of this entry.
-    static func decodeEntry(_ bytes: [UInt8], group: GroupID, index: LogIndex) -> LogEntry? {
+    static func decodeEntry(
+        _ bytes: [UInt8],
+        group: GroupID,
+        index: LogIndex
+    ) -> (entry: LogEntry, commit: LogIndex)? {
         var reader = ByteReader(bytes)
         guard let checksum = try? reader.read(UInt32.self), let term = try? reader.read(UInt64.self),
-            let kindByte = try? reader.read(UInt8.self), let kind = LogEntry.Kind(rawValue: kindByte)
+            let kindByte = try? reader.read(UInt8.self), let kind = LogEntry.Kind(rawValue: kindByte),
+            let commit = try? reader.read(UInt64.self)
         else { return nil }
         let entry = LogEntry(index: index, term: Term(term), kind: kind, payload: Array(reader.readRest()))
-        return Self.checksum(group, entry) == checksum ? entry : nil
+        guard Self.checksum(group, entry, LogIndex(commit)) == checksum else { return nil }
+        return (entry, LogIndex(commit))
     }
+
+    // MARK: Runs of one term
+
+    private static func runChecksum(_ key: [UInt8], _ term: Term) -> UInt32 {
+        var checksum = CRC32C()
+        checksum.update(key)
+        checksum.update(term.rawValue)
+        return checksum.value
+    }
+
+    static func encodeRun(_ term: Term, key: [UInt8]) -> [UInt8] {
+        var writer = ByteWriter(capacity: 12)
+        writer.write(Self.runChecksum(key, term))
+        writer.write(term.rawValue)
+        return writer.bytes
+    }
+
+    static func decodeRun(_ bytes: [UInt8], key: [UInt8], group: GroupID) -> (first: LogIndex, term: Term)? {
+        var name = ByteReader(key)
+        var reader = ByteReader(bytes)
+        guard key.count == 13, (try? name.read(UInt32.self)) == group.rawValue,
+            (try? name.read(UInt8.self)) == Self.runTag, let first = try? name.read(UInt64.self),
+            let checksum = try? reader.read(UInt32.self), let term = try? reader.read(UInt64.self), reader.isAtEnd,
+            Self.runChecksum(key, Term(term)) == checksum
+        else { return nil }
+        return (LogIndex(first), Term(term))
+    }
+
+    // MARK: State
 
     static func encode(_ state: StoredState, group: GroupID) -> [UInt8] {
         var body = ByteWriter(capacity: Self.stateBytes)
+        let voted = state.hardState.vote == nil ? 0 : Self.votedFlag
+        body.write(voted | (state.isRemoved ? Self.removedFlag : 0))
         body.write(state.hardState.term.rawValue)
-        body.write(UInt8(state.hardState.vote == nil ? 0 : 1))
         body.write(state.hardState.vote?.rawValue ?? 0)
-        body.write(state.commit.rawValue)
+        for index in [state.commit.rawValue, state.base.index.rawValue, state.base.term.rawValue] { body.write(index) }
         body.write(state.last.rawValue)
         body.write(state.lastTerm.rawValue)
+        body.write(state.removedAt.rawValue)
         var checksum = CRC32C()
         checksum.update(group.rawValue)
         checksum.update(body.bytes)
@@ -96,18 +160,23 @@ enum RaftLogCoding {
             var checksum = CRC32C()
             checksum.update(group.rawValue)
             checksum.update(bytes[5...])
-            let term = Term(try reader.read(UInt64.self))
-            let isVoted = try reader.read(UInt8.self) == 1
-            let vote = NodeID(try reader.read(UInt64.self))
-            let commit = LogIndex(try reader.read(UInt64.self))
-            let last = LogIndex(try reader.read(UInt64.self))
-            let lastTerm = Term(try reader.read(UInt64.self))
-            try reader.finish("hard state")
             guard checksum.value == stored else {
                 throw ConsensusError(code: .corruption, message: "hard state fails its checksum", group: group)
             }
-            let hardState = HardState(term: term, vote: isVoted ? vote : nil)
-            return StoredState(hardState: hardState, commit: commit, last: last, lastTerm: lastTerm)
+            let flags = try reader.read(UInt8.self)
+            let term = Term(try reader.read(UInt64.self))
+            let vote = NodeID(try reader.read(UInt64.self))
+            var state = StoredState()
+            state.hardState = HardState(term: term, vote: flags & Self.votedFlag == 0 ? nil : vote)
+            state.isRemoved = flags & Self.removedFlag != 0
+            state.commit = LogIndex(try reader.read(UInt64.self))
+            let base = LogIndex(try reader.read(UInt64.self))
+            state.base = LogMark(index: base, term: Term(try reader.read(UInt64.self)))
+            state.last = LogIndex(try reader.read(UInt64.self))
+            state.lastTerm = Term(try reader.read(UInt64.self))
+            state.removedAt = LogIndex(try reader.read(UInt64.self))
+            try reader.finish("hard state")
+            return state
         } catch let error as ConsensusError {
             throw error
         } catch {
@@ -116,10 +185,18 @@ enum RaftLogCoding {
     }
 }
 
-/// What `raftState` keeps of a group: written with every append, so that a lost tail is noticed.
+/// What `raftState` keeps of a group: written whenever more than the end of the log has changed.
 struct StoredState: Sendable, Hashable {
-    var hardState: HardState
-    var commit: LogIndex
-    var last: LogIndex
-    var lastTerm: Term
+    var hardState = HardState()
+    /// Later commits are in the entries written since.
+    var commit: LogIndex = .zero
+    /// Where the log begins: its first entry is the next one.
+    var base = LogMark.zero
+    /// The end of the log when this was written; it has only grown since.
+    var last: LogIndex = .zero
+    var lastTerm: Term = .zero
+    /// The replica is not here any more; `removedAt` says since when.
+    var isRemoved = false
+    /// The entry that removed the replica the last time, zero if none did.
+    var removedAt: LogIndex = .zero
 }

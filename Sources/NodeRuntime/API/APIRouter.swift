@@ -23,6 +23,7 @@ struct APIRouter: RequestRouter {
     let queries: QueryService
     let replicas: ReplicaReader
     let cluster: ClusterReader
+    let administration: ClusterAdministration
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
@@ -98,6 +99,7 @@ struct APIRouter: RequestRouter {
                 return try self.only(.get, request, self.listTokens)
             default: break
             }
+        case 3... where segments[1] == "cluster": return try self.clusterPlan(request, Array(segments.dropFirst(2)))
         case 3 where segments[1] == "organizations":
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
         case 3 where segments[1] == "tokens":
@@ -119,7 +121,7 @@ struct APIRouter: RequestRouter {
         throw Problem(.notFound, "there is no such route")
     }
 
-    private func only(
+    func only(
         _ method: HTTPRequest.Method,
         _ request: APICall,
         _ handler: @escaping Handler
@@ -132,7 +134,7 @@ struct APIRouter: RequestRouter {
         return self.small(request, handler)
     }
 
-    private func small(_ request: APICall, _ handler: @escaping Handler) -> RoutePlan {
+    func small(_ request: APICall, _ handler: @escaping Handler) -> RoutePlan {
         self.collected(request, bodyBytesMax: Self.smallBodyBytesMax, handler)
     }
 

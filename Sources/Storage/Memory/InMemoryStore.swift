@@ -74,7 +74,7 @@ package final class InMemoryStore: KeyValueStore {
         try self.maps().scan(family, from: lower, to: upper, direction: direction, body)
     }
 
-    package func write(_ batch: WriteBatch) throws(StorageError) {
+    package func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         try batch.validate()
         try self.state.withLock { (state) throws(StorageError) in
             try state.condition.checkWritable()

@@ -7,20 +7,31 @@ internal import Synchronization
 /// Read from any thread without waiting: every request asks it. Written only by the applier of the system group.
 package final class ShardDirectory: Sendable {
     private let state: Mutex<SystemState>
+    private let observer = Mutex<(@Sendable (SystemState) -> Void)?>(nil)
 
     package init(state: SystemState = SystemState()) { self.state = Mutex(state) }
 
     /// Replaces the view; called after the batch that made the change is written.
-    func publish(_ state: SystemState) { self.state.withLock { $0 = state } }
+    func publish(_ state: SystemState) {
+        self.state.withLock { $0 = state }
+        if let observer = self.observer.withLock({ $0 }) { observer(state) }
+    }
+
+    /// Calls `body` now, and then on the lane of the system group after every change; it must return soon. One observer at a time.
+    package func observe(_ body: @escaping @Sendable (SystemState) -> Void) {
+        self.observer.withLock { $0 = body }
+        body(self.current)
+    }
 
     /// Everything at one moment.
     package var current: SystemState { self.state.withLock { $0 } }
 
+    /// The organization with this key; for ``SystemState/ledgerKey`` the cluster's own ledger.
     package func organization(_ key: OrganizationKey) -> OrganizationEntry? {
-        self.state.withLock { $0.organizations[key] }
+        self.state.withLock { $0.organizations[key] ?? (key == SystemState.ledgerKey ? $0.clusterLedger : nil) }
     }
 
-    /// All organizations, by key.
+    /// All organizations, by key; without the cluster's own ledger.
     package var organizations: [OrganizationEntry] {
         self.state.withLock { Array($0.organizations.values) }.sorted { $0.key < $1.key }
     }

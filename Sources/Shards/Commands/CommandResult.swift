@@ -8,12 +8,19 @@ package enum CommandResult: Sendable, Equatable {
     /// The command needed no other answer.
     case done
     case refused(Refusal)
+    /// The id that a new node gets.
+    case node(NodeID)
+    /// The command was done or refused elsewhere, and its effect, if any, came here with a snapshot: a repeat with the same idempotency key
+    /// tells which.
+    case unknown
 
     private enum Kind: UInt8 {
         case appended = 1
         case organization = 2
         case done = 3
         case refused = 4
+        case node = 5
+        case unknown = 6
     }
 
     package func encoded() -> [UInt8] {
@@ -30,6 +37,11 @@ package enum CommandResult: Sendable, Equatable {
         case .refused(let refusal):
             writer.write(Kind.refused.rawValue)
             writer.write(refusal.rawValue)
+        case .node(let node):
+            writer.write(Kind.node.rawValue)
+            writer.write(node.rawValue)
+        case .unknown:
+            writer.write(Kind.unknown.rawValue)
         }
         return writer.bytes
     }
@@ -47,6 +59,8 @@ package enum CommandResult: Sendable, Equatable {
                 throw MalformedBytes(what: "refusal", offset: reader.offset)
             }
             result = .refused(refusal)
+        case .node: result = .node(NodeID(try reader.read()))
+        case .unknown: result = .unknown
         }
         try reader.finish("result")
         return result
@@ -70,6 +84,31 @@ package enum Refusal: UInt8, Sendable, CaseIterable {
     case lastOperatorToken = 8
     /// A grant names an organization that does not exist.
     case organizationNotFound = 9
+    /// The node is a member already.
+    case nodeExists = 10
+    case nodeNotFound = 11
+    /// The node was removed; its id is never used again.
+    case nodeRemoved = 12
+    /// The join token is unknown, used, expired, or another node's.
+    case joinTokenInvalid = 13
+    /// The key is kept for the cluster's own ledger.
+    case reservedKey = 14
+    /// A member of the cluster does not know the feature level, or the level is below the present one.
+    case featureUnsupported = 15
+    /// A newer membership of the group is known.
+    case staleChange = 16
+    /// The node cannot go from its state to the wanted one.
+    case stateNotAllowed = 17
+    /// The group does not exist.
+    case groupNotFound = 18
+    /// A group has 1, 3, 5 or 7 replicas, on nodes that take replicas.
+    case targetNotAllowed = 19
+    /// Another node of the cluster has the address.
+    case addressUsed = 21
+    /// Too few nodes would be left to take the replicas of every group.
+    case notEnoughNodes = 22
+    /// The cluster has as many nodes, tokens to join, or groups as it may have.
+    case tooMany = 20
 }
 
 /// The answer to an append: where the records stand.

@@ -1,0 +1,74 @@
+internal import CoreMetrics
+internal import Logging
+internal import Primitives
+internal import Synchronization
+
+/// What the links to peers count; labels come from closed sets.
+final class PeerMetrics: Sendable {
+    /// Who refused, seen from this node.
+    enum Side: String {
+        /// A peer wanted something of this node.
+        case server
+        /// This node wanted something of a peer.
+        case client
+    }
+
+    private struct RefusalKey: Hashable {
+        let peer: NodeID?
+        let code: PeerRefusal.Code
+        let side: Side
+    }
+
+    /// The same refusal of the same peer is logged once in this time.
+    static let repeatInterval = Duration.seconds(60)
+
+    let appendsDropped: Counter
+    let snapshotBytesSent: Counter
+    let snapshotBytesReceived: Counter
+    private let registry: PrometheusRegistry
+    private let refusals: Mutex<RepeatGuard<RefusalKey>>
+
+    init(registry: PrometheusRegistry) {
+        self.registry = registry
+        registry.describe("ft_peer_appends_dropped_total", "Times that entries for a peer had to be dropped.")
+        registry.describe("ft_peer_refusals_total", "Requests of peers, or to peers, that were refused, by reason.")
+        registry.describe("ft_peer_frames_malformed_total", "Raft streams ended because of what they brought.")
+        registry.describe("ft_snapshot_sent_bytes_total", "Bytes of snapshots sent to replicas.")
+        registry.describe("ft_snapshot_received_bytes_total", "Bytes of snapshots fetched from leaders.")
+        registry.describe("ft_snapshot_installs_total", "Snapshots that this node fetched, by how it ended.")
+        self.appendsDropped = Counter(label: "ft_peer_appends_dropped_total", dimensions: [], factory: registry)
+        self.snapshotBytesSent = Counter(label: "ft_snapshot_sent_bytes_total", dimensions: [], factory: registry)
+        self.snapshotBytesReceived = Counter(
+            label: "ft_snapshot_received_bytes_total",
+            dimensions: [],
+            factory: registry
+        )
+        self.refusals = Mutex(RepeatGuard(interval: Self.repeatInterval))
+    }
+
+    /// Counts a refusal and logs it, unless the same was logged lately.
+    /// - Parameter peer: nil when the other side has not shown who it is.
+    func refused(_ refusal: PeerRefusal, peer: NodeID?, side: Side, logger: Logger) {
+        let dimensions = [("side", side.rawValue), ("reason", refusal.code.rawValue)]
+        Counter(label: "ft_peer_refusals_total", dimensions: dimensions, factory: self.registry).increment()
+        let key = RefusalKey(peer: peer, code: refusal.code, side: side)
+        guard self.refusals.withLock({ $0.lets(key, at: NodeClock.monotonic.now) }) else { return }
+        logger.warning(
+            side == .server ? "peer refused" : "refused by peer",
+            metadata: [
+                "peer.id": "\(peer?.description ?? "unknown")", "peer.refusal": "\(refusal.code.rawValue)", "error.chain": "\(refusal.message)",
+            ]
+        )
+    }
+
+    func malformedFrame(_ code: RaftFrameError.Code) {
+        let dimensions = [("reason", code.rawValue)]
+        Counter(label: "ft_peer_frames_malformed_total", dimensions: dimensions, factory: self.registry).increment()
+    }
+
+    /// - Parameter outcome: `installed`, or the code of what went wrong.
+    func snapshotEnded(_ outcome: String) {
+        Counter(label: "ft_snapshot_installs_total", dimensions: [("outcome", outcome)], factory: self.registry)
+            .increment()
+    }
+}

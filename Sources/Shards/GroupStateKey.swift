@@ -1,0 +1,71 @@
+internal import Consensus
+internal import Primitives
+internal import Storage
+
+/// Keys of the family `group_state`: group u32 · kind u8 · rest. Kinds 1 to 7 and 11 are the system group's (``SystemState``).
+enum GroupStateKey {
+    private static let appliedKind: UInt8 = 0
+    private static let featureLevelKind: UInt8 = 8
+    private static let organizationKind: UInt8 = 9
+    private static let membershipKind: UInt8 = 10
+    private static let stagedKind: UInt8 = 12
+
+    /// Of every group: the index and term of the last applied entry, and whether a snapshot brought it.
+    static func applied(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.appliedKind, []) }
+
+    /// Of every group: the membership as of the applied index; absent while the first one holds.
+    static func membership(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.membershipKind, []) }
+
+    /// Of every group: its feature level; absent at level one.
+    static func featureLevel(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.featureLevelKind, []) }
+
+    /// Of a data group: an organization that has records in it.
+    static func organization(_ group: GroupID, _ organization: OrganizationID) -> [UInt8] {
+        var writer = ByteWriter(capacity: 4)
+        writer.write(organization.rawValue)
+        return self.make(group, kind: self.organizationKind, writer.bytes)
+    }
+
+    static func organizations(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.organizationKind, []) }
+
+    /// Of a group that is being installed: the head up to which an organization's records are staged.
+    static func staged(_ group: GroupID, _ organization: OrganizationID) -> [UInt8] {
+        var writer = ByteWriter(capacity: 4)
+        writer.write(organization.rawValue)
+        return self.make(group, kind: self.stagedKind, writer.bytes)
+    }
+
+    static func staged(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.stagedKind, []) }
+
+    /// Everything of a group.
+    static func all(_ group: GroupID) -> [UInt8] {
+        var writer = ByteWriter(capacity: 4)
+        writer.write(group.rawValue)
+        return writer.bytes
+    }
+
+    /// Whether a row is part of the group's state, equal on every replica at equal applied indexes; the others are a replica's own, or go
+    /// with the mark.
+    static func isShared(_ key: [UInt8]) -> Bool {
+        guard key.count > 4 else { return false }
+        return ![self.appliedKind, self.membershipKind, self.stagedKind].contains(key[4])
+    }
+
+    static func make(_ group: GroupID, kind: UInt8, _ rest: [UInt8]) -> [UInt8] {
+        var writer = ByteWriter(capacity: 5 + rest.count)
+        writer.write(group.rawValue)
+        writer.write(kind)
+        writer.write(raw: rest)
+        return writer.bytes
+    }
+
+    /// The stored level of a group.
+    /// - Throws: ``StorageError`` or ``MalformedBytes``.
+    static func featureLevel(of group: GroupID, in store: any KeyValueReader) throws -> FeatureLevel {
+        guard let value = try store.get(self.featureLevel(group), in: .groupState) else { return .one }
+        var reader = ByteReader(value)
+        let level = FeatureLevel(rawValue: try reader.read())
+        try reader.finish("feature level")
+        return level
+    }
+}
