@@ -165,7 +165,7 @@ final class ClusterUnderTest {
             )
             if replaced.status == 0 { return }
             // Not in the table before it has joined.
-            guard replaced.output.contains("node_not_found") else {
+            guard replaced.output.contains("node_not_found") || replaced.output.contains("node_not_available") else {
                 throw Shell.Failure(description: "replace-node \(old) \(new): \(replaced.output)")
             }
             try await Task.sleep(for: .milliseconds(250))
