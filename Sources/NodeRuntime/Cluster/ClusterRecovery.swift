@@ -53,12 +53,12 @@ package struct ClusterRecovery: Sendable {
     }
 
     private let store: any KeyValueStore
-    private let logs: RaftLogStore
+    private let logs: any RaftLogStorage
     private let identity: NodeIdentity
 
-    init(store: any KeyValueStore, identity: NodeIdentity) {
+    init(store: any KeyValueStore, logs: any RaftLogStorage, identity: NodeIdentity) {
         self.store = store
-        self.logs = RaftLogStore(store)
+        self.logs = logs
         self.identity = identity
     }
 
@@ -74,11 +74,13 @@ package struct ClusterRecovery: Sendable {
         }
         let store = try NodeGround.openStore(directory)
         do {
+            let logs = try NodeGround.openLogs(directory)
+            defer { try? logs.close() }
             guard let identity = try NodeIdentity.read(store, directory: directory), identity.origin != .joining else {
                 throw NodeError(.dataDirectory, "data directory \(directory) is that of no member")
             }
             try identity.requireMatch(configuration, directory: directory)
-            try body(ClusterRecovery(store: store, identity: identity))
+            try body(ClusterRecovery(store: store, logs: logs, identity: identity))
         } catch {
             try? store.close()
             throw error
