@@ -209,7 +209,7 @@ struct RaftChaos {
         if self.cluster.nodes[leader]!.membership.isJoint {
             // Left on request only.
             self.cluster.changeMembership(leader.rawValue, [])
-            self.cluster.run(ticks: 6)
+            self.cluster.run(ticks: 40)
         }
         self.serve("end")
         for id in self.cluster.ids {

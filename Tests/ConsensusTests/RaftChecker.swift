@@ -137,7 +137,10 @@ struct RaftChecker {
         _ nodes: [NodeID: VirtualNode]
     ) {
         for half in [membership.voters, membership.outgoing] where !half.isEmpty {
-            let holders = half.filter { nodes[$0]?.disk.holds(LogIndex(raw), term) == true }.count
+            // Who was removed held it before, and is gone for good like one that crashed for ever.
+            let holders = half.filter { id in
+                nodes[id]?.removedAt != nil || nodes[id]?.disk.holds(LogIndex(raw), term) == true
+            }.count
             if holders <= half.count / 2 {
                 self.violate("entry \(raw) is committed but durable on \(holders) of \(half.count) only")
             }

@@ -87,6 +87,7 @@ final class RaftCluster {
 
     /// What a host does with a replica that was removed: it begins anew for a later session.
     private func remove(_ node: VirtualNode, at index: LogIndex) {
+        node.removalMark = node.core!.commitMark
         node.loseMemory()
         node.disk.blank()
         node.removedAt = index
@@ -308,7 +309,12 @@ final class RaftCluster {
         if self.cut.contains([message.from, message.to]) { return }
         let node = self.nodes[message.to]!
         if let removedAt = node.removedAt {
-            guard let session = message.session, session > removedAt else { return }
+            guard let session = message.session, session > removedAt else {
+                let mark = node.removalMark
+                let answer = RaftMessage.answerOfRemoved(to: message, index: mark.index, term: mark.term)
+                if let answer { self.send(answer) }
+                return
+            }
             node.removedAt = nil
             self.start(node.id)
         }
@@ -392,12 +398,13 @@ final class RaftCluster {
 }
 
 extension RaftMessage {
-    /// The session that a leader's message names.
+    /// The session that a message of a leader or candidate names.
     var session: LogIndex? {
         switch self.body {
         case .append(let append): append.session
         case .heartbeat(let heartbeat): heartbeat.session
         case .snapshot(let offer): offer.session
+        case .preVoteRequest(let request), .voteRequest(let request): request.session
         default: nil
         }
     }

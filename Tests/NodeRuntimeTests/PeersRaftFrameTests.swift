@@ -44,6 +44,7 @@ enum FrameFixture {
     static var bodies: [RaftMessage.Body] {
         let most = LogIndex(RaftFrame.numberMax)
         let vote = RaftMessage.VoteRequest(
+            session: LogIndex(33),
             lastIndex: LogIndex(40),
             lastTerm: Term(8),
             commit: LogIndex(300),

@@ -71,7 +71,7 @@ extension RaftCore {
         isTransfer: Bool,
         _ body: (RaftMessage.VoteRequest) -> RaftMessage.Body
     ) {
-        let request = RaftMessage.VoteRequest(
+        var request = RaftMessage.VoteRequest(
             lastIndex: self.log.last,
             lastTerm: self.log.lastTerm,
             commit: self.commit,
@@ -79,6 +79,7 @@ extension RaftCore {
             isTransfer: isTransfer
         )
         for place in self.members.nodes.indices where place != self.members.ownPlace && self.members.isVoter(place) {
+            request.session = self.members.progress[place].session
             self.send(to: self.members.nodes[place], term: term, body(request))
         }
     }
@@ -156,8 +157,10 @@ extension RaftCore {
 
     mutating func handlePreVote(_ request: RaftMessage.VoteRequest, from peer: NodeID, term: Term) {
         self.learnCommit(of: request)
+        if term == .zero { return }
         let isGranted = term > self.term && self.isUpToDate(request)
         self.promise(to: peer, term: isGranted ? term : self.term, .preVoteResponse(granted: isGranted))
+        if !isGranted { self.tellCommit(to: peer, known: request.commit) }
     }
 
     mutating func handleVote(_ request: RaftMessage.VoteRequest, from peer: NodeID) {
@@ -175,6 +178,7 @@ extension RaftCore {
             lastTerm: request.lastTerm
         )
         self.promise(to: peer, term: self.term, .voteResponse(answer))
+        if !isGranted { self.tellCommit(to: peer, known: request.commit) }
     }
 
     mutating func handleVoteAnswer(_ answer: RaftMessage.VoteAnswer, place: Int) {
@@ -184,8 +188,14 @@ extension RaftCore {
         self.record(vote: answer.isGranted, of: place)
     }
 
+    /// A candidate that gets no vote here may count by a membership that is over: it must learn of the change.
+    private mutating func tellCommit(to peer: NodeID, known: LogIndex) {
+        guard known < self.lastMembershipIndex, let term = self.log.term(at: self.commit) else { return }
+        self.sendNow.append(.commitNotice(from: self.id, to: peer, index: self.commit, term: term))
+    }
+
     /// Learns from a candidate what is committed, so that a change which only it knows to be passed can be applied.
-    private mutating func learnCommit(of request: RaftMessage.VoteRequest) {
+    mutating func learnCommit(of request: RaftMessage.VoteRequest) {
         guard self.role != .leader, request.commit > self.commit,
             self.log.term(at: request.commit) == request.commitTerm
         else { return }

@@ -64,7 +64,10 @@ extension RaftCore {
             self.tellTerm(to: message.from, session: append.session, beat: append.beat)
         case .heartbeat(let heartbeat):
             self.tellTerm(to: message.from, session: heartbeat.session, beat: heartbeat.beat)
-        case .preVoteRequest:
+        case .preVoteRequest(let request):
+            // What is committed is so whatever the term.
+            self.learnCommit(of: request)
+            if message.term == .zero { break }
             self.promise(to: message.from, term: self.term, .preVoteResponse(granted: false))
         case .readRequest(let token):
             self.send(to: message.from, term: self.term, .readResponse(token: token, index: nil))

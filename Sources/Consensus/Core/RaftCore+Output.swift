@@ -163,6 +163,7 @@ extension RaftCore {
         } catch {
             refusal = error
         }
+        self.lastMembershipIndex = entry.index
         self.unappliedMemberships.append((entry.index, self.handedMembership))
         ready.committedMemberships.append(
             CommittedMembership(index: entry.index, membership: self.handedMembership, refusal: refusal)

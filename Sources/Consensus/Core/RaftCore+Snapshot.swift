@@ -96,6 +96,7 @@ extension RaftCore {
             self.unappliedMemberships.removeFirst()
         }
         if self.unappliedMemberships.isEmpty { self.handedMembership = mark.membership }
+        self.lastMembershipIndex = max(self.lastMembershipIndex, mark.index)
         self.switchMembership(to: mark.membership)
     }
 

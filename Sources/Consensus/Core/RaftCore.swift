@@ -41,6 +41,8 @@ package struct RaftCore: Sendable {
     var handedMembership: Membership
     /// Given out and not applied.
     var unappliedMemberships = Fifo<(index: LogIndex, membership: Membership)>()
+    /// The last change that was given out to be applied, or what covers it.
+    var lastMembershipIndex: LogIndex
     /// No change is accepted before this entry is applied.
     var pendingMembershipIndex = LogIndex.zero
     /// The replicas of `membership`, and by the same place their role, votes and progress.
@@ -149,6 +151,7 @@ package struct RaftCore: Sendable {
         self.handedToApply = restored.applied
         self.membership = restored.membership
         self.handedMembership = restored.membership
+        self.lastMembershipIndex = restored.applied
         self.members = Members(restored.membership, own: id, next: log.last.next)
         self.reportedChange = RoleChange(role: .follower, term: restored.hardState.term, leader: nil)
         // Who never had a term has not followed anybody that it could owe a lease.
@@ -166,6 +169,8 @@ package struct RaftCore: Sendable {
     package var isWriting: Bool { self.log.hasOutstanding }
     /// Whether a snapshot is being fetched or installed.
     package var isInstalling: Bool { self.installing != nil }
+    /// The last entry that is known here to be committed, with its term.
+    package var commitMark: (index: LogIndex, term: Term) { (self.commit, self.log.term(at: self.commit) ?? .zero) }
     package var isMember: Bool { self.members.ownPlace >= 0 }
 
     /// - Returns: The term of the entry at `index` or of the base, nil before and after the log.

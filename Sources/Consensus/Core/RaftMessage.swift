@@ -28,6 +28,30 @@ package struct RaftMessage: Sendable, Hashable {
         self.body = body
     }
 
+    /// Tells a candidate that the entry at `index` with `term` is committed, in the form of a pre-vote request of
+    /// term zero, which nobody grants.
+    static func commitNotice(from: NodeID, to: NodeID, index: LogIndex, term: Term) -> RaftMessage {
+        let request = VoteRequest(lastIndex: .zero, lastTerm: .zero, commit: index, commitTerm: term)
+        return RaftMessage(from: from, to: to, term: .zero, body: .preVoteRequest(request))
+    }
+
+    /// What a replica that was removed answers; it no longer votes, yet those that stay may still count its vote, so
+    /// it tells candidates what it knew to be committed when it was removed: the removal itself, as a rule.
+    ///
+    /// - Parameters:
+    ///   - index: ``RaftCore/commitMark`` at the removal.
+    ///   - term: Of the entry there.
+    /// - Returns: nil when `message` needs no answer.
+    package static func answerOfRemoved(to message: RaftMessage, index: LogIndex, term: Term) -> RaftMessage? {
+        switch message.body {
+        case .preVoteRequest, .voteRequest:
+            // Not to another one's notice.
+            if message.term == .zero || index == .zero { return nil }
+            return .commitNotice(from: message.to, to: message.from, index: index, term: term)
+        default: return nil
+        }
+    }
+
     /// What the message says.
     ///
     /// `session` is that of the receiver in the leader's membership (``Membership/session(of:)``) and comes back in
@@ -55,7 +79,12 @@ package struct RaftMessage: Sendable, Hashable {
     }
 
     /// The end of the candidate's log, and what it knows to be committed.
+    ///
+    /// In term zero it asks for nothing and only tells what is committed, see ``answerOfRemoved(to:index:term:)``.
     package struct VoteRequest: Sendable, Hashable {
+        /// That of the receiver in the candidate's membership: what was removed before may not vote, but its later
+        /// life may, which the candidate can need before it can lead.
+        package var session: LogIndex
         package var lastIndex: LogIndex
         package var lastTerm: Term
         /// The candidate's commit index; tells the receiver, which may lack it, that a membership change has passed.
@@ -65,12 +94,14 @@ package struct RaftMessage: Sendable, Hashable {
         package var isTransfer: Bool
 
         package init(
+            session: LogIndex = .zero,
             lastIndex: LogIndex,
             lastTerm: Term,
             commit: LogIndex = .zero,
             commitTerm: Term = .zero,
             isTransfer: Bool = false
         ) {
+            self.session = session
             self.lastIndex = lastIndex
             self.lastTerm = lastTerm
             self.commit = commit

@@ -206,6 +206,7 @@ extension RaftFrameWriter {
     private static func put(_ body: RaftMessage.Body, into cursor: inout FrameCursor) {
         switch body {
         case .preVoteRequest(let request), .voteRequest(let request):
+            cursor.put(request.session)
             cursor.put(request.lastIndex)
             cursor.put(request.lastTerm)
             cursor.put(request.commit)

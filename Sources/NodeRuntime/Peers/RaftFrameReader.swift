@@ -205,6 +205,7 @@ private struct RaftFrameBytes {
 
     private mutating func voteRequest(isTransfer: Bool) throws(RaftFrameError) -> RaftMessage.VoteRequest {
         RaftMessage.VoteRequest(
+            session: try self.index("session"),
             lastIndex: try self.index("last index"),
             lastTerm: try self.term("last term"),
             commit: try self.index("commit"),
