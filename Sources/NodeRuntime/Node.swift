@@ -19,6 +19,8 @@ internal import UnixSignals
 package enum Node {
     /// Where the node's own store lies below the data directory.
     static let storeFolder = "rocksdb"
+    /// Where the Raft logs lie below the data directory.
+    static let logFolder = "raft-log"
     /// Where the columnar stores lie below the data directory.
     static let columnarFolder = "columnar"
     /// Space for queries that do not fit in memory; wiped at start.

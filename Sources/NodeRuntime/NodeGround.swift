@@ -1,3 +1,4 @@
+internal import Consensus
 internal import Foundation
 internal import Logging
 internal import NIOCore
@@ -13,6 +14,8 @@ struct NodeGround: Sendable {
     static let eventLoops = 2
 
     let store: RocksStore
+    /// The Raft logs of all groups.
+    let logs: any RaftLogStorage
     let identity: NodeIdentity
     let tls: NodeTLS
     let loops: MultiThreadedEventLoopGroup
@@ -24,11 +27,19 @@ struct NodeGround: Sendable {
         let tls = try NodeTLS(configuration)
         try self.prepareFolders(configuration.dataDirectory)
         let store = try self.openStore(configuration.dataDirectory)
+        let logs: any RaftLogStorage
+        do {
+            logs = try self.openLogs(configuration.dataDirectory)
+        } catch {
+            try? store.close()
+            throw error
+        }
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: Self.eventLoops)
         do {
             let identity = try await self.identify(configuration, store, tls, loops, logger)
-            return NodeGround(store: store, identity: identity, tls: tls, loops: loops)
+            return NodeGround(store: store, logs: logs, identity: identity, tls: tls, loops: loops)
         } catch {
+            try? logs.close()
             try? store.close()
             try? await loops.shutdownGracefully()
             throw error
@@ -56,6 +67,16 @@ struct NodeGround: Sendable {
         } catch {
             let what = error.code == .busy ? "is in use by another process" : "cannot be opened"
             throw NodeError(.dataDirectory, "data directory \(root) \(what)", cause: error)
+        }
+    }
+
+    /// Opens the Raft logs of the data directory `root`.
+    static func openLogs(_ root: String) throws(NodeError) -> any RaftLogStorage {
+        let path = root + "/" + Node.logFolder
+        do {
+            return try SegmentLog.open(files: try DiskLogFiles(path: path))
+        } catch {
+            throw NodeError(.dataDirectory, "the Raft logs in \(path) cannot be used", cause: error)
         }
     }
 

@@ -138,7 +138,7 @@ extension NodeParts {
 
     /// Takes everything apart, in the reverse order of its making; what is in memory only goes into the store's files.
     func close() async {
-        let (host, lanes, store) = (self.host, self.lanes, self.store)
+        let (host, lanes, store, logs) = (self.host, self.lanes, self.store, self.logs)
         _ = try? await self.threads.run { host.stop() }
         self.projector.stop()
         await self.columnarStores.closeAll()
@@ -146,6 +146,7 @@ extension NodeParts {
         do {
             try await self.threads.run {
                 for lane in lanes { lane.shutdown() }
+                try logs.close()
                 try store.flush()
                 try store.close()
             }

@@ -43,6 +43,7 @@ final class NodeParts: Sendable {
     let logger: Logger
     let identity: NodeIdentity
     let store: RocksStore
+    let logs: any RaftLogStorage
     let lanes: [SerialThread]
     let threads: StoreThreads
     let columnarThreads: ColumnarThreads
@@ -66,7 +67,8 @@ final class NodeParts: Sendable {
     init(configuration: NodeConfiguration, ground: NodeGround, logger: Logger) throws {
         self.configuration = configuration
         self.logger = logger
-        (self.identity, self.store, self.tls, self.loops) = (ground.identity, ground.store, ground.tls, ground.loops)
+        (self.identity, self.store, self.logs) = (ground.identity, ground.store, ground.logs)
+        (self.tls, self.loops) = (ground.tls, ground.loops)
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
@@ -93,7 +95,7 @@ final class NodeParts: Sendable {
             )
         )
         self.applier.directory.observe { _ in changed.yield() }
-        try Self.requireMember(ground.identity, self.applier.directory.current)
+        try Self.requireMember(ground, self.applier.directory.current)
         self.projector = Projector(store: self.store, projections: self.columnarStores, threads: self.threads) {
             organization,
             error in
@@ -139,8 +141,11 @@ final class NodeParts: Sendable {
     }
 
     /// A node that knows of its own removal does not start again.
-    private static func requireMember(_ identity: NodeIdentity, _ state: SystemState) throws(NodeError) {
-        guard state.node(identity.node)?.state == .removed else { return }
+    private static func requireMember(_ ground: NodeGround, _ state: SystemState) throws {
+        // The system group is on every member: whoever was taken out of it is none.
+        let isTakenOut = try ground.logs.tombstones().contains { $0.group == .system }
+        let identity = ground.identity
+        guard isTakenOut || state.node(identity.node)?.state == .removed else { return }
         throw NodeError(
             .join,
             "node \(identity.node) was removed from cluster \"\(identity.clusterID)\"; ids are never used again: "
@@ -171,7 +176,7 @@ final class NodeParts: Sendable {
         return try RaftHost(
             node: configuration.nodeID,
             groups: ground.identity.firstGroups,
-            log: RaftLogStore(ground.store),
+            log: ground.logs,
             configuration: raft,
             transport: links,
             applier: applier,
@@ -220,7 +225,12 @@ final class NodeParts: Sendable {
                 logger.info("replica made", metadata: ["raft.group": "\(group)"])
                 created.send(group)
             },
-            onReplicaRemoved: { logger.info("replica removed", metadata: ["raft.group": "\($0)"]) },
+            onReplicaRemoved: { group in
+                logger.info("replica removed", metadata: ["raft.group": "\(group)"])
+                if group == .system {
+                    logger.error("this node was removed from the cluster: stop it", metadata: ["node.id": "\(identity.node)"])
+                }
+            },
             onSnapshotOffered: { group, leader, offer in
                 offers.send(SnapshotOffered(group: group, leader: leader, offer: offer))
             },

@@ -284,6 +284,8 @@ final class EventLog<Event>: @unchecked Sendable {  // sendable-ok: touched unde
 
     func add(_ event: Event) { self.mutex.withLock { _ in self.events.append(event) } }
 
+    var isEmpty: Bool { self.mutex.withLock { _ in self.events.isEmpty } }
+
     func take() -> [Event] {
         self.mutex.withLock { _ in
             defer { self.events = [] }

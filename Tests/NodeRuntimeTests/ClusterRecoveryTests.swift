@@ -18,7 +18,7 @@ struct ClusterRecoveryTests {
 
         init() throws { try self.identity.claim(self.store) }
 
-        var recovery: ClusterRecovery { ClusterRecovery(store: self.store, identity: self.identity) }
+        var recovery: ClusterRecovery { ClusterRecovery(store: self.store, logs: RaftLogStore(self.store), identity: self.identity) }
 
         /// A log of `kinds` from index 1, all of term 2.
         func write(_ group: GroupID, _ kinds: [LogEntry.Kind], commit: UInt64) throws {

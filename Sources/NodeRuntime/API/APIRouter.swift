@@ -59,7 +59,7 @@ struct APIRouter: RequestRouter {
         } catch {
             // The body is taken first: some clients do not read an answer that ends their upload.
             let refusal = self.refuse(error, id: id, head: head)
-            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: refusal) { _, _ in refusal }
+            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: { refusal }, handler: { _, _ in refusal })
         }
     }
 
@@ -140,16 +140,18 @@ struct APIRouter: RequestRouter {
 
     /// Collects the body, runs the handler, and turns what it throws into a problem document.
     func collected(_ request: APICall, bodyBytesMax: Int, _ handler: @escaping Handler) -> RoutePlan {
-        let tooLarge = Problem(
-            .bodyTooLarge,
-            "the body is longer than \(bodyBytesMax) bytes",
-            members: [.number("limit", bodyBytesMax)]
-        )
-        let refusal = tooLarge.response(requestID: request.id)
+        let refusal: @Sendable () -> ServerResponse = {
+            let tooLarge = Problem(
+                .bodyTooLarge,
+                "the body is longer than \(bodyBytesMax) bytes",
+                members: [.number("limit", bodyBytesMax)]
+            )
+            return tooLarge.response(requestID: request.id)
+        }
         if let declared = request.head.headerFields[.contentLength].flatMap({ Int($0) }), declared > bodyBytesMax {
             return .streaming { request in
                 await Self.drain(request.body)
-                return refusal
+                return refusal()
             }
         }
         return .collected(bodyBytesMax: bodyBytesMax, tooLarge: refusal) { _, body in

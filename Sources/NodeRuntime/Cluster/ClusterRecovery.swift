@@ -53,12 +53,12 @@ package struct ClusterRecovery: Sendable {
     }
 
     private let store: any KeyValueStore
-    private let logs: RaftLogStore
+    private let logs: any RaftLogStorage
     private let identity: NodeIdentity
 
-    init(store: any KeyValueStore, identity: NodeIdentity) {
+    init(store: any KeyValueStore, logs: any RaftLogStorage, identity: NodeIdentity) {
         self.store = store
-        self.logs = RaftLogStore(store)
+        self.logs = logs
         self.identity = identity
     }
 
@@ -74,11 +74,13 @@ package struct ClusterRecovery: Sendable {
         }
         let store = try NodeGround.openStore(directory)
         do {
+            let logs = try NodeGround.openLogs(directory)
+            defer { try? logs.close() }
             guard let identity = try NodeIdentity.read(store, directory: directory), identity.origin != .joining else {
                 throw NodeError(.dataDirectory, "data directory \(directory) is that of no member")
             }
             try identity.requireMatch(configuration, directory: directory)
-            try body(ClusterRecovery(store: store, identity: identity))
+            try body(ClusterRecovery(store: store, logs: logs, identity: identity))
         } catch {
             try? store.close()
             throw error
@@ -141,13 +143,13 @@ package struct ClusterRecovery: Sendable {
             last: restored.terms.last,
             commit: max(restored.commit, applied.index),
             applied: applied.index,
-            changes: try self.changes(in: group, restored).map(\.index),
+            changes: try self.tail(of: group, restored, whole: false).map(\.index),
             hasMajority: halves.allSatisfy { half in half.count(where: survivors.contains) * 2 > half.count }
         )
     }
 
-    /// The changes of membership in what is left of a group's log.
-    private func changes(in group: GroupID, _ restored: RaftLogStore.Restored) throws -> [LogEntry] {
+    /// The changes of membership in what is left of a group's log, or everything from the first of them on.
+    private func tail(of group: GroupID, _ restored: RaftLogStore.Restored, whole: Bool) throws -> [LogEntry] {
         let bytesMax = 16 << 20
         let reader = self.logs.reader(of: group)
         var found: [LogEntry] = []
@@ -155,32 +157,36 @@ package struct ClusterRecovery: Sendable {
         while next <= restored.terms.last {
             let entries = try reader.entries(from: next, through: restored.terms.last, bytesMax: bytesMax)
             guard let last = entries.last else { break }
-            found += entries.filter { $0.kind == .membership }
+            for entry in entries where entry.kind == .membership || (whole && !found.isEmpty) { found.append(entry) }
             next = LogIndex(last.index.rawValue + 1)
         }
         return found
     }
 
+    /// Makes the changes of membership empty: one atomic write of everything from the first of them on.
+    private func emptyChanges(in group: GroupID) throws {
+        let restored = try self.logs.load(group)
+        let entries = try self.tail(of: group, restored, whole: true).map { entry in
+            guard entry.kind == .membership else { return entry }
+            return LogEntry(index: entry.index, term: entry.term, kind: .empty, payload: [])
+        }
+        guard let first = entries.first else { return }
+        try self.logs.write([
+            RaftLogStore.Write(
+                group: group,
+                hardState: restored.hardState,
+                commit: restored.commit,
+                truncateFrom: first.index,
+                entries: entries,
+                last: restored.terms.last,
+                lastTerm: restored.terms.lastTerm
+            )
+        ])
+    }
+
     /// Carries the plan out; may be repeated when it was cut short. Blocks.
     package func apply(_ plan: Plan) throws {
-        for group in plan.groups where !group.changes.isEmpty {
-            let restored = try self.logs.load(group.group)
-            let emptied = try self.changes(in: group.group, restored).map { entry in
-                LogEntry(index: entry.index, term: entry.term, kind: .empty, payload: [])
-            }
-            for entry in emptied {
-                try self.logs.write([
-                    RaftLogStore.Write(
-                        group: group.group,
-                        hardState: restored.hardState,
-                        commit: restored.commit,
-                        entries: [entry],
-                        last: restored.terms.last,
-                        lastTerm: restored.terms.lastTerm
-                    )
-                ])
-            }
-        }
+        for group in plan.groups where !group.changes.isEmpty { try self.emptyChanges(in: group.group) }
         var batch = WriteBatch()
         for group in plan.groups {
             ShardApplier.putMembership(Membership(voters: group.survivors), of: group.group, into: &batch)

@@ -48,8 +48,6 @@ enum SegmentCoding {
 
     /// - Returns: A whole batch with its checksum and padding.
     static func encode(_ header: Header, meta: [UInt8], payloads: [[UInt8]]) -> [UInt8] {
-        var writer = ByteWriter(capacity: header.sizeBytes)
-        writer.write(Self.magic)
         var fields = ByteWriter(capacity: Self.headerBytes - 8)
         fields.write(UInt32(meta.count))
         fields.write(UInt32(header.payloadBytes))
@@ -62,12 +60,22 @@ enum SegmentCoding {
         var checksum = CRC32C()
         checksum.update(fields.bytes)
         checksum.update(meta)
-        writer.write(checksum.value)
-        writer.write(raw: fields.bytes)
-        writer.write(raw: meta)
-        for payload in payloads { writer.write(raw: payload) }
-        for _ in writer.count..<header.sizeBytes { writer.write(UInt8(0)) }
-        return writer.bytes
+        var start = ByteWriter(capacity: 8)
+        start.write(Self.magic)
+        start.write(checksum.value)
+        return [UInt8](unsafeUninitializedCapacity: header.sizeBytes) { buffer, count in
+            func put(_ bytes: [UInt8]) {
+                if bytes.isEmpty { return }
+                let end = count + bytes.count
+                _ = UnsafeMutableBufferPointer(rebasing: buffer[count..<end]).initialize(fromContentsOf: bytes)
+                count = end
+            }
+            put(start.bytes)
+            put(fields.bytes)
+            put(meta)
+            for payload in payloads { put(payload) }
+            put([UInt8](repeating: 0, count: header.sizeBytes - count))
+        }
     }
 
     /// Reads the header alone; its checksum is not checked, because it covers the meta part too.
