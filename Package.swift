@@ -64,6 +64,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CDuckDB"),
+        .systemLibrary(name: "CChecksum"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -75,7 +76,7 @@ let package = Package(
         ),
         .target(
             name: "Consensus",
-            dependencies: ["Primitives", "Storage"],
+            dependencies: ["Primitives", "Storage", "CChecksum"],
             exclude: overview,
             swiftSettings: nodeSettings
         ),

@@ -1,7 +1,7 @@
 internal import CChecksum
 
 /// The Castagnoli checksum (RFC 3720, appendix B.4): by the processor's own instruction where it has one, else by tables.
-struct CRC32C {
+package struct CRC32C {
     private static let polynomial: UInt32 = 0x82F6_3B78
     /// Eight tables of 256: slicing-by-8 (Kounavis and Berry, 2005).
     private static let tables: [UInt32] = {
@@ -24,7 +24,10 @@ struct CRC32C {
 
     private var state: UInt32 = 0xFFFF_FFFF
 
-    var value: UInt32 { ~self.state }
+    package init() {}
+
+    /// The checksum of everything taken so far.
+    package var value: UInt32 { ~self.state }
 
     mutating func update(_ number: some FixedWidthInteger) {
         withUnsafeBytes(of: number.bigEndian) { self.update($0) }
@@ -36,7 +39,8 @@ struct CRC32C {
         for byte in bytes { withUnsafeBytes(of: byte) { self.update($0) } }
     }
 
-    mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    /// Takes more bytes.
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
         if Self.hasInstruction {
             self.state = ft_crc32c(self.state, bytes.baseAddress, bytes.count)
         } else {

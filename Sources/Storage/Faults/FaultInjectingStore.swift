@@ -197,6 +197,9 @@ package final class FaultInjectingStore: KeyValueStore {
         }
     }
 
+    /// Everything written, read past all faults and damage: for those who watch a store from outside.
+    package var unfaulted: any KeyValueReader { self.live }
+
     // MARK: Reads
 
     /// Counts a read and fails it when its turn has come.
