@@ -1,6 +1,6 @@
 package import Primitives
 
-/// Why a proposal, a barrier or a wait did not succeed, and what that says about its outcome.
+/// Why a proposal, a read, a change or a wait did not succeed, and what that says about its outcome.
 package struct ProposalError: CausedError, Sendable, CustomStringConvertible {
     /// What happened; every code says whether the command may have taken effect.
     package enum Code: Sendable, Hashable {
@@ -19,6 +19,14 @@ package struct ProposalError: CausedError, Sendable, CustomStringConvertible {
         case stopped
         /// The host failed and stopped (see `cause`); the command may or may not take effect.
         case failed
+        /// Surely not applied: another membership change of the group is under way. Retry later.
+        case changePending
+        /// Surely not applied: the membership change does not fit the membership (see `cause`).
+        case refusedChange
+        /// Leadership did not pass to the node that was asked for; it may still, or to another.
+        case notTransferred
+        /// The replica is further than the snapshot: there is nothing to install.
+        case staleSnapshot
     }
 
     package let code: Code
@@ -44,7 +52,8 @@ package struct ProposalError: CausedError, Sendable, CustomStringConvertible {
     package var isSurelyNotApplied: Bool {
         switch self.code {
         case .notLeader, .overloaded, .groupNotHosted, .tooLarge, .stopped: true
-        case .outcomeUnknown, .failed: false
+        case .changePending, .refusedChange, .staleSnapshot: true
+        case .outcomeUnknown, .failed, .notTransferred: false
         }
     }
 }

@@ -33,6 +33,8 @@ final class RocksOptionHandles: Sendable {
         // Some writes skip the log, so all families go to sorted files together: what is there is one moment's state.
         unsafe rocksdb_options_set_atomic_flush(handle, 1)
         unsafe rocksdb_options_set_use_fsync(handle, 0)
+        // Batches come from one or two threads: what lets several fill one memory table costs more than it brings.
+        unsafe rocksdb_options_set_allow_concurrent_memtable_write(handle, 0)
         unsafe rocksdb_options_set_max_total_wal_size(handle, UInt64(options.walBytesMax))
         unsafe rocksdb_options_set_db_write_buffer_size(handle, options.writeBuffersBytesMax)
         unsafe rocksdb_options_set_max_background_jobs(handle, Int32(clamping: options.backgroundJobsMax))
@@ -56,6 +58,11 @@ final class RocksOptionHandles: Sendable {
         unsafe rocksdb_options_set_paranoid_checks(handle, 1)
         unsafe rocksdb_options_set_write_buffer_size(handle, family.writeBufferBytes)
         unsafe rocksdb_options_set_max_write_buffer_number(handle, Int32(clamping: family.writeBuffersMax))
+        if family.isAskedForAbsentKeys {
+            // A look-up in the memory table costs as much as an insertion; most need none.
+            unsafe rocksdb_options_set_memtable_prefix_bloom_size_ratio(handle, RocksOptions.memoryFilterRatio)
+            unsafe rocksdb_options_set_memtable_whole_key_filtering(handle, 1)
+        }
         unsafe rocksdb_options_set_level_compaction_dynamic_level_bytes(handle, 1)
         let compression =
             switch family.compression {

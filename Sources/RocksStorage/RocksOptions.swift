@@ -23,11 +23,15 @@ package struct RocksOptions: Sendable {
         package var bloomBitsPerKey: Int
         /// Bytes of one block of a sorted file before compression.
         package var blockBytes: Int
+        /// Most keys that are asked for are absent: memory tables have a filter too.
+        package var isAskedForAbsentKeys = false
     }
 
     /// Files of the youngest level that are merged into the next at once: keys come mostly in order, so that merging
     /// early gains little.
     static let youngFilesMerged: Int32 = 10
+    /// The part of a memory table's room that its filter takes, where it has one.
+    static let memoryFilterRatio = 0.05
 
     /// Memory tables of all families together; beyond it the largest is flushed.
     package var writeBuffersBytesMax = 256 << 20
@@ -94,7 +98,8 @@ package struct RocksOptions: Sendable {
                 writeBuffersMax: 3,
                 compression: .none,
                 bloomBitsPerKey: 12,
-                blockBytes: 4 << 10
+                blockBytes: 4 << 10,
+                isAskedForAbsentKeys: true
             )
         case .groupState:
             Family(

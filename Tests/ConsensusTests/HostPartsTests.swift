@@ -1,104 +1,158 @@
 internal import Primitives
 internal import Storage
+internal import Synchronization
 internal import Testing
 
 @testable internal import Consensus
 
 @Suite struct HostPartsTests {
-    private func pending(_ group: UInt32, place: Int, number: UInt64 = 1) -> PendingWrite {
-        let entry = LogEntry(index: LogIndex(1), term: Term(1), kind: .empty, payload: [])
+    private func replica(_ group: UInt32, _ lane: LaneQueue, waitsMax: Int = 10) -> GroupReplica {
+        let membership = Membership(voters: [NodeID(1)])
+        let status = GroupStatus(
+            group: GroupID(group),
+            role: .follower,
+            leader: nil,
+            term: .zero,
+            commit: .zero,
+            applied: .zero,
+            first: LogIndex(1),
+            last: .zero,
+            membership: membership
+        )
+        let mark = SnapshotMark(index: .zero, term: .zero, membership: membership)
+        return GroupReplica(status: status, mark: mark, lane: lane, waitsMax: waitsMax)
+    }
+
+    private func pending(_ group: UInt32, _ lane: LaneQueue, payloadBytes: Int = 0) -> PendingWrite {
+        let payload = [UInt8](repeating: 0, count: payloadBytes)
+        let entry = LogEntry(index: LogIndex(1), term: Term(1), kind: .empty, payload: payload)
         let write = RaftLogStore.Write(
             group: GroupID(group),
             hardState: HardState(term: Term(1), vote: nil),
             commit: .zero,
-            truncateFrom: nil,
             entries: [entry],
             last: entry.index,
             lastTerm: entry.term
         )
-        let ticket = PersistTicket(number: number, index: entry.index, term: entry.term)
-        return PendingWrite(place: place, ticket: ticket, write: write, messages: [])
+        let ticket = PersistTicket(number: 1, index: entry.index, term: entry.term)
+        return PendingWrite(replica: self.replica(group, lane), purpose: .ticket(ticket), write: write, messages: [])
     }
+
+    // MARK: - The log writer
 
     @Test func makesManyGroupsDurableByOneSync() throws {
         let store = try FaultInjectingStore(InMemoryStore())
-        let writer = LogWriter(store: RaftLogStore(store))
-        writer.add((0..<100).map { self.pending(UInt32($0), place: $0) })
+        let lane = LaneQueue(lane: InlineLane())
+        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: 0)
+        let isDone = try writer.write((0..<100).map { self.pending(UInt32($0), lane) })
+        #expect(!isDone, "inline writes are off")
         writer.stop()
-        var places: [Int] = []
-        try writer.run { places += $0.map(\.place) }
-        #expect(places == Array(0..<100))
+        var groups: [GroupID] = []
+        try writer.run { groups += $0.map(\.replica.group) }
+        #expect(groups == (0..<100).map { GroupID($0) })
         #expect(store.count(of: .sync) == 1)
         #expect(store.count(of: .write) == 1)
         #expect(try RaftLogStore(store).load(GroupID(99)).terms.last == LogIndex(1))
     }
 
-    @Test func reportsNothingAsDurableWhenTheSyncFails() throws {
+    @Test func writesSmallBatchesOnTheCallersThreadUnlessOthersWait() throws {
         let store = try FaultInjectingStore(InMemoryStore())
-        store.arm(StoreFault(.sync))
-        let writer = LogWriter(store: RaftLogStore(store))
-        writer.add([self.pending(1, place: 0)])
+        let lane = LaneQueue(lane: InlineLane())
+        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: 1_000)
+        #expect(try writer.write([self.pending(1, lane)]))
+        #expect(store.count(of: .sync) == 1)
+        #expect(try !writer.write([self.pending(2, lane, payloadBytes: 2_000)]), "too large")
+        #expect(try !writer.write([self.pending(3, lane)]), "the order of the writes is kept")
         writer.stop()
-        var places: [Int] = []
-        #expect(throws: ConsensusError.self) { try writer.run { places += $0.map(\.place) } }
-        #expect(places.isEmpty)
+        var groups: [GroupID] = []
+        try writer.run { groups += $0.map(\.replica.group) }
+        #expect(groups == [GroupID(2), GroupID(3)])
     }
 
-    /// A loop with one group of one replica that leads.
-    private func leadingLoop(_ lane: SerialThread) -> RaftLoop {
-        let configuration = RaftConfiguration()
-        let store = RaftLogStore(InMemoryStore())
-        let core = RaftCore(
-            id: NodeID(1),
-            voters: [NodeID(1)],
-            configuration: configuration,
-            reader: store.reader(of: GroupID(0)),
-            generator: SeededGenerator(seed: 1)
-        )
-        let replica = GroupReplica(place: 0, status: core.status(of: GroupID(0)), lane: lane, waitsMax: 10)
-        let loop = RaftLoop(configuration: configuration, cores: [(core, replica)])
-        var inbox = Inbox()
-        inbox.campaigns = [0]
-        loop.turn(&inbox, ticks: 0)
-        self.finishWrites(loop)
-        return loop
-    }
-
-    private func finishWrites(_ loop: RaftLoop) {
-        while !loop.output.writes.isEmpty {
-            var inbox = Inbox()
-            inbox.persisted = loop.output.writes.map { ($0.place, $0.ticket) }
-            loop.clearOutput()
-            loop.turn(&inbox, ticks: 0)
+    @Test(arguments: [0, 1_000]) func reportsNothingAsDurableWhenTheSyncFails(inlineBytes: Int) throws {
+        let store = try FaultInjectingStore(InMemoryStore())
+        let lane = LaneQueue(lane: InlineLane())
+        store.arm(StoreFault(.sync))
+        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: inlineBytes)
+        var groups: [GroupID] = []
+        #expect(throws: ConsensusError.self) {
+            if try writer.write([self.pending(1, lane)]) { groups.append(GroupID(1)) }
+            writer.stop()
+            try writer.run { groups += $0.map(\.replica.group) }
         }
+        #expect(groups.isEmpty)
     }
 
-    @Test func sharesOneEntryAmongBarriersAndAmongProposals() async throws {
-        let lane = try SerialThread(name: "test-lane")
-        defer { lane.shutdown() }
-        let loop = self.leadingLoop(lane)
+    // MARK: - The loop
+
+    @Test func sharesOneEntryAmongProposalsAndLetsLaterOnesWaitForTheWrite() throws {
+        let cluster = try HostLoopCluster(1)
+        try cluster.elect(1)
+        let loop = cluster[1].loop
         func entries() -> Int { loop.output.writes.reduce(0) { $0 + ($1.write?.entries.count ?? 0) } }
-
-        let barriers = (0..<50).map { _ in Waiter<LogIndex>() }
-        var inbox = Inbox()
-        inbox.barriers = barriers.map { Inbox.Barrier(place: 0, waiter: $0) }
-        loop.turn(&inbox, ticks: 0)
+        let first = (0..<200).map { cluster.propose("\($0)", on: 1) }
+        loop.turn(&cluster[1].inbox)
         #expect(entries() == 1)
-        // More come while the first entry is on its way: they wait for the next.
-        let late = (0..<50).map { _ in Waiter<LogIndex>() }
-        inbox.barriers = late.map { Inbox.Barrier(place: 0, waiter: $0) }
-        loop.turn(&inbox, ticks: 0)
-        #expect(entries() == 1)
-        self.finishWrites(loop)
-        for waiter in barriers { #expect(try await waiter.value() == LogIndex(2)) }
-        for waiter in late { #expect(try await waiter.value() == LogIndex(3)) }
-
-        inbox.proposals = (0..<200).map { Inbox.Proposal(place: 0, command: [UInt8($0)], waiter: Waiter()) }
-        loop.turn(&inbox, ticks: 0)
-        #expect(entries() == 1)
-        inbox.proposals = (0..<5).map { Inbox.Proposal(place: 0, command: [UInt8($0)], waiter: Waiter()) }
-        loop.turn(&inbox, ticks: 0)
+        let later = (0..<5).map { cluster.propose("later \($0)", on: 1) }
+        loop.turn(&cluster[1].inbox)
         #expect(entries() == 1, "commands wait for the running write")
+        try cluster.pump()
+        #expect(first.allSatisfy { $0.value != nil })
+        #expect(later.allSatisfy { $0.value != nil })
+        #expect(loop.core(of: GroupID(0))!.lastIndex == LogIndex(3))
+    }
+
+    // MARK: - Lanes and waiters
+
+    private func work(
+        _ replica: GroupReplica,
+        _ index: UInt64,
+        _ text: String,
+        _ waiter: Waiter<[UInt8]>
+    ) -> LaneQueue.Work {
+        let payload = CommandBatch.encode([Array(text.utf8)])
+        return LaneQueue.Work(
+            replica: replica,
+            entries: [LogEntry(index: LogIndex(index), term: Term(1), kind: .commands, payload: payload)],
+            memberships: [],
+            waiters: [LaneQueue.EntryWaiters(index: LogIndex(index), kind: .commands([waiter]))]
+        )
+    }
+
+    @Test func skipsWhatASnapshotHasBrought() async throws {
+        let applier = ListApplier()
+        let lane = LaneQueue(lane: InlineLane())
+        let replica = self.replica(0, lane)
+        let waiters = (0..<4).map { _ in Waiter<[UInt8]>() }
+        #expect(lane.add(self.work(replica, 1, "a", waiters[0])))
+        #expect(!lane.add(self.work(replica, 2, "b", waiters[1])))
+        let mark = SnapshotMark(index: LogIndex(2), term: Term(1), membership: replica.appliedMark.membership)
+        #expect(replica.install(mark) { applier.install(["a", "b"], of: GroupID(0), mark) } == nil)
+        #expect(!lane.add(self.work(replica, 3, "c", waiters[2])))
+        let notes = try lane.turn(with: applier)
+        #expect(notes.map(\.index) == [LogIndex(3)])
+        #expect(!lane.hasMoreWork())
+        #expect(applier.commands(of: GroupID(0)) == ["a", "b", "c"])
+        #expect(try await waiters[2].value() == Array("done c".utf8))
+        await #expect(throws: ProposalError.self) { try await waiters[0].value() }
+        // A snapshot that comes late changes nothing.
+        let stale = replica.install(mark) { Issue.record("nothing is switched") }
+        #expect(stale?.code == .staleSnapshot)
+    }
+
+    @Test func dropsTheWorkOfARemovedReplicaOnly() async throws {
+        let applier = ListApplier()
+        let lane = LaneQueue(lane: InlineLane())
+        let gone = self.replica(0, lane)
+        let here = self.replica(1, lane)
+        let waiters = [Waiter<[UInt8]>(), Waiter<[UInt8]>()]
+        _ = lane.add(self.work(gone, 1, "gone", waiters[0]))
+        _ = lane.add(self.work(here, 1, "here", waiters[1]))
+        gone.close()
+        _ = try lane.turn(with: applier)
+        #expect(applier.commands(of: GroupID(0)).isEmpty)
+        #expect(try await waiters[1].value() == Array("done here".utf8))
+        await #expect(throws: ProposalError.self) { try await waiters[0].value() }
     }
 
     @Test func answersAWaiterOnce() async throws {
@@ -108,33 +162,45 @@ internal import Testing
         waiter.fail(.stopped, "late")
         #expect(try await waiter.value() == 1)
         waiter.answer(.success(3))
+        let told = HostLoopCluster.Answer<Int>()
+        let telling = told.waiter
+        telling.answer(.success(1))
+        telling.fail(.stopped, "late")
+        #expect(told.value == 1)
+        #expect(told.count.withLock { $0 } == 1)
     }
 
     @Test func boundsTheWaitsForAnAppliedIndex() async throws {
-        let lane = try SerialThread(name: "test-lane")
-        defer { lane.shutdown() }
-        let status = GroupStatus(
-            group: GroupID(0),
-            role: .follower,
-            leader: nil,
-            term: .zero,
-            commit: .zero,
-            applied: .zero,
-            last: .zero,
-            voters: [NodeID(1)],
-            replicas: []
-        )
-        let replica = GroupReplica(place: 0, status: status, lane: lane, waitsMax: 1)
-        let first = Waiter<Void>()
-        let second = Waiter<Void>()
+        let replica = self.replica(0, LaneQueue(lane: InlineLane()), waitsMax: 1)
+        let first = Waiter<LogIndex>()
+        let second = Waiter<LogIndex>()
         replica.wait(for: LogIndex(1), first)
         replica.wait(for: LogIndex(1), second)
         await #expect(throws: ProposalError.self) { try await second.value() }
-        replica.didApply(LogIndex(1))
-        try await first.value()
-        let third = Waiter<Void>()
+        replica.didApply(SnapshotMark(index: LogIndex(1), term: Term(1), membership: replica.appliedMark.membership))
+        #expect(try await first.value() == LogIndex(1))
+        let third = Waiter<LogIndex>()
         replica.wait(for: LogIndex(1), third)
-        try await third.value()
+        #expect(try await third.value() == LogIndex(1))
+    }
+
+    @Test func knowsWhoIsSilentAndWhoIsBack() {
+        var liveness = PeerLiveness()
+        func heard(_ node: UInt64, epoch: UInt64? = nil) -> Bool { liveness.heard(NodeID(node), epoch: epoch) }
+        func tick() -> [NodeID] { liveness.tick(silentTicksMax: 5) }
+        liveness.setPeers([NodeID(2), NodeID(3)])
+        #expect(liveness.alive.isEmpty)
+        #expect(heard(2, epoch: 1))
+        #expect(!heard(2, epoch: 1))
+        #expect(heard(2, epoch: 2), "another life")
+        #expect(!heard(9), "not a peer")
+        for _ in 0..<4 { #expect(tick().isEmpty) }
+        #expect(tick() == [NodeID(2)])
+        #expect(tick().isEmpty, "told once")
+        #expect(!liveness.isAlive(NodeID(2)))
+        #expect(heard(2))
+        liveness.setPeers([NodeID(2), NodeID(4)])
+        #expect(liveness.alive == [NodeID(2)])
     }
 
     @Test func refusesSettingsThatCannotWork() {
@@ -142,6 +208,8 @@ internal import Testing
         let changes: [(inout RaftConfiguration) -> Void] = [
             { $0.tickInterval = .zero }, { $0.heartbeatTicks = 0 }, { $0.electionTicks = $0.heartbeatTicks },
             { $0.messageBytesMax = 0 }, { $0.inflightMessagesMax = 0 }, { $0.applyWaitersMax = 0 },
+            { $0.loopCount = 0 }, { $0.inlineWriteBytesMax = -1 }, { $0.hibernateTicks = -1 },
+            { $0.logTailEntries = 0 },
         ]
         for change in changes {
             var configuration = RaftConfiguration()

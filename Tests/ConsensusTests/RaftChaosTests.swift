@@ -14,23 +14,26 @@ internal import Testing
     }
 
     @Test func comesToInterestingStates() {
-        var committed = 0
-        var dropped = 0
-        var crashes = 0
-        var reads = 0
+        var counts = (committed: 0, dropped: 0, crashes: 0, reads: 0, granted: 0, changes: 0, installs: 0, sleeps: 0)
         var highestTerm = Term.zero
-        for seed in Self.seeds.prefix(20) {
+        for seed in Self.seeds.prefix(25) {
             var chaos = RaftChaos(seed: seed)
             _ = chaos.run(steps: 2_500)
-            committed += chaos.cluster.committedTokens.count
-            dropped += chaos.cluster.droppedTokens.count
-            crashes += chaos.crashes
+            counts.committed += chaos.cluster.committedTokens.count
+            counts.dropped += chaos.cluster.droppedTokens.count
+            counts.granted += chaos.cluster.grantedReads.count
+            counts.crashes += chaos.crashes
+            counts.changes += chaos.changes
+            counts.installs += chaos.cluster.installs
+            counts.sleeps += chaos.sleeps
             for node in chaos.cluster.nodes.values {
                 highestTerm = max(highestTerm, node.lastTerm)
-                reads += node.disk.state.withLock { $0.reads }
+                counts.reads += node.disk.state.withLock { $0.reads }
             }
         }
-        #expect(committed > 200 && dropped > 10 && crashes > 100 && reads > 50 && highestTerm > Term(5))
+        #expect(counts.committed > 200 && counts.dropped > 10 && counts.crashes > 100, "\(counts)")
+        #expect(counts.reads > 50 && counts.granted > 50 && counts.changes > 20, "\(counts)")
+        #expect(counts.installs > 10 && counts.sleeps > 2 && highestTerm > Term(5), "\(counts)")
     }
 
     @Test func repeatsARunExactly() {
@@ -44,32 +47,18 @@ internal import Testing
 
     struct Mistake: Sendable, CustomTestStringConvertible {
         let name: String
-        var faults: CoreFaults = []
-        var isForgettingVotes = false
+        let fault: CoreFaults
         var testDescription: String { self.name }
     }
 
-    static let mistakes = [
-        Mistake(name: "vote cleared on role change", faults: .voteClearedOnRoleChange),
-        Mistake(name: "older term committed by counting", faults: .olderTermCommitted),
-        Mistake(name: "rejection counted as acknowledgement", faults: .rejectionCountsAsAck),
-        Mistake(name: "stale append cuts the tail", faults: .staleAppendCutsTail),
-        Mistake(name: "index compared before term", faults: .indexComparedBeforeTerm),
-        Mistake(name: "votes and acknowledgements before the disk", faults: .promisesBeforeDisk),
-        Mistake(name: "own acknowledgement before the disk", faults: .ownAckBeforeDisk),
-        Mistake(name: "heartbeat commit not capped", faults: .heartbeatCommitNotCapped),
-        Mistake(name: "messages of older terms taken", faults: .olderTermsTaken),
-        Mistake(name: "own last index acknowledged", faults: .ackOfOwnLastIndex),
-        Mistake(name: "dropped proposals forgotten", faults: .droppedProposalsForgotten),
-        Mistake(name: "vote forgotten at restart", isForgettingVotes: true),
-    ]
+    static let mistakes = (CoreFaults.all + CoreFaults.further).map { Mistake(name: $0.name, fault: $0.fault) }
 
     /// Seeds that a mistake is given; most are found in the first few.
-    static let seedsToFind: UInt64 = 300
+    static let seedsToFind: UInt64 = 1_500
 
     @Test(arguments: mistakes) func findsEveryDeliberateMistake(_ mistake: Mistake) {
         for seed in 1...Self.seedsToFind {
-            var chaos = RaftChaos(seed: seed, faults: mistake.faults, isForgettingVotes: mistake.isForgettingVotes)
+            var chaos = RaftChaos(seed: seed, faults: mistake.fault, isLarge: seed % 2 == 0)
             if chaos.run(steps: 3_000) { return }
             chaos.heal()
             if !chaos.cluster.violations.isEmpty { return }

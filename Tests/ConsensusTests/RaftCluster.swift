@@ -2,91 +2,6 @@ internal import Consensus
 internal import Primitives
 internal import Synchronization
 
-/// The durable part of a virtual node: survives a crash, and is what its core reads older entries from.
-final class VirtualDisk: LogReader {
-    struct State {
-        var hardState = HardState()
-        var entries: [LogEntry] = []
-        var commit = LogIndex.zero
-        /// The state machine: applied entries in order, written with their index.
-        var applied: [LogEntry] = []
-        var reads = 0
-    }
-
-    let state = Mutex(State())
-
-    func entries(
-        from first: LogIndex,
-        through last: LogIndex,
-        bytesMax: Int
-    ) throws(ConsensusError) -> [LogEntry] {
-        let found: [LogEntry] = self.state.withLock { state in
-            state.reads += 1
-            var bytes = 0
-            var found: [LogEntry] = []
-            for entry in state.entries where entry.index >= first && entry.index <= last {
-                bytes += entry.payload.count
-                if !found.isEmpty, bytes > bytesMax { break }
-                found.append(entry)
-            }
-            return found
-        }
-        for (offset, entry) in found.enumerated() where entry.index.rawValue != first.rawValue + UInt64(offset) {
-            throw ConsensusError(code: .hole, message: "the virtual disk lacks an entry", index: first)
-        }
-        if found.isEmpty { throw ConsensusError(code: .hole, message: "the virtual disk lacks an entry", index: first) }
-        return found
-    }
-
-    func write(_ ready: Ready) {
-        self.state.withLock { state in
-            if let hardState = ready.hardState { state.hardState = hardState }
-            if let from = ready.truncateFrom { state.entries.removeAll { $0.index >= from } }
-            state.entries.append(contentsOf: ready.entries)
-            state.commit = ready.commit
-        }
-    }
-
-    func holds(_ index: LogIndex, _ term: Term) -> Bool {
-        self.state.withLock { state in
-            if index == .zero { return true }
-            guard index.rawValue <= state.entries.count else { return false }
-            return state.entries[Int(index.rawValue) - 1].term == term
-        }
-    }
-
-    var terms: TermRuns {
-        self.state.withLock { state in
-            var terms = TermRuns()
-            for entry in state.entries { terms.append(entry.term) }
-            return terms
-        }
-    }
-}
-
-/// One node: its core while it runs, its disk, and work that is under way.
-final class VirtualNode {
-    let id: NodeID
-    let disk = VirtualDisk()
-    var core: RaftCore?
-    /// Writes that have begun and are not durable.
-    var writes: [Ready] = []
-    /// Committed entries that are not applied.
-    var toApply: [[LogEntry]] = []
-    /// Proposals accepted by the running core and not yet answered.
-    var openTokens: Set<UInt64> = []
-    var lastTerm = Term.zero
-    var lastCommit = LogIndex.zero
-
-    init(id: NodeID) { self.id = id }
-
-    var applied: [LogEntry] { self.disk.state.withLock { $0.applied } }
-    /// What was applied, as text.
-    var text: String {
-        String(decoding: self.applied.filter { $0.kind == .commands }.flatMap(\.payload), as: UTF8.self)
-    }
-}
-
 /// A few cores, a network that does what the test says, and the invariants of Raft, checked after every step.
 final class RaftCluster {
     let ids: [NodeID]
@@ -97,20 +12,24 @@ final class RaftCluster {
     var inFlight: [RaftMessage] = []
     /// Directed links that lose everything.
     var cut: Set<[NodeID]> = []
-    var checker: RaftChecker
+    var checker = RaftChecker()
     var generator: SeededGenerator
     var nextToken: UInt64 = 1
     /// Tokens by answer.
     var committedTokens: Set<UInt64> = []
     var droppedTokens: Set<UInt64> = []
-    /// A deliberate mistake of the harness: the vote is not restored after a crash.
-    var isForgettingVotes = false
+    var grantedReads: [UInt64: LogIndex] = [:]
+    var droppedReads: Set<UInt64> = []
     /// Applied only when the test says so.
     var isApplyingByHand = false
-    var log: [String] = []
+    /// Snapshots are installed only when the test says so.
+    var isInstallingByHand = false
+    var installs = 0
 
     init(
         _ count: Int,
+        voters: Int? = nil,
+        learners: [UInt64] = [],
         seed: UInt64 = 1,
         faults: CoreFaults = [],
         configure: (inout RaftConfiguration) -> Void = { _ in }
@@ -121,9 +40,18 @@ final class RaftCluster {
         self.configuration = RaftConfiguration()
         self.configuration.electionTicks = 10
         self.configuration.heartbeatTicks = 2
+        self.configuration.lazyCommitPush = false
         configure(&self.configuration)
-        self.checker = RaftChecker(quorum: count / 2 + 1)
-        for id in self.ids { self.nodes[id] = VirtualNode(id: id) }
+        let membership = Membership(
+            voters: Array(self.ids.prefix(voters ?? count)),
+            learners: learners.map { NodeID($0) }
+        )
+        for id in self.ids {
+            let node = VirtualNode(id: id)
+            // The others are blank: they wait to be added.
+            if membership.contains(id) { node.disk.state.withLock { $0.membership = membership } }
+            self.nodes[id] = node
+        }
         for id in self.ids { self.start(id) }
     }
 
@@ -136,38 +64,34 @@ final class RaftCluster {
 
     func start(_ id: NodeID) {
         let node = self.nodes[id]!
-        let (hardState, commit, applied) = node.disk.state.withLock { state in
-            (state.hardState, state.commit, state.applied.last?.index ?? .zero)
-        }
-        let restored = self.isForgettingVotes ? HardState(term: hardState.term, vote: nil) : hardState
+        let restored = node.disk.restored
         node.core = RaftCore(
             id: id,
-            voters: self.ids,
             configuration: self.configuration,
-            hardState: restored,
-            terms: node.disk.terms,
-            commit: min(commit, node.disk.terms.last),
-            applied: applied,
+            restored: restored,
             reader: node.disk,
             generator: SeededGenerator(seed: self.generator.next()),
             faults: self.faults
         )
-        node.lastTerm = hardState.term
+        node.lastTerm = restored.hardState.term
         node.lastCommit = .zero
     }
 
     /// Loses memory and every write that was not durable.
-    func crash(_ id: NodeID) {
-        let node = self.nodes[id]!
-        node.core = nil
-        node.writes = []
-        node.toApply = []
-        node.openTokens = []
-    }
+    func crash(_ id: NodeID) { self.nodes[id]!.loseMemory() }
 
     func restart(_ id: UInt64) {
         self.crash(NodeID(id))
         self.start(NodeID(id))
+    }
+
+    /// What a host does with a replica that was removed: it begins anew for a later session.
+    private func remove(_ node: VirtualNode, at index: LogIndex) {
+        node.removalMark = node.core!.commitMark
+        node.loseMemory()
+        node.disk.blank()
+        node.removedAt = index
+        node.lastCommit = .zero
     }
 
     // MARK: - Inputs
@@ -189,16 +113,74 @@ final class RaftCluster {
         self.ready(NodeID(id))
     }
 
+    func makeToken() -> UInt64 {
+        defer { self.nextToken += 1 }
+        return self.nextToken
+    }
+
     @discardableResult
     func propose(_ id: UInt64, _ text: String) -> ProposeResult {
         let node = self[id]
-        let token = self.nextToken
-        self.nextToken += 1
+        let token = self.makeToken()
         var result = ProposeResult.overloaded
         self.change(node.id) { result = $0.propose(kind: .commands, payload: Array(text.utf8), token: token) }
         if case .accepted = result { node.openTokens.insert(token) }
         self.ready(node.id)
         return result
+    }
+
+    @discardableResult
+    func changeMembership(
+        _ id: UInt64,
+        _ steps: [MembershipChange.Step],
+        _ transition: MembershipChange.Transition = .auto
+    ) -> MembershipProposeResult {
+        let node = self[id]
+        let token = self.makeToken()
+        var result = MembershipProposeResult.overloaded
+        self.change(node.id) {
+            result = $0.proposeMembership(MembershipChange(steps, transition: transition), token: token)
+        }
+        if case .accepted = result { node.openTokens.insert(token) }
+        self.ready(node.id)
+        return result
+    }
+
+    /// - Returns: The token of the read.
+    @discardableResult
+    func read(_ id: UInt64) -> UInt64 {
+        let node = self[id]
+        let token = self.makeToken()
+        guard node.core != nil else { return token }
+        node.openReads[token] = LogIndex(UInt64(self.checker.committed.count))
+        self.change(node.id) { $0.readIndex(token: token) }
+        self.ready(node.id)
+        return token
+    }
+
+    @discardableResult
+    func transfer(_ id: UInt64, to target: UInt64) -> Bool {
+        var isTaken = false
+        self.change(NodeID(id)) { isTaken = $0.transferLeadership(to: NodeID(target)) }
+        self.ready(NodeID(id))
+        return isTaken
+    }
+
+    /// Forgets entries of the log that are applied.
+    func compact(_ id: NodeID, through index: LogIndex) {
+        let node = self.nodes[id]!
+        guard let core = node.core, index > .zero, index >= core.firstIndex,
+            index <= min(core.appliedIndex, core.persistedIndex), let term = core.term(at: index)
+        else { return }
+        self.change(id) { $0.compact(through: index) }
+        node.disk.compact(through: index, term: term)
+    }
+
+    func sleep(_ id: UInt64, live: [UInt64]) -> Bool {
+        var isAsleep = false
+        self.change(NodeID(id)) { isAsleep = $0.trySleep(live: live.map { NodeID($0) }) }
+        self.ready(NodeID(id))
+        return isAsleep
     }
 
     // MARK: - Ready
@@ -210,10 +192,24 @@ final class RaftCluster {
             self.checker.appended(ready.entries, by: node)
             for message in ready.sendNow { self.send(message) }
             if ready.ticket != nil { node.writes.append(ready) }
-            if !ready.committed.isEmpty { node.toApply.append(ready.committed) }
+            if !ready.committed.isEmpty {
+                node.toApply.append(
+                    VirtualNode.Work(entries: ready.committed, memberships: ready.committedMemberships)
+                )
+            }
             for proposal in ready.committedProposals { self.answered(proposal.token, node, &self.committedTokens) }
             for proposal in ready.dropped { self.answered(proposal.token, node, &self.droppedTokens) }
+            self.answerReads(ready, node)
+            if let offer = ready.snapshotToInstall { node.install = offer }
             self.check(node)
+            if let session = ready.supersededBy {
+                self.remove(node, at: LogIndex(session.rawValue - 1))
+                return
+            }
+            if let membership = ready.membershipChange, !membership.contains(id) {
+                self.remove(node, at: node.applied.last?.index ?? .zero)
+                return
+            }
             if !self.isApplyingByHand { self.apply(id) }
         }
     }
@@ -221,6 +217,25 @@ final class RaftCluster {
     private func answered(_ token: UInt64, _ node: VirtualNode, _ answers: inout Set<UInt64>) {
         if node.openTokens.remove(token) == nil { self.checker.violate("proposal \(token) was answered twice") }
         answers.insert(token)
+    }
+
+    private func answerReads(_ ready: Ready, _ node: VirtualNode) {
+        for read in ready.reads {
+            guard let least = node.openReads.removeValue(forKey: read.token) else {
+                self.checker.violate("read \(read.token) was answered twice")
+                continue
+            }
+            if read.index < least {
+                self.checker.violate("stale read on node \(node.id): \(read.index) instead of \(least)")
+            }
+            self.grantedReads[read.token] = read.index
+        }
+        for token in ready.droppedReads {
+            if node.openReads.removeValue(forKey: token) == nil {
+                self.checker.violate("read \(token) was answered twice")
+            }
+            self.droppedReads.insert(token)
+        }
     }
 
     /// The oldest write of a node becomes durable.
@@ -241,10 +256,45 @@ final class RaftCluster {
     func apply(_ id: NodeID) {
         let node = self.nodes[id]!
         guard !node.toApply.isEmpty else { return }
-        let entries = node.toApply.removeFirst()
-        self.checker.applied(entries, by: node)
-        node.disk.state.withLock { $0.applied.append(contentsOf: entries) }
-        self.change(id) { $0.applied(entries.last!.index) }
+        let work = node.toApply.removeFirst()
+        self.checker.applied(work.entries, by: node)
+        for item in work.memberships { self.checker.applied(item, by: node) }
+        node.disk.state.withLock { state in
+            state.applied.append(contentsOf: work.entries)
+            if let last = work.memberships.last { state.membership = last.membership }
+        }
+        self.change(id) { $0.applied(work.entries.last!.index) }
+        self.ready(id)
+    }
+
+    /// The snapshot that a node was offered is fetched, in the state of now, and installed.
+    func install(_ id: NodeID, crashesBeforeReset: Bool = false) {
+        let node = self.nodes[id]!
+        guard let offered = node.install else { return }
+        while !node.toApply.isEmpty { self.apply(id) }
+        guard node.core != nil, node.install != nil else { return }
+        node.install = nil
+        let source = self.nodes[offered.from]!
+        let mark = source.disk.state.withLock { state in
+            SnapshotMark(index: state.appliedIndex, term: state.appliedTerm, membership: state.membership)
+        }
+        let isCut = self.cut.contains([offered.from, id])
+        guard source.core != nil, !isCut, mark.index >= offered.offer.mark.index else {
+            self.change(id) { $0.snapshotFailed() }
+            self.ready(id)
+            return
+        }
+        let applied = source.applied
+        node.disk.state.withLock { state in
+            state.applied = applied
+            state.membership = mark.membership
+        }
+        self.installs += 1
+        if crashesBeforeReset {
+            self.restart(id.rawValue)
+            return
+        }
+        self.change(id) { $0.snapshotInstalled(mark) }
         self.ready(id)
     }
 
@@ -257,6 +307,17 @@ final class RaftCluster {
 
     func deliver(_ message: RaftMessage) {
         if self.cut.contains([message.from, message.to]) { return }
+        let node = self.nodes[message.to]!
+        if let removedAt = node.removedAt {
+            guard let session = message.session, session > removedAt else {
+                let mark = node.removalMark
+                let answer = RaftMessage.answerOfRemoved(to: message, index: mark.index, term: mark.term)
+                if let answer { self.send(answer) }
+                return
+            }
+            node.removedAt = nil
+            self.start(node.id)
+        }
         self.change(message.to) { $0.step(message) }
         self.ready(message.to)
     }
@@ -286,9 +347,8 @@ final class RaftCluster {
     func stabilize(_ roundsMax: Int = 500) {
         for _ in 0..<roundsMax {
             var isQuiet = true
-            for id in self.ids {
+            for id in self.ids where self.nodes[id]!.core != nil {
                 let node = self.nodes[id]!
-                guard node.core != nil else { continue }
                 self.ready(id)
                 while !node.writes.isEmpty {
                     self.persist(id)
@@ -296,6 +356,10 @@ final class RaftCluster {
                 }
                 while !node.toApply.isEmpty {
                     self.apply(id)
+                    isQuiet = false
+                }
+                if node.install != nil, !self.isInstallingByHand {
+                    self.install(id)
                     isQuiet = false
                 }
             }
@@ -333,146 +397,15 @@ final class RaftCluster {
     }
 }
 
-/// Remembers everything that must never change, and says what was broken.
-struct RaftChecker {
-    struct Place: Hashable {
-        let index: LogIndex
-        let term: Term
-    }
-
-    struct Grant: Hashable {
-        let voter: NodeID
-        let term: Term
-    }
-
-    let quorum: Int
-    private(set) var violations: [String] = []
-    private var leaders: [Term: NodeID] = [:]
-    /// Log matching: index and term fix the payload and the term before.
-    private var entries: [Place: (payload: [UInt8], before: Term)] = [:]
-    /// By index, from 1.
-    private(set) var committed: [Term] = []
-    private var votes: [Grant: NodeID] = [:]
-
-    init(quorum: Int) { self.quorum = quorum }
-
-    mutating func violate(_ text: String) {
-        if self.violations.count < 20, !self.violations.contains(text) { self.violations.append(text) }
-    }
-
-    mutating func appended(_ appended: [LogEntry], by node: VirtualNode) {
-        for entry in appended {
-            let before = node.core?.term(at: LogIndex(entry.index.rawValue - 1)) ?? .zero
-            let place = Place(index: entry.index, term: entry.term)
-            if let known = self.entries[place] {
-                if known.payload != entry.payload || known.before != before {
-                    self.violate("log matching: node \(node.id) has another entry \(entry.index) of term \(entry.term)")
-                }
-            } else {
-                self.entries[place] = (entry.payload, before)
-            }
+extension RaftMessage {
+    /// The session that a message of a leader or candidate names.
+    var session: LogIndex? {
+        switch self.body {
+        case .append(let append): append.session
+        case .heartbeat(let heartbeat): heartbeat.session
+        case .snapshot(let offer): offer.session
+        case .preVoteRequest(let request), .voteRequest(let request): request.session
+        default: nil
         }
-    }
-
-    mutating func check(
-        _ node: VirtualNode,
-        _ core: RaftCore,
-        commitBefore: LogIndex,
-        nodes: [NodeID: VirtualNode]
-    ) {
-        if core.role == .leader {
-            if let known = self.leaders[core.term] {
-                if known != node.id {
-                    self.violate("election safety: term \(core.term) has leaders \(known) and \(node.id)")
-                }
-            } else {
-                self.leaders[core.term] = node.id
-                for (offset, term) in self.committed.enumerated()
-                where core.term(at: LogIndex(UInt64(offset) + 1)) != term {
-                    self.violate(
-                        "leader completeness: leader \(node.id) of term \(core.term) lacks entry \(offset + 1)"
-                    )
-                    break
-                }
-            }
-            for replica in core.replicas {
-                guard let term = core.term(at: replica.match) else { continue }
-                // A later leader may have cut what this one has not heard of.
-                if (nodes[replica.node]?.lastTerm ?? .zero) > core.term { continue }
-                if nodes[replica.node]?.disk.holds(replica.match, term) != true {
-                    self.violate("leader \(node.id) counts entry \(replica.match), which \(replica.node) does not hold")
-                }
-            }
-        }
-        if core.commit > commitBefore { self.commitMoved(node, core, from: commitBefore, nodes) }
-    }
-
-    private mutating func commitMoved(
-        _ node: VirtualNode,
-        _ core: RaftCore,
-        from: LogIndex,
-        _ nodes: [NodeID: VirtualNode]
-    ) {
-        if core.role == .leader, core.commit.rawValue > UInt64(self.committed.count),
-            core.term(at: core.commit) != core.term
-        {
-            self.violate(
-                "commit rule: leader \(node.id) of term \(core.term) committed entry \(core.commit) by counting"
-            )
-        }
-        for raw in from.next.rawValue...core.commit.rawValue {
-            guard let term = core.term(at: LogIndex(raw)) else { continue }
-            if raw <= UInt64(self.committed.count) {
-                if self.committed[Int(raw) - 1] != term {
-                    self.violate("a committed entry changed: \(raw) on node \(node.id)")
-                    return
-                }
-            } else if raw <= core.commit.rawValue {
-                self.committed.append(term)
-                let holders = nodes.values.filter { $0.disk.holds(LogIndex(raw), term) }.count
-                if holders < self.quorum { self.violate("entry \(raw) is committed but durable on \(holders) only") }
-            }
-        }
-    }
-
-    mutating func applied(_ entries: [LogEntry], by node: VirtualNode) {
-        var next = (node.applied.last?.index ?? .zero).next
-        for entry in entries {
-            if entry.index != next { self.violate("node \(node.id) applies \(entry.index) instead of \(next)") }
-            next = next.next
-            let place = Int(entry.index.rawValue) - 1
-            if place >= self.committed.count || self.committed[place] != entry.term {
-                self.violate("node \(node.id) applies entry \(entry.index), which is not committed")
-            }
-            if let known = self.entries[Place(index: entry.index, term: entry.term)], known.payload != entry.payload {
-                self.violate("node \(node.id) applies another entry \(entry.index)")
-            }
-            if !node.disk.holds(entry.index, entry.term) {
-                self.violate("node \(node.id) applies entry \(entry.index) before it is durable")
-            }
-        }
-    }
-
-    mutating func sent(_ message: RaftMessage, by node: VirtualNode) {
-        switch message.body {
-        case .voteResponse(granted: true):
-            self.voted(message.to, voter: message.from, term: message.term)
-            let durable = node.disk.state.withLock { $0.hardState }
-            if durable.term < message.term || (durable.term == message.term && durable.vote != message.to) {
-                self.violate("node \(node.id) sent a vote before it was durable")
-            }
-        case .appendAccepted(let match):
-            let durable = node.disk.state.withLock { LogIndex(UInt64($0.entries.count)) }
-            if durable < match { self.violate("node \(node.id) acknowledged \(match) with \(durable) durable") }
-        default: break
-        }
-    }
-
-    mutating func voted(_ candidate: NodeID, voter: NodeID, term: Term) {
-        let grant = Grant(voter: voter, term: term)
-        if let known = self.votes[grant], known != candidate {
-            self.violate("node \(voter) voted for \(known) and \(candidate) in term \(term)")
-        }
-        self.votes[grant] = candidate
     }
 }

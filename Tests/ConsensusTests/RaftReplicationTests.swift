@@ -80,7 +80,7 @@ internal import Testing
         cluster.deliver(RaftMessage(from: NodeID(1), to: NodeID(2), term: term, body: .append(append)))
         while !cluster[2].writes.isEmpty { cluster.persist(NodeID(2)) }
         let acks = cluster.inFlight.filter { Self.isAck($0) && $0.from == NodeID(2) }
-        #expect(acks.map(\.body) == [.appendAccepted(match: LogIndex(1))])
+        #expect(acks.map(\.body) == [.appendAccepted(RaftMessage.AppendAcceptance(match: LogIndex(1)))])
     }
 
     @Test func keepsTheTailWhenAStaleAppendArrives() {
@@ -113,9 +113,11 @@ internal import Testing
         let last = cluster.nodes[leader]!.core!.lastIndex
         cluster.heal()
         if old < cluster.nodes[leader]!.core!.term {
-            cluster.deliver(RaftMessage(from: other, to: leader, term: old, body: .appendAccepted(match: last)))
+            cluster.deliver(RaftMessage(from: other, to: leader, term: old, body: .appendAccepted(RaftMessage.AppendAcceptance(match: last))))
         }
-        let beyond = RaftMessage.Body.appendAccepted(match: LogIndex(last.rawValue + 5))
+        let beyond = RaftMessage.Body.appendAccepted(
+            RaftMessage.AppendAcceptance(match: LogIndex(last.rawValue + 5))
+        )
         cluster.deliver(RaftMessage(from: other, to: leader, term: cluster.nodes[leader]!.core!.term, body: beyond))
         #expect(cluster.nodes[leader]!.core!.commit == commit)
     }
@@ -350,8 +352,8 @@ internal import Testing
         cluster.heal()
         cluster.tick(1, count: 2)
         let commits = cluster.inFlight.compactMap { message -> LogIndex? in
-            guard case .heartbeat(let commit) = message.body, message.to == NodeID(3) else { return nil }
-            return commit
+            guard case .heartbeat(let heartbeat) = message.body, message.to == NodeID(3) else { return nil }
+            return heartbeat.commit
         }
         #expect(commits == [LogIndex(1)])
     }
@@ -415,7 +417,7 @@ extension RaftCluster {
         self[id].disk.state.withLock { state in
             state.hardState = HardState(term: term, vote: NodeID(id))
             for _ in 0..<count {
-                let index = LogIndex(UInt64(state.entries.count) + 1)
+                let index = state.last.next
                 state.entries.append(LogEntry(index: index, term: term, kind: .commands, payload: [UInt8(ascii: "!")]))
             }
         }

@@ -3,23 +3,22 @@ package import Primitives
 /// Raft for one replica of one group, as pure logic (Ongaro and Ousterhout 2014; Ongaro's thesis 2014).
 ///
 /// No clock (time is ticks), no chance but the given generator, no input or output but the reads of a ``LogReader``.
-/// Pre-vote, check-quorum and leader stickiness are always on. Not thread-safe: one serial owner gives all inputs.
+/// Not thread-safe: one serial owner gives all inputs.
 ///
 /// The caller's duties, after any inputs: take ``takeReady()`` until it is nil and, for each in order,
-/// 1. write `hardState`, cut at `truncateFrom`, write `entries`, in one atomic step and in the order of tickets;
+/// 1. write `hardState`, put `resetLog` in the place of the log, cut at `truncateFrom`, write `entries` and with them
+///    `commit`, in one atomic step and in the order of tickets;
 /// 2. send `sendNow` at any time;
 /// 3. when the step is durable send `sendWhenPersisted` and call ``persisted(_:)``;
 /// 4. apply `committed` in order and call ``applied(_:)``.
 ///
-/// Membership is fixed; a replica's identity is its node.
+/// Membership takes effect when its entry is applied. That is safe because a change is proposed only when the one
+/// before it is applied, no replica campaigns that knows of a committed change it has not applied, and `commit` is
+/// durable with the entries that came with it: whoever holds a change's entry knows the change before it committed.
 package struct RaftCore: Sendable {
     package let id: NodeID
-    /// All replicas, ascending.
-    package let voters: [NodeID]
     let configuration: RaftConfiguration
     let faults: CoreFaults
-    /// The place of `id` in `voters`.
-    let selfPlace: Int
 
     var log: RaftLog
     var generator: SeededGenerator
@@ -34,22 +33,66 @@ package struct RaftCore: Sendable {
     var applying = Fifo<(last: LogIndex, bytes: Int)>()
     var applyingBytes = 0
 
+    // MARK: Membership
+
+    /// As applied.
+    package internal(set) var membership: Membership
+    /// As of the last entry given out to be applied.
+    var handedMembership: Membership
+    /// Given out and not applied.
+    var unappliedMemberships = Fifo<(index: LogIndex, membership: Membership)>()
+    /// The last change that was given out to be applied, or what covers it.
+    var lastMembershipIndex: LogIndex
+    /// No change is accepted before this entry is applied.
+    var pendingMembershipIndex = LogIndex.zero
+    /// The replicas of `membership`, and by the same place their role, votes and progress.
+    var members: Members
+    var newMembership: Membership?
+
+    // MARK: Elections
+
+    /// Ticks that really passed; leases are counted in them.
+    var now: UInt64 = 0
+    var tickCount: UInt64 = 0
     var electionElapsed = 0
-    var electionTimeout = 0
+    /// Ticks without a leader after which this replica stands for election; drawn at each change of role.
+    package internal(set) var electionTimeout = 0
     var heartbeatElapsed = 0
-    /// By place of the voter: its answer in the running election.
-    var votes: [Bool?]
+    /// Ticks since a leader was heard, whatever the role; only for leases.
+    var contactElapsed = 0
     /// The own vote counts once this ticket is durable.
     var ownVoteTicket: UInt64?
-    /// By place of the voter; meaningful while leading.
-    var progress: [Progress]
-    private var matches: [LogIndex]
 
+    // MARK: Leading
+
+    /// The first entry of this leadership.
+    var firstOwnIndex = LogIndex.zero
+    var beat: UInt64 = 0
+    package internal(set) var transferee: NodeID?
+    var transferElapsed = 0
+    /// The term in which the transfer began; only a deliberate fault lets it outlive that.
+    var transferTerm = Term.zero
+    var mayPushCommit = false
+    var reading: Reading
     /// Proposals of this leadership that are not given out to be applied.
-    var proposals = Fifo<(index: LogIndex, token: UInt64)>()
+    var proposals = Fifo<DroppedProposal>()
     /// Bytes of proposals of this leadership that are not applied.
     var unapplied = Fifo<(index: LogIndex, bytes: Int)>()
     var unappliedBytes = 0
+
+    // MARK: Snapshots and sleep
+
+    /// A snapshot that the caller fetches and installs.
+    var installing: Installing?
+    var offered: OfferedSnapshot?
+    package internal(set) var isAsleep = false
+    /// The session of a later life of this replica, which makes this one obsolete.
+    var supersededBy: LogIndex?
+    var isSupersededReported = false
+    /// Answers to earlier beats do not wake a sleeping leader.
+    var sleepBeat: UInt64 = 0
+
+    // MARK: Output
 
     var nextTicket: UInt64 = 1
     var handedHardState: HardState
@@ -57,109 +100,137 @@ package struct RaftCore: Sendable {
     var sendWhenPersisted: [RaftMessage] = []
     var dropped: [DroppedProposal] = []
     var reportedChange: RoleChange
-    var failure: ConsensusError?
+    var reportedAsleep = false
+    package internal(set) var failure: ConsensusError?
     var isFailureReported = false
 
     /// Restores a replica.
     /// - Parameters:
-    ///   - voters: All replicas of the group with `id` among them; 1 to 7.
-    ///   - terms: Of the durable log.
-    ///   - commit: A commit index known to be true, zero when none is.
-    ///   - applied: The last entry whose effects the state machine has; committed by definition.
-    ///   - generator: Draws the election timeouts; seed it differently on each node.
+    ///   - restored: What its disk and state machine hold; a blank membership waits for a snapshot.
+    ///   - generator: Draws election timeouts and read tokens; seed it differently on each node and in each life.
     ///   - faults: For tests.
     package init(
         id: NodeID,
-        voters: [NodeID],
         configuration: RaftConfiguration,
-        hardState: HardState = HardState(),
-        terms: TermRuns = TermRuns(),
-        commit: LogIndex = .zero,
-        applied: LogIndex = .zero,
+        restored: RestoredReplica,
         reader: any LogReader,
         generator: SeededGenerator,
         faults: CoreFaults = []
     ) {
         precondition(configuration.validate() == nil, "the configuration is valid")
-        let voters = Set(voters).sorted()
-        guard let place = voters.firstIndex(of: id) else { preconditionFailure("a replica is one of the voters") }
-        precondition(applied <= terms.last && commit <= terms.last, "what is committed is in the log")
-        precondition(hardState.term >= terms.lastTerm, "the term is at least that of the last entry")
+        let terms = restored.terms
+        precondition(restored.applied >= terms.base, "the state machine has what was compacted")
+        var log = RaftLog(terms: terms, reader: reader, recentBytesMax: configuration.recentBytesMax)
+        let isInLog = terms.term(at: restored.applied) == restored.appliedTerm
+        if !isInLog {
+            // A snapshot was installed, and the crash came before the log was reset.
+            let mark = SnapshotMark(
+                index: restored.applied,
+                term: restored.appliedTerm,
+                membership: restored.membership
+            )
+            log.reset(to: mark)
+        }
+        precondition(restored.commit <= log.last || !isInLog, "what is committed is in the log")
+        precondition(
+            restored.hardState.term >= log.lastTerm || log.last == log.base,
+            "the term is at least that of the last entry"
+        )
+        var generator = generator
         self.id = id
-        self.voters = voters
-        self.selfPlace = place
         self.configuration = configuration
         self.faults = faults
-        self.log = RaftLog(terms: terms, reader: reader, recentBytesMax: configuration.recentBytesMax)
+        self.log = log
+        self.reading = Reading(nonce: generator.next())
         self.generator = generator
-        self.hardState = hardState
-        self.handedHardState = hardState
-        self.commit = max(commit, applied)
-        self.appliedIndex = applied
-        self.handedToApply = applied
-        self.votes = Array(repeating: nil, count: voters.count)
-        self.progress = voters.map { _ in Progress(next: LogIndex(1)) }
-        self.matches = Array(repeating: .zero, count: voters.count)
-        self.reportedChange = RoleChange(role: .follower, term: hardState.term, leader: nil)
+        self.hardState = restored.hardState
+        if faults.contains(.voteForgottenAtRestart) { self.hardState.vote = nil }
+        self.handedHardState = self.hardState
+        self.commit = min(max(restored.commit, restored.applied), log.last)
+        self.appliedIndex = restored.applied
+        self.handedToApply = restored.applied
+        self.membership = restored.membership
+        self.handedMembership = restored.membership
+        self.lastMembershipIndex = restored.applied
+        self.members = Members(restored.membership, own: id, next: log.last.next)
+        self.reportedChange = RoleChange(role: .follower, term: restored.hardState.term, leader: nil)
+        // Who never had a term has not followed anybody that it could owe a lease.
+        if restored.hardState.term == .zero { self.contactElapsed = configuration.electionTicks }
         self.drawElectionTimeout()
     }
 
     package var term: Term { self.hardState.term }
+    /// The first entry that the log still has; one after the last when it is empty.
+    package var firstIndex: LogIndex { self.log.base.next }
     package var lastIndex: LogIndex { self.log.last }
     package var lastTerm: Term { self.log.lastTerm }
     package var persistedIndex: LogIndex { self.log.persisted }
     /// Whether something given out to be written is not yet durable.
     package var isWriting: Bool { self.log.hasOutstanding }
-    /// The number of replicas that make a majority.
-    package var quorum: Int { self.voters.count / 2 + 1 }
+    /// Whether a snapshot is being fetched or installed.
+    package var isInstalling: Bool { self.installing != nil }
+    /// The last entry that is known here to be committed, with its term.
+    package var commitMark: (index: LogIndex, term: Term) { (self.commit, self.log.term(at: self.commit) ?? .zero) }
+    package var isMember: Bool { self.members.ownPlace >= 0 }
 
-    /// - Returns: The term of the entry at `index`, zero before the first, nil after the last.
+    /// - Returns: The term of the entry at `index` or of the base, nil before and after the log.
     package func term(at index: LogIndex) -> Term? { self.log.term(at: index) }
+
+    /// - Returns: The entry at `index`, durable or not; nil when the log does not have it or it cannot be read.
+    package func entry(at index: LogIndex) -> LogEntry? {
+        guard index > self.log.base, index <= self.log.last else { return nil }
+        return (try? self.log.entries(from: index, through: index, bytesMax: 1))?.first
+    }
 
     // MARK: - Inputs
 
     /// One tick has passed.
-    package mutating func tick() {
+    ///
+    /// - Parameter elapsed: The intervals that really passed since the last call, at least 1: an election waits for
+    ///   ticks that were counted one by one, a lease ends by the time that passed.
+    package mutating func tick(elapsed: Int = 1) {
         guard self.failure == nil else { return }
+        self.now += UInt64(max(elapsed, 1))
+        if self.isAsleep { return }
+        self.tickCount += 1
         self.electionElapsed += 1
+        if self.contactElapsed < self.configuration.electionTicks { self.contactElapsed += 1 }
+        self.mayPushCommit = true
         if self.role == .leader {
-            self.heartbeatElapsed += 1
-            if self.electionElapsed >= self.configuration.electionTicks {
-                self.electionElapsed = 0
-                self.checkQuorum()
-            }
-            if self.role == .leader, self.heartbeatElapsed >= self.configuration.heartbeatTicks {
-                self.heartbeatElapsed = 0
-                self.broadcastHeartbeat()
-            }
-        } else if self.electionElapsed >= self.electionTimeout {
-            self.campaign()
+            self.tickLeader()
+        } else {
+            self.expireForwardedReads()
+            if self.electionElapsed >= self.electionTimeout { self.stand(isTransfer: false) }
         }
-        self.assertInvariants()
-    }
-
-    /// Starts an election now, with the question whether it could be won (thesis section 9.6); a leader ignores it.
-    package mutating func campaign() {
-        guard self.role != .leader, self.failure == nil else { return }
-        self.becomePreCandidate()
+        self.settle()
     }
 
     /// Appends one entry that carries `payload`.
     ///
-    /// - Parameter token: When the answer is `.accepted` it comes back exactly once, in `committedProposals` or in
-    ///   `dropped`.
+    /// - Parameters:
+    ///   - kind: `.empty` or `.commands`.
+    ///   - token: When the answer is `.accepted` it comes back exactly once, in `committedProposals` or in `dropped`.
     package mutating func propose(kind: LogEntry.Kind, payload: [UInt8], token: UInt64) -> ProposeResult {
+        precondition(kind != .membership, "membership changes have an input of their own")
         guard self.role == .leader, self.failure == nil else { return .notLeader(leader: self.leader) }
+        guard self.isMember else { return .notLeader(leader: nil) }
+        if self.transferee != nil { return .transferring }
+        self.wake()
+        guard let entry = self.appendProposal(kind: kind, payload: payload, token: token) else { return .overloaded }
+        self.settle()
+        return .accepted(index: entry.index, term: entry.term)
+    }
+
+    /// - Returns: nil when too many bytes wait already.
+    mutating func appendProposal(kind: LogEntry.Kind, payload: [UInt8], token: UInt64) -> LogEntry? {
         let entry = LogEntry(index: self.log.last.next, term: self.term, kind: kind, payload: payload)
         let bytes = entry.costBytes
-        if self.unappliedBytes > 0, self.unappliedBytes + bytes > self.configuration.uncommittedBytesMax {
-            return .overloaded
-        }
+        if self.unappliedBytes > 0, self.unappliedBytes + bytes > self.configuration.uncommittedBytesMax { return nil }
         self.log.append(entry)
         self.unappliedBytes += bytes
         self.unapplied.append((entry.index, bytes))
-        self.proposals.append((entry.index, token))
-        return .accepted(index: entry.index, term: entry.term)
+        self.proposals.append(DroppedProposal(token: token, index: entry.index, term: entry.term))
+        return entry
     }
 
     /// Everything given out with `ticket` and before it is durable.
@@ -168,11 +239,11 @@ package struct RaftCore: Sendable {
         self.log.persist(ticket)
         if self.role == .candidate, let own = self.ownVoteTicket, own <= ticket.number {
             self.ownVoteTicket = nil
-            self.record(vote: true, of: self.selfPlace)
+            self.record(vote: true, of: self.members.ownPlace)
         }
         if self.role == .leader { self.ownLogGrew() }
         self.log.trim(commit: self.commit)
-        self.assertInvariants()
+        self.settle()
     }
 
     /// The effects of the entries up to `index` are in the state machine.
@@ -180,11 +251,23 @@ package struct RaftCore: Sendable {
         precondition(index <= self.handedToApply, "only what was given out is applied")
         guard index > self.appliedIndex else { return }
         self.appliedIndex = index
-        while let oldest = self.applying.first, oldest.last <= index {
+        self.forgetApplied()
+        var latest: Membership?
+        while let oldest = self.unappliedMemberships.first, oldest.index <= index {
+            latest = oldest.membership
+            self.unappliedMemberships.removeFirst()
+        }
+        if let latest { self.switchMembership(to: latest) }
+        if self.role == .leader { self.leaveJointIfDue() }
+        self.settle()
+    }
+
+    mutating func forgetApplied() {
+        while let oldest = self.applying.first, oldest.last <= self.appliedIndex {
             self.applyingBytes -= oldest.bytes
             self.applying.removeFirst()
         }
-        while let oldest = self.unapplied.first, oldest.index <= index {
+        while let oldest = self.unapplied.first, oldest.index <= self.appliedIndex {
             self.unappliedBytes -= oldest.bytes
             self.unapplied.removeFirst()
         }
@@ -192,126 +275,50 @@ package struct RaftCore: Sendable {
 
     /// Messages to `peer` were lost, or its connection was.
     package mutating func unreachable(_ peer: NodeID) {
-        guard self.role == .leader, let place = self.place(of: peer), place != self.selfPlace else { return }
-        if self.progress[place].state == .replicate {
-            self.progress[place].becomeProbe(next: self.progress[place].match.next)
-            self.progress[place].isPaused = true
+        let place = self.members.place(of: peer)
+        guard self.role == .leader, place >= 0, place != self.members.ownPlace else { return }
+        if self.members.progress[place].state == .replicate {
+            let match = self.members.progress[place].match
+            self.members.progress[place].becomeProbe(next: match.next)
+            self.members.progress[place].isPaused = !self.configuration.eagerMessages
         }
     }
 
-    // MARK: - Output
-
-    /// - Returns: What is to be done now, or nil when nothing is.
-    package mutating func takeReady() -> Ready? {
-        if self.role == .leader, self.failure == nil { self.sendDueAppends() }
-        var ready = Ready()
-        if self.failure == nil { self.collectCommitted(into: &ready) }
-        self.collectWrites(into: &ready)
-        ready.sendNow = self.sendNow
-        self.sendNow = []
-        ready.dropped = self.dropped
-        self.dropped = []
-        ready.commit = self.commit
-        let change = RoleChange(role: self.role, term: self.term, leader: self.leader)
-        if change != self.reportedChange {
-            self.reportedChange = change
-            ready.roleChange = change
-        }
-        if !self.isFailureReported, let failure = self.failure {
-            self.isFailureReported = true
-            ready.failure = failure
-        }
-        let isEmpty =
-            ready.ticket == nil && ready.sendNow.isEmpty && ready.committed.isEmpty && ready.dropped.isEmpty
-            && ready.roleChange == nil && ready.failure == nil
-        return isEmpty ? nil : ready
+    /// Forgets the entries up to `index`, which must be applied; followers that lack them are offered a snapshot.
+    ///
+    /// The store's own copy is the caller's to remove.
+    package mutating func compact(through index: LogIndex) {
+        precondition(index <= self.appliedIndex, "only what is applied is compacted")
+        // With `appliesUnpersisted` what is applied may not be durable yet.
+        self.log.compact(through: min(index, self.log.persisted))
     }
 
-    private mutating func collectWrites(into ready: inout Ready) {
-        if self.hardState != self.handedHardState {
-            precondition(self.hardState.term >= self.handedHardState.term, "the term never goes back")
-            self.handedHardState = self.hardState
-            ready.hardState = self.hardState
-        }
-        let mustWrite = ready.hardState != nil || self.log.hasUnhanded
-        if !mustWrite && (self.sendWhenPersisted.isEmpty || !self.log.hasOutstanding) {
-            // Everything these messages promise is durable already.
-            self.sendNow.append(contentsOf: self.sendWhenPersisted)
-            self.sendWhenPersisted.removeAll(keepingCapacity: true)
-            return
-        }
-        let number = self.nextTicket
-        self.nextTicket += 1
-        (ready.truncateFrom, ready.entries) = self.log.hand(ticket: number)
-        ready.ticket = PersistTicket(number: number, index: self.log.last, term: self.log.lastTerm)
-        if self.faults.contains(.promisesBeforeDisk) {
-            self.sendNow.append(contentsOf: self.sendWhenPersisted)
-        } else {
-            ready.sendWhenPersisted = self.sendWhenPersisted
-        }
-        self.sendWhenPersisted = []
-        if self.faults.contains(.ownAckBeforeDisk), self.role == .leader {
-            self.progress[self.selfPlace].match = self.log.last
-            self.advanceCommit()
-        }
-    }
-
-    private mutating func collectCommitted(into ready: inout Ready) {
-        let end = min(self.commit, self.log.persisted)
-        while self.handedToApply < end, self.applyingBytes < self.configuration.applyBacklogBytesMax {
-            do throws(ConsensusError) {
-                let found = try self.log.entries(
-                    from: self.handedToApply.next,
-                    through: end,
-                    bytesMax: self.configuration.messageBytesMax
-                )
-                guard let last = found.last else { return }
-                var bytes = 0
-                for entry in found { bytes += entry.costBytes }
-                self.applying.append((last.index, bytes))
-                self.applyingBytes += bytes
-                self.handedToApply = last.index
-                if ready.committed.isEmpty {
-                    ready.committed = found
-                } else {
-                    ready.committed.append(contentsOf: found)
-                }
-            } catch {
-                self.failure = error
-                return
-            }
-        }
-        while let oldest = self.proposals.first, oldest.index <= self.handedToApply {
-            ready.committedProposals.append(oldest)
-            self.proposals.removeFirst()
-        }
+    /// Draws no more: the wait before an election is `ticks` until the role changes.
+    package mutating func setElectionTimeout(_ ticks: Int) {
+        precondition(ticks > 0, "a timeout is at least one tick")
+        self.electionTimeout = ticks
     }
 
     // MARK: - Commit
 
     /// Entries of this leader became durable here.
     private mutating func ownLogGrew() {
-        guard self.log.persisted > self.progress[self.selfPlace].match else { return }
-        self.progress[self.selfPlace].match = self.log.persisted
+        let place = self.members.ownPlace
+        guard place >= 0, self.log.persisted > self.members.progress[place].match else { return }
+        self.members.progress[place].match = self.log.persisted
+        self.members.progress[place].next = self.log.last.next
         self.advanceCommit()
     }
 
-    /// Commits what a majority holds, if it is of the own term (Raft section 5.4.2).
+    /// Commits what a majority of each half holds, if it is of the own term (Raft section 5.4.2).
     mutating func advanceCommit() {
-        for place in self.matches.indices {
-            // Insertion sort: at most seven voters, and no memory taken.
-            let match = self.progress[place].match
-            var hole = place
-            while hole > 0, self.matches[hole - 1] > match {
-                self.matches[hole] = self.matches[hole - 1]
-                hole -= 1
-            }
-            self.matches[hole] = match
-        }
-        let candidate = self.matches[self.voters.count - self.quorum]
+        let byOneHalf = self.faults.contains(.jointCommitByOneHalf)
+        guard let raw = self.members.quorumValue(byOneHalf: byOneHalf, { $0.match.rawValue }) else { return }
+        let candidate = LogIndex(raw)
         guard candidate > self.commit else { return }
         guard self.log.term(at: candidate) == self.term || self.faults.contains(.olderTermCommitted) else { return }
         self.commitTo(candidate)
+        self.startReadsAfterOwnCommit()
     }
 
     mutating func commitTo(_ index: LogIndex) {
@@ -323,54 +330,66 @@ package struct RaftCore: Sendable {
 
     // MARK: - Parts
 
-    func place(of node: NodeID) -> Int? {
-        for place in self.voters.indices where self.voters[place] == node { return place }
-        return nil
-    }
-
+    /// Draws the next wait, from the election timeout to just below twice that, later for a lower priority.
     mutating func drawElectionTimeout() {
         let base = self.configuration.electionTicks
-        self.electionTimeout = base + Int(self.generator.next() % UInt64(base))
+        let later = self.configuration.electionPriority * base / 2
+        self.electionTimeout = base + later + Int(self.generator.next() % UInt64(base))
     }
 
     mutating func fail(_ code: ConsensusError.Code, _ message: String, at index: LogIndex) {
         if self.failure == nil { self.failure = ConsensusError(code: code, message: message, index: index) }
     }
 
-    func assertInvariants() {
+    /// Ends every input.
+    mutating func settle() {
+        if self.configuration.eagerMessages, self.role == .leader, self.failure == nil {
+            self.startReadRound()
+            self.sendDueAppends()
+        }
+        self.assertInvariants()
+    }
+
+    private func assertInvariants() {
+        precondition(self.log.base <= self.appliedIndex, "only what is applied is compacted")
         precondition(self.appliedIndex <= self.handedToApply, "only what was given out is applied")
         precondition(self.handedToApply <= self.commit, "only what is committed is given out")
         precondition(self.commit <= self.log.last, "what is committed is in the log")
         precondition(self.log.persisted <= self.log.last, "what is durable is in the log")
-        precondition(self.log.lastTerm <= self.term, "no entry is of a later term")
+        precondition(self.log.lastTerm <= self.term || self.log.last == self.log.base, "no entry is of a later term")
+        precondition(self.hardState.term >= self.handedHardState.term, "the term never goes back")
+        precondition(
+            self.hardState.term > self.handedHardState.term || self.handedHardState.vote == nil
+                || self.hardState.vote == self.handedHardState.vote || !self.faults.isEmpty,
+            "a vote is for good"
+        )
+        precondition(self.transferee == nil || self.role == .leader || !self.faults.isEmpty, "only a leader hands over")
+        precondition(!self.isAsleep || self.role == .leader || self.role == .follower, "a candidate is awake")
     }
 
-    /// What a leader knows of every replica, in the order of `voters`; empty when not leading.
-    package var replicas: [GroupStatus.Replica] {
+    /// What a leader knows of every replica, ascending by node; empty when not leading.
+    package var replicas: [ReplicaProgress] {
         guard self.role == .leader else { return [] }
-        return self.voters.indices.map { place in
-            let match = self.progress[place].match
-            return GroupStatus.Replica(
-                node: self.voters[place],
-                match: match,
-                isRecentlyActive: place == self.selfPlace || self.progress[place].isRecentlyActive,
-                lag: self.log.last.rawValue - match.rawValue
+        return self.members.nodes.indices.map { place in
+            let progress = self.members.progress[place]
+            let state: ReplicaProgress.State =
+                switch progress.state {
+                case .probe: .probe
+                case .replicate: .replicate
+                case .snapshot: .snapshot
+                }
+            let isOwn = place == self.members.ownPlace
+            return ReplicaProgress(
+                node: self.members.nodes[place],
+                match: progress.match,
+                next: progress.next,
+                state: isOwn ? .replicate : state,
+                isPaused: progress.isPaused,
+                pendingSnapshot: progress.pendingSnapshot == .zero ? nil : progress.pendingSnapshot,
+                isRecentlyActive: isOwn || progress.isRecentlyActive,
+                session: progress.session,
+                isLearner: self.members.halves[place] == 0
             )
         }
-    }
-
-    /// The state of the replica as that of `group`.
-    package func status(of group: GroupID) -> GroupStatus {
-        GroupStatus(
-            group: group,
-            role: self.role,
-            leader: self.leader,
-            term: self.term,
-            commit: self.commit,
-            applied: self.appliedIndex,
-            last: self.log.last,
-            voters: self.voters,
-            replicas: self.replicas
-        )
     }
 }

@@ -12,7 +12,9 @@ package struct PersistTicket: Sendable, Hashable {
 /// Why a waiting proposal will not be answered by being applied.
 package struct DroppedProposal: Sendable, Hashable {
     package let token: UInt64
+    /// The place of its entry, which a later leader may still commit: compare the term.
     package let index: LogIndex
+    package let term: Term
 }
 
 /// The answer to a proposal.
@@ -21,6 +23,21 @@ package enum ProposeResult: Sendable, Hashable {
     case accepted(index: LogIndex, term: Term)
     case notLeader(leader: NodeID?)
     case overloaded
+    /// A transfer of leadership is under way: ask again when it ended.
+    case transferring
+}
+
+/// The answer to a proposed membership change; nothing is appended unless it is accepted.
+package enum MembershipProposeResult: Sendable, Hashable {
+    /// In this leader's log; its token is answered like that of a command.
+    case accepted(index: LogIndex, term: Term)
+    case notLeader(leader: NodeID?)
+    /// An earlier change may be in the log and is not applied.
+    case pending
+    /// The change cannot be applied to the membership of now.
+    case invalid(MembershipError)
+    case overloaded
+    case transferring
 }
 
 /// The role, term or leader changed.
@@ -30,12 +47,35 @@ package struct RoleChange: Sendable, Hashable {
     package let leader: NodeID?
 }
 
+/// A linearizable read may be served from any state at or after `index`.
+package struct ReadGrant: Sendable, Hashable {
+    package let token: UInt64
+    package let index: LogIndex
+}
+
+/// The membership after a committed entry that carried a change (unchanged when the change was refused).
+package struct CommittedMembership: Sendable, Hashable {
+    package let index: LogIndex
+    package let membership: Membership
+    /// Why the change had no effect, nil when it had.
+    package let refusal: MembershipError?
+}
+
+/// A snapshot that a leader offers and this replica needs.
+package struct OfferedSnapshot: Sendable, Hashable {
+    package let from: NodeID
+    package let offer: RaftMessage.SnapshotOffer
+}
+
 /// What a core wants done, in this order: persist, send, apply.
 package struct Ready: Sendable {
     /// Present when there is something to persist or to send once it is durable.
     package var ticket: PersistTicket?
     /// To be written when present.
     package var hardState: HardState?
+    /// Present: the stored log is replaced by an empty one after this mark, in one atomic step with the rest, before
+    /// `entries` are written.
+    package var resetLog: SnapshotMark?
     /// Stored entries from here on are removed before `entries` are written, in one atomic step with them.
     package var truncateFrom: LogIndex?
     /// To be written, consecutive.
@@ -48,37 +88,75 @@ package struct Ready: Sendable {
     package var sendWhenPersisted: [RaftMessage] = []
     /// Durable here and committed: to be applied in order, then reported by ``RaftCore/applied(_:)``.
     package var committed: [LogEntry] = []
+    /// For each entry of kind `.membership` in `committed`: what the membership is after it. The state machine stores
+    /// it with its applied index.
+    package var committedMemberships: [CommittedMembership] = []
     /// Which of `committed` answer proposals of this core, ascending by index.
     package var committedProposals: [(index: LogIndex, token: UInt64)] = []
     /// Proposals whose outcome this core will not learn.
     package var dropped: [DroppedProposal] = []
+    /// Reads that may be served once the state machine has applied their index.
+    package var reads: [ReadGrant] = []
+    /// Reads that will not be confirmed: ask again.
+    package var droppedReads: [UInt64] = []
+    /// To be fetched and installed; answered by ``RaftCore/snapshotInstalled(_:)`` or ``RaftCore/snapshotFailed()``.
+    package var snapshotToInstall: OfferedSnapshot?
+    /// A membership that took effect.
+    package var membershipChange: Membership?
     package var roleChange: RoleChange?
+    /// Present: this replica was removed and added again, by the entry at this index, before it could learn of it. It
+    /// takes no more messages of a leader: begin it anew, as a blank replica with the same hard state.
+    package var supersededBy: LogIndex?
+    /// Present when the replica fell asleep (true) or woke.
+    package var isAsleepChange: Bool?
     /// The replica must stop: its log or that of a peer is not what it must be.
     package var failure: ConsensusError?
 
     package init() {}
 
     /// Whether anything must reach the disk.
-    package var mustPersist: Bool { self.hardState != nil || self.truncateFrom != nil || !self.entries.isEmpty }
+    package var mustPersist: Bool {
+        self.hardState != nil || self.truncateFrom != nil || self.resetLog != nil || !self.entries.isEmpty
+    }
+
+    /// Whether there is anything to do.
+    var isEmpty: Bool {
+        self.ticket == nil && self.sendNow.isEmpty && self.committed.isEmpty && self.dropped.isEmpty
+            && self.reads.isEmpty && self.droppedReads.isEmpty && self.roleChange == nil
+            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil && self.isAsleepChange == nil
+            && self.failure == nil
+    }
 }
 
-/// Deliberate mistakes, for tests that show that the tests would find them; empty everywhere else.
-package struct CoreFaults: OptionSet, Sendable {
-    package let rawValue: UInt32
+/// What a replica starts with: what its disk and its state machine hold.
+package struct RestoredReplica: Sendable {
+    package var hardState: HardState
+    /// Of the durable log, with its base.
+    package var terms: TermRuns
+    /// A commit index known to be true, zero when none is.
+    package var commit: LogIndex
+    /// The last entry whose effects the state machine has; committed by definition.
+    package var applied: LogIndex
+    /// The term of that entry. When the log does not hold the entry (a snapshot was installed and the log not yet
+    /// reset), the core resets the log to it.
+    package var appliedTerm: Term
+    /// The membership after that entry.
+    package var membership: Membership
 
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
-
-    package static let voteClearedOnRoleChange = CoreFaults(rawValue: 1 << 0)
-    package static let olderTermCommitted = CoreFaults(rawValue: 1 << 1)
-    package static let rejectionCountsAsAck = CoreFaults(rawValue: 1 << 2)
-    package static let staleAppendCutsTail = CoreFaults(rawValue: 1 << 3)
-    package static let indexComparedBeforeTerm = CoreFaults(rawValue: 1 << 4)
-    package static let promisesBeforeDisk = CoreFaults(rawValue: 1 << 5)
-    package static let ownAckBeforeDisk = CoreFaults(rawValue: 1 << 6)
-    package static let heartbeatCommitNotCapped = CoreFaults(rawValue: 1 << 7)
-    package static let olderTermsTaken = CoreFaults(rawValue: 1 << 8)
-    package static let ackOfOwnLastIndex = CoreFaults(rawValue: 1 << 9)
-    package static let lostQuorumIgnored = CoreFaults(rawValue: 1 << 10)
-    package static let leaseIgnoredByVoters = CoreFaults(rawValue: 1 << 11)
-    package static let droppedProposalsForgotten = CoreFaults(rawValue: 1 << 12)
+    /// - Parameter appliedTerm: nil when the log is known to hold the entry.
+    package init(
+        hardState: HardState = HardState(),
+        terms: TermRuns = TermRuns(),
+        commit: LogIndex = .zero,
+        applied: LogIndex = .zero,
+        appliedTerm: Term? = nil,
+        membership: Membership
+    ) {
+        self.hardState = hardState
+        self.terms = terms
+        self.commit = commit
+        self.applied = applied
+        self.appliedTerm = appliedTerm ?? terms.term(at: applied) ?? .zero
+        self.membership = membership
+    }
 }

@@ -1,37 +1,100 @@
 internal import Primitives
 
-/// What one group's ``Ready`` gives to the log-writer thread.
-struct PendingWrite: Sendable {
-    let place: Int
-    let ticket: PersistTicket
+/// What one group's ``Ready`` gives to the disk.
+package struct PendingWrite: Sendable {
+    /// What the raft thread is told when it is durable.
+    enum Purpose: Sendable {
+        case ticket(PersistTicket)
+        /// The log was cut at its start.
+        case compaction
+        /// The replica is gone.
+        case tombstone
+    }
+
+    package let replica: GroupReplica
+    let purpose: Purpose
     /// Nil when only messages wait for earlier writes.
-    let write: RaftLogStore.Write?
-    let messages: [RaftMessage]
+    package let write: RaftLogStore.Write?
+    /// To be sent when this and all earlier writes are durable.
+    package let messages: [RaftMessage]
+
+    package var note: PersistedNote { PersistedNote(replica: self.replica, purpose: self.purpose) }
+
+    var bytes: Int {
+        var bytes = 0
+        for entry in self.write?.entries ?? [] { bytes += entry.costBytes }
+        return bytes
+    }
+}
+
+/// A write has become durable.
+package struct PersistedNote: Sendable {
+    let replica: GroupReplica
+    let purpose: PendingWrite.Purpose
 }
 
 /// Makes the writes of all groups durable: one batch and one sync for everything that waits, in order.
 ///
-/// While one batch is synced the next one fills; nothing waits for a timer. One thread runs ``run(_:)``.
+/// There is one writer at a time. A raft thread becomes it for a small write while nobody else writes, which spares two
+/// changes of threads; everything else goes to the thread in ``run(_:)``. While one batch is synced the next one fills;
+/// nothing waits for a timer.
 final class LogWriter: Sendable {
     private struct State: Sendable {
         var pending: [PendingWrite] = []
+        var isWriting = false
         var isStopping = false
         var isSleeping = false
+        /// Small writes that are handed over after a slow one.
+        var handOvers = 0
     }
 
     private let monitor = TimedMonitor(State())
-    private let store: RaftLogStore
+    private let store: any RaftLogStorage
+    private let inlineBytesMax: Int
 
     /// Payload bytes after which a batch is closed; a single larger write still goes alone.
     private static let batchBytesMax = 32 << 20
+    /// A write this slow would hold up a raft thread: the next ones are handed over.
+    private static let slowNanoseconds: UInt64 = 20_000_000
+    /// Writes that are handed over after a slow one.
+    private static let handOversMax = 64
 
-    init(store: RaftLogStore) { self.store = store }
+    /// - Parameter inlineBytesMax: Bytes of entries that a raft thread writes itself; zero for never.
+    init(store: any RaftLogStorage, inlineBytesMax: Int) {
+        self.store = store
+        self.inlineBytesMax = inlineBytesMax
+    }
 
-    func add(_ writes: [PendingWrite]) {
+    /// Writes at once when that is small and nobody else writes, or leaves it to the thread.
+    /// - Returns: Whether all of it is durable now.
+    func write(_ writes: [PendingWrite]) throws(ConsensusError) -> Bool {
+        var bytes = 0
+        for write in writes { bytes += write.bytes }
+        self.monitor.lock()
+        let mayWrite =
+            bytes <= self.inlineBytesMax && !self.monitor.state.isWriting && self.monitor.state.pending.isEmpty
+        if mayWrite, self.monitor.state.handOvers == 0 {
+            self.monitor.state.isWriting = true
+            self.monitor.unlock()
+            defer { self.endWriting() }
+            try self.writeBatch(writes[...])
+            return true
+        }
+        if self.monitor.state.handOvers > 0 { self.monitor.state.handOvers -= 1 }
+        self.monitor.state.pending.append(contentsOf: writes)
+        let mustWake = self.monitor.state.isSleeping && !self.monitor.state.isWriting
+        if mustWake { self.monitor.state.isSleeping = false }
+        self.monitor.unlock()
+        if mustWake { self.monitor.signal() }
+        return false
+    }
+
+    private func endWriting() {
         let mustWake = self.monitor.withLock { state in
-            state.pending.append(contentsOf: writes)
-            defer { state.isSleeping = false }
-            return state.isSleeping
+            state.isWriting = false
+            let mustWake = state.isSleeping && (!state.pending.isEmpty || state.isStopping)
+            if mustWake { state.isSleeping = false }
+            return mustWake
         }
         if mustWake { self.monitor.signal() }
     }
@@ -44,39 +107,54 @@ final class LogWriter: Sendable {
 
     /// Writes until ``stop()`` or the first failure, after which nothing is written any more.
     /// - Parameter done: Gets what has become durable, in order.
-    func run(_ done: ([PendingWrite]) -> Void) throws(ConsensusError) {
+    func run(_ done: (ArraySlice<PendingWrite>) -> Void) throws(ConsensusError) {
         var taken: [PendingWrite] = []
         while true {
             self.monitor.lock()
-            while self.monitor.state.pending.isEmpty, !self.monitor.state.isStopping {
+            while self.monitor.state.isWriting
+                || (self.monitor.state.pending.isEmpty && !self.monitor.state.isStopping)
+            {
                 self.monitor.state.isSleeping = true
                 self.monitor.wait(until: nil)
                 self.monitor.state.isSleeping = false
             }
             swap(&taken, &self.monitor.state.pending)
+            self.monitor.state.isWriting = !taken.isEmpty
             self.monitor.unlock()
             if taken.isEmpty { return }
-            try self.write(taken, done)
+            try self.writeAll(taken, done)
             taken.removeAll(keepingCapacity: true)
         }
     }
 
-    private func write(_ taken: [PendingWrite], _ done: ([PendingWrite]) -> Void) throws(ConsensusError) {
+    /// The batches of one round; others may write again only when all of them are done and told, so that the order of a
+    /// group's notes is the order of its writes.
+    private func writeAll(
+        _ taken: [PendingWrite],
+        _ done: (ArraySlice<PendingWrite>) -> Void
+    ) throws(ConsensusError) {
+        defer { self.endWriting() }
         var start = 0
         while start < taken.count {
             var end = start
             var bytes = 0
-            var writes: [RaftLogStore.Write] = []
             repeat {
-                if let write = taken[end].write {
-                    for entry in write.entries { bytes += entry.costBytes }
-                    writes.append(write)
-                }
+                bytes += taken[end].bytes
                 end += 1
             } while end < taken.count && bytes < Self.batchBytesMax
-            if !writes.isEmpty { try self.store.write(writes) }
-            done(Array(taken[start..<end]))
+            try self.writeBatch(taken[start..<end])
+            done(taken[start..<end])
             start = end
+        }
+    }
+
+    private func writeBatch(_ batch: ArraySlice<PendingWrite>) throws(ConsensusError) {
+        let writes = batch.compactMap(\.write)
+        if writes.isEmpty { return }
+        let start = MonotonicTime.now()
+        try self.store.write(writes)
+        if MonotonicTime.now().nanoseconds - start.nanoseconds > Self.slowNanoseconds {
+            self.monitor.withLock { $0.handOvers = Self.handOversMax }
         }
     }
 }

@@ -1,260 +1,276 @@
-internal import Primitives
+package import Primitives
 internal import Synchronization
 
-/// The serial owner of all cores of a node: turns inputs into writes, messages and work for the appliers.
-///
-/// Everything here runs on the raft thread, once a turn for all inputs that wait. Owned by ``RaftHost``.
-final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched only on the raft thread once it has started
-    /// Who waits for an entry of this leader.
-    private enum Waiting {
-        case commands([Waiter<[UInt8]>])
-        case barriers([Waiter<LogIndex>])
-    }
+/// What a ``RaftLoop`` is made of.
+package struct LoopParts: Sendable {
+    package var node: NodeID
+    /// The loop has the groups with `group % loopCount == number`.
+    package var number = 0
+    package var loopCount = 1
+    package var configuration: RaftConfiguration
+    package var store: any RaftLogStorage
+    package var applier: any CommandApplier
+    /// Groups are applied on `lanes[group % lanes.count]`.
+    package var lanes: [LaneQueue]
+    /// Draws election timeouts; different on each node.
+    package var seed: UInt64
+    /// Names this life of the node.
+    package var epoch: UInt64
+    package var events: HostEvents
+    /// Deliberate mistakes, for tests.
+    package var faults: CoreFaults = []
+    let peers = PeerCounts()
 
-    /// What only the raft thread knows of a group.
-    private struct Slot {
-        var core: RaftCore
-        let replica: GroupReplica
-        var isTouched = false
-        /// Proposals that wait for the running write, so that they share an entry.
-        var commands: [[UInt8]] = []
-        var commandBytes = 0
-        var commandWaiters: [Waiter<[UInt8]>] = []
-        /// Barriers that wait for the running one, so that they share the next.
-        var barriers: [Waiter<LogIndex>] = []
-        var isBarrierRunning = false
-        var waiting: [UInt64: Waiting] = [:]
-    }
-
-    /// What the turn hands to the rest of the host.
-    struct Output {
-        var messages: [[GroupMessage]]
-        var writes: [PendingWrite] = []
-        var scheduled: [GroupReplica] = []
-        var changes: [LeadershipChange] = []
-        var failure: ConsensusError?
-    }
-
-    private let configuration: RaftConfiguration
-    /// Peers of all groups, ascending.
-    let peers: [NodeID]
-    private let places: [GroupID: Int]
-    private var slots: [Slot]
-    private var touched: [Int] = []
-    private var nextToken: UInt64 = 1
-    private(set) var output: Output
-
-    init(configuration: RaftConfiguration, cores: [(core: RaftCore, replica: GroupReplica)]) {
+    package init(
+        node: NodeID,
+        configuration: RaftConfiguration,
+        store: any RaftLogStorage,
+        applier: any CommandApplier,
+        lanes: [LaneQueue],
+        seed: UInt64,
+        epoch: UInt64,
+        events: HostEvents = HostEvents(),
+        faults: CoreFaults = []
+    ) {
+        precondition(configuration.validate() == nil, "the configuration is valid")
+        precondition(!lanes.isEmpty, "entries are applied on at least one lane")
+        self.node = node
         self.configuration = configuration
-        self.slots = cores.map { Slot(core: $0.core, replica: $0.replica) }
-        var places: [GroupID: Int] = [:]
-        var peers: Set<NodeID> = []
-        for (place, part) in cores.enumerated() {
-            places[part.replica.group] = place
-            peers.formUnion(part.core.voters)
-        }
-        if let own = cores.first?.core.id { peers.remove(own) }
-        self.places = places
-        self.peers = peers.sorted()
-        self.output = Output(messages: Array(repeating: [], count: peers.count))
+        self.store = store
+        self.applier = applier
+        self.lanes = lanes
+        self.seed = seed
+        self.epoch = epoch
+        self.events = events
+        self.faults = faults
     }
+
+    func lane(of group: GroupID) -> LaneQueue { self.lanes[Int(group.rawValue) % self.lanes.count] }
+}
+
+/// What the turns of a loop have left for its owner to do.
+package struct LoopOutput: Sendable {
+    /// To be sent at any time; best before the writes, so that peers and the own disk work side by side.
+    package var outbox = Outbox()
+    /// To be made durable, in this order; then their messages are sent and their notes are taken.
+    package var writes: [PendingWrite] = []
+    /// Lanes on which a turn must be scheduled.
+    package var lanes: [LaneQueue] = []
+    /// Groups whose replica is gone for good: on their lane the state is discarded, then `.discarded` is ordered.
+    package var discards: [GroupID] = []
+    package var changes: [LeadershipChange] = []
+    package var membershipChanges: [(group: GroupID, membership: Membership)] = []
+    package var created: [GroupReplica] = []
+    /// Replicas that take no part any more.
+    package var removed: [GroupReplica] = []
+    package var offers: [(group: GroupID, from: NodeID, offer: RaftMessage.SnapshotOffer)] = []
+    /// The host must stop.
+    package var failure: ConsensusError?
+
+    package var isEmpty: Bool {
+        self.outbox.isEmpty && self.writes.isEmpty && self.lanes.isEmpty && self.discards.isEmpty
+            && self.changes.isEmpty && self.membershipChanges.isEmpty && self.created.isEmpty && self.removed.isEmpty
+            && self.offers.isEmpty && self.failure == nil
+    }
+
+    mutating func clear() {
+        self.outbox.clear()
+        self.writes.removeAll(keepingCapacity: true)
+        self.lanes.removeAll(keepingCapacity: true)
+        self.discards.removeAll()
+        self.changes.removeAll(keepingCapacity: true)
+        self.membershipChanges.removeAll()
+        self.created.removeAll()
+        self.removed.removeAll()
+        self.offers.removeAll()
+    }
+}
+
+/// The serial owner of the cores of some groups: turns inputs into writes, messages and work for the lanes.
+///
+/// No clock, no thread, no chance but the seed: whoever drives it gives an inbox and ticks, takes what ``output`` says,
+/// and does it. The same inputs give the same outputs. One caller at a time; ``RaftHost`` drives it from a raft thread.
+package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by its one driver only
+    let parts: LoopParts
+    let configuration: RaftConfiguration
+    let node: NodeID
+
+    /// All groups, ascending; what is looked up goes through ``places``.
+    var slots: [GroupSlot] = []
+    var slotOf: [GroupID: GroupSlot] = [:]
+    /// Groups that are ticked.
+    var awake: [GroupSlot] = []
+    private var touched: [GroupSlot] = []
+    /// Hard states and removal indices of removed replicas.
+    var tombstones: [GroupID: RaftLogStore.Tombstone] = [:]
+    /// Removed groups whose state is not yet discarded, and who waits for that.
+    var discarding: [GroupID: [Waiter<Void>]] = [:]
+
+    /// How many groups have a replica on each peer.
+    var peers: [(node: NodeID, groups: Int)] = []
+    var liveness = PeerLiveness()
+    var wakeQueue = Fifo<GroupID>()
+    /// Ticks since the start.
+    var now: UInt64 = 0
+    var transferAll: (waiter: Waiter<Int>, deadline: UInt64)?
+    private var nextToken: UInt64 = 1
+    package internal(set) var output = LoopOutput()
+
+    /// Restores the replicas that are on disk, and makes those of `groups` that never were. Blocks.
+    ///
+    /// - Parameter groups: The first membership of groups; used for what has no membership on disk.
+    /// - Throws: ``ConsensusError``: a log is damaged, or state and log do not fit together.
+    package init(parts: LoopParts, groups: [GroupID: Membership]) throws(ConsensusError) {
+        self.parts = parts
+        self.configuration = parts.configuration
+        self.node = parts.node
+        try self.restoreAll(groups)
+    }
+
+    /// The groups with a replica here, ascending.
+    package var groups: [GroupID] { self.slots.map(\.group) }
+
+    /// For checks.
+    package func core(of group: GroupID) -> RaftCore? { self.slotOf[group]?.core }
+
+    package func replica(of group: GroupID) -> GroupReplica? { self.slotOf[group]?.replica }
 
     // MARK: - One turn
 
-    /// Takes everything in `inbox`, then `ticks` ticks, and leaves what follows from it in ``output``.
-    func turn(_ inbox: inout Inbox, ticks: Int) {
-        for item in inbox.persisted {
-            self.touch(item.place)
-            self.slots[item.place].core.persisted(item.ticket)
+    /// Takes everything in `inbox`, and adds what follows from it to ``output``.
+    ///
+    /// - Parameter elapsed: Tick intervals that the clock says have passed; elections count one of them, leases all.
+    ///   Ticks of the inbox count one each.
+    package func turn(_ inbox: inout Inbox, elapsed: Int = 0) {
+        for note in inbox.persisted { self.take(note) }
+        if !inbox.orders.isEmpty {
+            for order in inbox.orders { self.takeInstall(order) }
         }
-        for item in inbox.applied {
-            self.touch(item.place)
-            self.slots[item.place].core.applied(item.index)
+        for note in inbox.applied {
+            guard let slot = self.slotOf[note.replica.group], slot.replica === note.replica else { continue }
+            self.touch(slot)
+            slot.core.applied(note.index)
         }
-        for item in inbox.messages { self.step(item.messages, from: item.from) }
+        for item in inbox.messages { self.receive(item.messages, from: item.from) }
         for peer in inbox.unreachable {
-            for place in self.slots.indices { self.slots[place].core.unreachable(peer) }
+            for slot in self.awake { slot.core.unreachable(peer) }
         }
-        for place in inbox.campaigns {
-            self.touch(place)
-            self.slots[place].core.campaign()
-        }
-        for _ in 0..<ticks {
-            for place in self.slots.indices {
-                self.touch(place)
-                self.slots[place].core.tick()
-            }
-        }
-        for item in inbox.proposals { self.take(item) }
-        for item in inbox.barriers {
-            self.touch(item.place)
-            self.slots[item.place].barriers.append(item.waiter)
-        }
-        for place in self.touched {
-            self.proposeCommands(place)
-            self.proposeBarrier(place)
-            while let ready = self.slots[place].core.takeReady() { self.handle(ready, place: place) }
-            self.publish(place)
-            self.slots[place].isTouched = false
-        }
-        self.touched.removeAll(keepingCapacity: true)
+        for order in inbox.orders { self.take(order) }
+        if elapsed > 0 { self.tick(elapsed: elapsed) }
+        for _ in 0..<inbox.ticks { self.tick(elapsed: 1) }
+        for proposal in inbox.proposals { self.take(proposal) }
+        for read in inbox.reads { self.take(read) }
         inbox.clear()
+        self.settle()
     }
 
-    /// The places of the groups that have no other replica, so that nobody has to be waited for.
-    var lonePlaces: [Int] { self.slots.indices.filter { self.slots[$0].core.voters.count == 1 } }
+    /// Takes writes that are durable now, in their order: their messages and what follows are added to ``output``.
+    ///
+    /// The same as sending the messages and giving the notes to the next turn.
+    package func persisted(_ writes: some Sequence<PendingWrite>) {
+        for write in writes {
+            if !write.messages.isEmpty { self.output.outbox.add(write.messages, of: write.replica.group) }
+            self.take(write.note)
+        }
+        self.settle()
+    }
 
     /// Forgets what was handed on.
-    func clearOutput() {
-        for peer in self.output.messages.indices { self.output.messages[peer].removeAll(keepingCapacity: true) }
-        self.output.writes.removeAll(keepingCapacity: true)
-        self.output.scheduled.removeAll(keepingCapacity: true)
-        self.output.changes.removeAll(keepingCapacity: true)
+    package func clearOutput() { self.output.clear() }
+
+    func touch(_ slot: GroupSlot) {
+        if slot.isTouched { return }
+        slot.isTouched = true
+        self.touched.append(slot)
     }
 
-    private func touch(_ place: Int) {
-        if self.slots[place].isTouched { return }
-        self.slots[place].isTouched = true
-        self.touched.append(place)
+    /// Something happened in a group that is more than a sign of life.
+    func stir(_ slot: GroupSlot) {
+        slot.quietTicks = 0
+        self.touch(slot)
     }
 
-    /// Messages of groups that are not here, or that name another sender than the peer, are ignored.
-    private func step(_ messages: [GroupMessage], from peer: NodeID) {
-        for item in messages where item.message.from == peer {
-            guard let place = self.places[item.group] else { continue }
-            self.touch(place)
-            self.slots[place].core.step(item.message)
-        }
-    }
-
-    // MARK: - Requests
-
-    private func take(_ proposal: Inbox.Proposal) {
-        let place = proposal.place
-        self.touch(place)
-        let bytes = self.slots[place].commandBytes + proposal.command.count
-        if self.slots[place].commandWaiters.count >= self.configuration.inboxRequestsMax
-            || (bytes > self.configuration.uncommittedBytesMax && !self.slots[place].commands.isEmpty)
-        {
-            proposal.waiter.fail(.overloaded, "too many proposals wait")
-            return
-        }
-        self.slots[place].commands.append(proposal.command)
-        self.slots[place].commandBytes = bytes
-        self.slots[place].commandWaiters.append(proposal.waiter)
-    }
-
-    /// Proposes what waits, in as few entries as the limits allow.
-    ///
-    /// While a write of the group is under way new commands wait for its end: they would wait for the disk anyway, and
-    /// so they share an entry, a write and a message.
-    private func proposeCommands(_ place: Int) {
-        if self.slots[place].commands.isEmpty { return }
-        guard self.slots[place].core.role == .leader else {
-            let leader = self.slots[place].core.leader
-            for waiter in self.slots[place].commandWaiters {
-                waiter.fail(.notLeader(leader: leader), "this node does not lead the group")
+    /// Brings every group that was touched to rest.
+    private func settle() {
+        var place = 0
+        while place < self.touched.count {
+            let slot = self.touched[place]
+            place += 1
+            self.proposeCommands(slot)
+            self.askReads(slot)
+            self.drain(slot)
+            self.endTransfers(slot)
+            slot.isTouched = false
+            if slot.removedAt == nil {
+                self.keepAwakeList(slot)
+                self.publish(slot)
+            } else {
+                self.bury(slot)
             }
-            self.clearCommands(place)
-            return
         }
-        let isFull = self.slots[place].commandBytes >= self.configuration.entryBatchBytesMax
-        if self.slots[place].core.isWriting, !isFull { return }
-        let commands = self.slots[place].commands
-        let waiters = self.slots[place].commandWaiters
-        self.clearCommands(place)
-        var start = 0
-        while start < commands.count {
-            var end = start
-            var bytes = 0
-            repeat {
-                bytes += commands[end].count + CommandBatch.overheadBytes
-                end += 1
-            } while end < commands.count && bytes + commands[end].count <= self.configuration.entryBatchBytesMax
-            self.propose(Array(commands[start..<end]), Array(waiters[start..<end]), place: place)
-            start = end
-        }
+        self.touched.removeAll(keepingCapacity: true)
+        if self.transferAll != nil { self.continueTransferAll() }
     }
 
-    private func clearCommands(_ place: Int) {
-        self.slots[place].commands.removeAll(keepingCapacity: true)
-        self.slots[place].commandWaiters.removeAll(keepingCapacity: true)
-        self.slots[place].commandBytes = 0
+    /// Hands on everything that a core wants done.
+    func drain(_ slot: GroupSlot) {
+        while let ready = slot.core.takeReady() { self.handle(ready, slot) }
     }
 
-    private func propose(_ commands: [[UInt8]], _ waiters: [Waiter<[UInt8]>], place: Int) {
-        let token = self.makeToken()
-        let payload = CommandBatch.encode(commands)
-        switch self.slots[place].core.propose(kind: .commands, payload: payload, token: token) {
-        case .accepted:
-            self.slots[place].waiting[token] = .commands(waiters)
-        case .notLeader(let leader):
-            for waiter in waiters { waiter.fail(.notLeader(leader: leader), "this node does not lead the group") }
-        case .overloaded:
-            for waiter in waiters { waiter.fail(.overloaded, "too many bytes wait to be committed and applied") }
-        }
-    }
-
-    /// Proposes one empty entry for all barriers that wait, one entry at a time.
-    private func proposeBarrier(_ place: Int) {
-        if self.slots[place].barriers.isEmpty { return }
-        if self.slots[place].isBarrierRunning, self.slots[place].core.role == .leader { return }
-        let waiters = self.slots[place].barriers
-        self.slots[place].barriers.removeAll(keepingCapacity: true)
-        let token = self.makeToken()
-        switch self.slots[place].core.propose(kind: .empty, payload: [], token: token) {
-        case .accepted:
-            self.slots[place].isBarrierRunning = true
-            self.slots[place].waiting[token] = .barriers(waiters)
-        case .notLeader(let leader):
-            for waiter in waiters { waiter.fail(.notLeader(leader: leader), "this node does not lead the group") }
-        case .overloaded:
-            for waiter in waiters { waiter.fail(.overloaded, "too many bytes wait to be committed and applied") }
-        }
-    }
-
-    private func makeToken() -> UInt64 {
+    func makeToken() -> UInt64 {
         defer { self.nextToken += 1 }
         return self.nextToken
     }
 
-    // MARK: - Output
+    // MARK: - Notes
 
-    private func handle(_ ready: Ready, place: Int) {
-        let replica = self.slots[place].replica
+    private func take(_ note: PersistedNote) {
+        switch note.purpose {
+        case .ticket(let ticket):
+            guard let slot = self.slotOf[note.replica.group], slot.replica === note.replica else { return }
+            self.touch(slot)
+            slot.core.persisted(ticket)
+        case .compaction: break
+        case .tombstone: self.output.discards.append(note.replica.group)
+        }
+    }
+
+    // MARK: - Output of a core
+
+    private func handle(_ ready: Ready, _ slot: GroupSlot) {
         if let failure = ready.failure, self.output.failure == nil {
             self.output.failure = ConsensusError(
                 code: failure.code,
                 message: failure.message,
-                group: replica.group,
+                group: slot.group,
                 index: failure.index,
                 cause: failure.cause
             )
         }
-        for message in ready.sendNow { self.queue(message, group: replica.group) }
-        if let ticket = ready.ticket { self.queueWrite(ready, ticket: ticket, place: place) }
-        for dropped in ready.dropped { self.drop(dropped, place: place) }
-        if !ready.committed.isEmpty { self.commit(ready, place: place) }
-        if let change = ready.roleChange {
-            if change.role != .leader { self.refuseWaiting(place) }
-            self.output.changes.append(
-                LeadershipChange(group: replica.group, role: change.role, leader: change.leader, term: change.term)
-            )
+        if !ready.sendNow.isEmpty { self.output.outbox.add(ready.sendNow, of: slot.group) }
+        if let ticket = ready.ticket { self.queueWrite(ready, ticket: ticket, slot) }
+        if !ready.committed.isEmpty { self.commit(ready, slot) }
+        if !ready.dropped.isEmpty { self.orphan(slot) }
+        for read in ready.reads { self.answerRead(read.token, index: read.index, slot) }
+        for token in ready.droppedReads { self.failRead(token, slot) }
+        if let change = ready.roleChange { self.changeRole(change, slot) }
+        if let membership = ready.membershipChange { self.changeMembership(membership, slot) }
+        if let found = ready.snapshotToInstall {
+            slot.isInstalling = true
+            self.output.offers.append((slot.group, found.from, found.offer))
         }
     }
 
-    private func queue(_ message: RaftMessage, group: GroupID) {
-        guard let peer = self.peers.firstIndex(of: message.to) else { return }
-        self.output.messages[peer].append(GroupMessage(group: group, message: message))
-    }
-
-    private func queueWrite(_ ready: Ready, ticket: PersistTicket, place: Int) {
+    private func queueWrite(_ ready: Ready, ticket: PersistTicket, _ slot: GroupSlot) {
         var write: RaftLogStore.Write?
         if ready.mustPersist {
+            if let from = ready.truncateFrom { slot.tail.cut(from: from) }
+            slot.tail.wrote(ready.entries, configuration: self.configuration)
             write = RaftLogStore.Write(
-                group: self.slots[place].replica.group,
-                hardState: self.slots[place].core.hardState,
+                group: slot.group,
+                hardState: slot.core.hardState,
                 commit: ready.commit,
+                resetTo: ready.resetLog.map { LogMark(index: $0.index, term: $0.term) },
                 truncateFrom: ready.truncateFrom,
                 entries: ready.entries,
                 last: ticket.index,
@@ -262,78 +278,55 @@ final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched only on the
             )
         }
         self.output.writes.append(
-            PendingWrite(place: place, ticket: ticket, write: write, messages: ready.sendWhenPersisted)
+            PendingWrite(
+                replica: slot.replica,
+                purpose: .ticket(ticket),
+                write: write,
+                messages: ready.sendWhenPersisted
+            )
         )
     }
 
-    private func drop(_ dropped: DroppedProposal, place: Int) {
-        switch self.slots[place].waiting.removeValue(forKey: dropped.token) {
-        case .commands(let waiters):
-            for waiter in waiters {
-                waiter.fail(.outcomeUnknown, "leadership was lost before the command was committed")
-            }
-        case .barriers(let waiters):
-            self.slots[place].isBarrierRunning = false
-            let leader = self.slots[place].core.leader
-            for waiter in waiters { waiter.fail(.notLeader(leader: leader), "leadership was lost") }
-        case nil:
-            preconditionFailure("every proposal is answered once")
+    private func changeRole(_ change: RoleChange, _ slot: GroupSlot) {
+        slot.quietTicks = 0
+        self.publishReplicas(slot)
+        self.output.changes.append(
+            LeadershipChange(group: slot.group, role: change.role, leader: change.leader, term: change.term)
+        )
+    }
+
+    // MARK: - Status
+
+    func publish(_ slot: GroupSlot) {
+        let seen = GroupSlot.Published(slot.core, isInstalling: slot.isInstalling)
+        if seen == slot.seen { return }
+        slot.seen = seen
+        slot.replica.published.withLock { status in
+            status.role = seen.role
+            status.leader = seen.leader
+            status.term = seen.term
+            status.commit = seen.commit
+            status.applied = seen.applied
+            status.first = seen.first
+            status.last = seen.last
+            status.isAsleep = seen.isAsleep
+            status.isInstalling = seen.isInstalling
         }
     }
 
-    private func commit(_ ready: Ready, place: Int) {
-        var waiters: [(index: LogIndex, waiters: [Waiter<[UInt8]>])] = []
-        for proposal in ready.committedProposals {
-            switch self.slots[place].waiting.removeValue(forKey: proposal.token) {
-            case .commands(let found): waiters.append((proposal.index, found))
-            case .barriers(let found):
-                self.slots[place].isBarrierRunning = false
-                for waiter in found { waiter.answer(.success(proposal.index)) }
-                self.proposeBarrier(place)
-            case nil: preconditionFailure("every proposal is answered once")
-            }
+    /// What a leader knows of the replicas; not each turn, as nobody asks so often.
+    func publishReplicas(_ slot: GroupSlot) {
+        let last = slot.core.lastIndex
+        let replicas = slot.core.replicas.map { progress in
+            GroupStatus.Replica(
+                node: progress.node,
+                match: progress.match,
+                isRecentlyActive: progress.isRecentlyActive,
+                lag: last.rawValue - min(progress.match, last).rawValue,
+                isLearner: progress.isLearner,
+                snapshot: progress.pendingSnapshot
+            )
         }
-        let replica = self.slots[place].replica
-        if replica.add(GroupReplica.Work(entries: ready.committed, waiters: waiters)) {
-            self.output.scheduled.append(replica)
-        }
-    }
-
-    /// Requests that were never appended are refused when leadership is lost.
-    private func refuseWaiting(_ place: Int) {
-        self.proposeCommands(place)
-        self.proposeBarrier(place)
-    }
-
-    private func publish(_ place: Int) {
-        let status = self.slots[place].core.status(of: self.slots[place].replica.group)
-        self.slots[place].replica.published.withLock { $0 = status }
-    }
-
-    // MARK: - End
-
-    /// Answers everybody who waits, as no turn will follow.
-    func failWaiting(_ inbox: inout Inbox, cause: ConsensusError?) {
-        let appended: ProposalError.Code = cause == nil ? .outcomeUnknown : .failed
-        for proposal in inbox.proposals { proposal.waiter.fail(.stopped, "the host has stopped", cause: cause) }
-        for barrier in inbox.barriers { barrier.waiter.fail(.stopped, "the host has stopped", cause: cause) }
-        inbox.clear()
-        for place in self.slots.indices {
-            for waiter in self.slots[place].commandWaiters {
-                waiter.fail(.stopped, "the host has stopped", cause: cause)
-            }
-            for waiter in self.slots[place].barriers { waiter.fail(.stopped, "the host has stopped", cause: cause) }
-            self.clearCommands(place)
-            self.slots[place].barriers = []
-            for waiting in self.slots[place].waiting.values {
-                switch waiting {
-                case .commands(let waiters):
-                    for waiter in waiters { waiter.fail(appended, "the host has stopped", cause: cause) }
-                case .barriers(let waiters):
-                    for waiter in waiters { waiter.fail(.stopped, "the host has stopped", cause: cause) }
-                }
-            }
-            self.slots[place].waiting = [:]
-        }
+        slot.replica.published.withLock { $0.replicas = replicas }
     }
 }

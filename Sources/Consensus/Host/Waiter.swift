@@ -2,21 +2,29 @@ internal import Synchronization
 
 /// One caller that waits for one answer: whoever answers first wins, later answers are ignored.
 ///
-/// Cancelling the waiting task answers with `.outcomeUnknown`.
-final class Waiter<Value: Sendable>: Sendable {
-    typealias Answer = Result<Value, ProposalError>
+/// The answer goes to a closure given at the start, or to the task that awaits ``value()``; cancelling that task
+/// answers with `.outcomeUnknown`.
+package final class Waiter<Value: Sendable>: Sendable {
+    package typealias Answer = Result<Value, ProposalError>
 
     private enum State {
         case pending
         case waiting(CheckedContinuation<Answer, Never>)
+        case telling(@Sendable (Answer) -> Void)
         case answered(Answer)
         case finished
     }
 
-    private let state = Mutex(State.pending)
+    private let state: Mutex<State>
 
-    /// To be called once.
-    func value() async throws(ProposalError) -> Value {
+    /// For ``value()``.
+    package init() { self.state = Mutex(.pending) }
+
+    /// - Parameter answer: Called once, on the thread that answers: must return soon.
+    package init(_ answer: @escaping @Sendable (Answer) -> Void) { self.state = Mutex(.telling(answer)) }
+
+    /// To be called once, on a waiter without a closure.
+    package func value() async throws(ProposalError) -> Value {
         let answer = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let early: Answer? = self.state.withLock { state in
@@ -27,7 +35,7 @@ final class Waiter<Value: Sendable>: Sendable {
                     case .answered(let answer):
                         state = .finished
                         return answer
-                    case .waiting, .finished:
+                    case .waiting, .telling, .finished:
                         preconditionFailure("an answer is waited for once")
                     }
                 }
@@ -40,30 +48,31 @@ final class Waiter<Value: Sendable>: Sendable {
     }
 
     /// Whether an answer was given, perhaps by a cancellation.
-    var isAnswered: Bool {
+    package var isAnswered: Bool {
         self.state.withLock { state in
             switch state {
-            case .pending, .waiting: false
+            case .pending, .waiting, .telling: false
             case .answered, .finished: true
             }
         }
     }
 
-    func answer(_ answer: Answer) {
-        let waiting: CheckedContinuation<Answer, Never>? = self.state.withLock { state in
+    package func answer(_ answer: Answer) {
+        let before = self.state.withLock { state in
+            let before = state
             switch state {
-            case .pending:
-                state = .answered(answer)
-                return nil
-            case .waiting(let continuation):
-                state = .finished
-                return continuation
-            case .answered, .finished:
-                // A harmless race with a cancellation.
-                return nil
+            case .pending: state = .answered(answer)
+            case .waiting, .telling: state = .finished
+            // A harmless race with a cancellation.
+            case .answered, .finished: break
             }
+            return before
         }
-        waiting?.resume(returning: answer)
+        switch before {
+        case .waiting(let continuation): continuation.resume(returning: answer)
+        case .telling(let tell): tell(answer)
+        case .pending, .answered, .finished: break
+        }
     }
 
     func fail(_ code: ProposalError.Code, _ message: String, cause: (any Error)? = nil) {

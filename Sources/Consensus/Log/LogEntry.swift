@@ -4,10 +4,12 @@ package import Primitives
 package struct LogEntry: Sendable, Hashable {
     /// What an entry carries; the raw value is the byte on disk and on the wire and never changes.
     package enum Kind: UInt8, Sendable, Hashable {
-        /// Nothing: a new leader's first entry (Raft section 8), or a barrier.
+        /// Nothing: a new leader's first entry (Raft section 8).
         case empty = 0
         /// A batch of commands in the form of ``CommandBatch``.
         case commands = 1
+        /// A ``MembershipChange`` in its own form.
+        case membership = 2
     }
 
     package let index: LogIndex

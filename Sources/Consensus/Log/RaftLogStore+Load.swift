@@ -13,6 +13,20 @@ extension RaftLogStore {
         package var removedAt: LogIndex
         /// The replica was removed and has not come back.
         package var isRemoved: Bool
+
+        package init(
+            hardState: HardState,
+            terms: TermRuns,
+            commit: LogIndex,
+            removedAt: LogIndex = .zero,
+            isRemoved: Bool = false
+        ) {
+            self.hardState = hardState
+            self.terms = terms
+            self.commit = commit
+            self.removedAt = removedAt
+            self.isRemoved = isRemoved
+        }
     }
 
     /// What is left of a replica that was removed.
@@ -21,6 +35,15 @@ extension RaftLogStore {
         package var hardState: HardState
         /// The entry that removed the replica.
         package var removedAt: LogIndex
+        /// The last entry that the replica knew to be committed.
+        package var committed: LogMark
+
+        package init(group: GroupID, hardState: HardState, removedAt: LogIndex, committed: LogMark = .zero) {
+            self.group = group
+            self.hardState = hardState
+            self.removedAt = removedAt
+            self.committed = committed
+        }
     }
 
     /// The groups with a replica on the disk, ascending; their logs are not read.
@@ -33,7 +56,12 @@ extension RaftLogStore {
     /// - Throws: As ``groups()``.
     package func tombstones() throws(ConsensusError) -> [Tombstone] {
         try self.states().filter(\.state.isRemoved).map {
-            Tombstone(group: $0.group, hardState: $0.state.hardState, removedAt: $0.state.removedAt)
+            Tombstone(
+                group: $0.group,
+                hardState: $0.state.hardState,
+                removedAt: $0.state.removedAt,
+                committed: $0.state.base
+            )
         }
     }
 
@@ -73,7 +101,17 @@ extension RaftLogStore {
                 throw Self.damaged("a log without hard state", group, end?.entry.index)
             }
             self.remember(group, stored: nil, lastTerm: .zero)
-            return Restored(hardState: HardState(), terms: TermRuns(), commit: .zero, removedAt: .zero, isRemoved: false)
+            return Restored(hardState: HardState(), terms: TermRuns(), commit: .zero)
+        }
+        if state.isRemoved, end == nil {
+            self.remember(group, stored: state, lastTerm: .zero)
+            return Restored(
+                hardState: state.hardState,
+                terms: TermRuns(),
+                commit: .zero,
+                removedAt: state.removedAt,
+                isRemoved: true
+            )
         }
         let last = end?.entry.index ?? state.base.index
         guard last >= state.last else {
@@ -89,7 +127,7 @@ extension RaftLogStore {
         }
         let terms = try self.terms(of: group, base: state.base, last: last)
         let commit = max(state.commit, end?.commit ?? .zero)
-        guard commit <= last, commit >= state.base.index || state.isRemoved,
+        guard commit <= last, commit >= state.base.index, !state.isRemoved,
             end == nil || state.hardState.term >= terms.lastTerm
         else { throw Self.damaged("hard state contradicts the log", group, nil) }
         if last > state.base.index {
@@ -113,7 +151,7 @@ extension RaftLogStore {
     /// - Complexity: O(log) reads.
     package func verify(_ group: GroupID) throws(ConsensusError) -> Int {
         let restored = try self.load(group)
-        let base = restored.terms.base.index
+        let base = restored.terms.base
         let last = restored.terms.last
         if last > base { try self.check(group, restored.terms, from: base.next, through: last) }
         return Int(last.rawValue - base.rawValue)
@@ -167,16 +205,16 @@ extension RaftLogStore {
             throw ConsensusError(code: .store, message: "terms could not be read", group: group, cause: error)
         }
         if isDamaged { throw Self.damaged("the terms of the log fail their checksum", group, nil) }
-        var terms = TermRuns(base: base)
+        var terms = TermRuns(base: base.index, term: base.term)
         for (place, run) in runs.enumerated() {
             let past = place + 1 < runs.count ? runs[place + 1].first : last.next
             guard run.first > terms.last, run.first < past, run.term >= terms.lastTerm else {
                 throw Self.damaged("the terms of the log contradict it", group, run.first)
             }
-            terms.append(terms.lastTerm, through: LogIndex(run.first.rawValue - 1))
-            terms.append(run.term, through: LogIndex(past.rawValue - 1))
+            while terms.last.next < run.first { terms.append(terms.lastTerm) }
+            while terms.last.next < past { terms.append(run.term) }
         }
-        terms.append(terms.lastTerm, through: last)
+        while terms.last < last { terms.append(terms.lastTerm) }
         return terms
     }
 
@@ -190,7 +228,10 @@ extension RaftLogStore {
     }
 
     /// - Returns: A reader of the entries of `group`.
-    package func reader(of group: GroupID) -> some LogReader { StoredLogReader(store: self, group: group) }
+    package func reader(of group: GroupID) -> any LogReader { StoredLogReader(store: self, group: group) }
+
+    /// Does nothing: the key-value store is its owner's.
+    package func close() {}
 
     /// Visits the checked entries of a group from `first` on until `body` returns false.
     fileprivate func visit(

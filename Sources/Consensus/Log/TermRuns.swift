@@ -3,81 +3,77 @@ package import Primitives
 /// The term of every entry of a log, kept as the few places where the term changes.
 ///
 /// Terms never decrease along a log, so a log that many leaders wrote has one run per leader and the term at any index
-/// is known without a read. The log begins after its ``base``, whose term is known too.
+/// is known without a read. The log begins after its *base*, the last entry that was compacted away or covered by a
+/// snapshot; the term of the base itself is known.
 package struct TermRuns: Sendable, Hashable {
     private struct Run: Sendable, Hashable {
         var first: LogIndex
         var term: Term
     }
 
-    /// The place before the first entry: what was compacted ends there, or a snapshot stands for it.
-    package private(set) var base: LogMark
-    /// Of rising terms; the first begins after the base.
+    /// Ascending; the first one begins after the base.
     private var runs: [Run] = []
-    /// The last index of the log, the base's when it is empty.
+    /// The last index that the log no longer has; zero for a log that has everything.
+    package private(set) var base: LogIndex
+    package private(set) var baseTerm: Term
+    /// The last index of the log, that of the base when it is empty.
     package private(set) var last: LogIndex
 
     /// An empty log after `base`.
-    package init(base: LogMark = .zero) {
+    package init(base: LogIndex = .zero, term: Term = .zero) {
         self.base = base
-        self.last = base.index
+        self.baseTerm = term
+        self.last = base
     }
 
-    /// The term of the last entry, the base's when the log is empty.
-    package var lastTerm: Term { self.runs.last?.term ?? self.base.term }
-
-    /// The index of the first entry, if there is one.
-    package var first: LogIndex { self.base.index.next }
-
-    package var isEmpty: Bool { self.last == self.base.index }
+    /// The term of the last entry or of the base.
+    package var lastTerm: Term { self.runs.last?.term ?? self.baseTerm }
 
     /// Adds the next entry.
-    package mutating func append(_ term: Term) { self.append(term, through: self.last.next) }
-
-    /// Adds entries of one term up to `end`; none when the log already ends there.
-    package mutating func append(_ term: Term, through end: LogIndex) {
+    package mutating func append(_ term: Term) {
         precondition(term >= self.lastTerm, "terms never decrease along a log")
-        guard end > self.last else { return }
-        if term > self.lastTerm || self.runs.isEmpty { self.runs.append(Run(first: self.last.next, term: term)) }
-        self.last = end
+        self.last = self.last.next
+        if term > self.lastTerm || self.runs.isEmpty { self.runs.append(Run(first: self.last, term: term)) }
     }
 
     /// Forgets the entries at `index` and after it.
     package mutating func truncate(from index: LogIndex) {
-        precondition(index > self.base.index, "what was compacted cannot be truncated")
+        precondition(index > self.base, "what the base covers is not truncated")
         guard index <= self.last else { return }
         while let run = self.runs.last, run.first >= index { self.runs.removeLast() }
         self.last = LogIndex(index.rawValue - 1)
     }
 
-    /// Forgets the entries up to `index`, which becomes the base; does nothing when it lies before the base.
+    /// Forgets the entries up to `index`, which becomes the base.
     package mutating func compact(through index: LogIndex) {
-        precondition(index <= self.last, "no more is compacted than there is")
-        guard index > self.base.index, let term = self.term(at: index) else { return }
-        self.base = LogMark(index: index, term: term)
-        let place = self.run(at: index)
-        let isRunUsedUp = place + 1 < self.runs.count ? self.runs[place + 1].first == index.next : self.last == index
-        self.runs.removeSubrange(..<(isRunUsedUp ? place + 1 : place))
-        if !isRunUsedUp { self.runs[0].first = index.next }
+        guard index > self.base else { return }
+        guard let term = self.term(at: index) else { preconditionFailure("only what the log has is compacted") }
+        let kept = index < self.last ? self.run(at: index.next) : self.runs.count
+        self.runs.removeFirst(kept)
+        if !self.runs.isEmpty { self.runs[0].first = max(self.runs[0].first, index.next) }
+        self.base = index
+        self.baseTerm = term
     }
 
-    /// - Returns: The term at `index`, that of the base included; nil before the base and after the last entry.
+    /// - Returns: The term at `index`, nil before the base and after the last entry.
     package func term(at index: LogIndex) -> Term? {
-        if index == self.base.index { return self.base.term }
-        guard index > self.base.index, index <= self.last else { return nil }
+        if index == self.base { return self.baseTerm }
+        guard index > self.base, index <= self.last else { return nil }
         return self.runs[self.run(at: index)].term
     }
 
-    /// - Returns: The largest index at or before `index` whose term is at most `term`; the base's when there is none.
+    /// - Returns: The largest index at or before `index` whose term is at most `term`; an index before the base when
+    ///   only what is no longer known could be so.
     /// - Source: etcd's quick back-up over conflicting logs, after Raft section 5.3.
     package func lastIndex(atOrBefore index: LogIndex, termAtMost term: Term) -> LogIndex {
         var place = min(index, self.last)
-        while place > self.base.index {
+        while place > self.base {
             let run = self.runs[self.run(at: place)]
             if run.term <= term { return place }
             place = LogIndex(run.first.rawValue - 1)
         }
-        return self.base.index
+        if place < self.base || self.baseTerm <= term || place == .zero { return place }
+        return LogIndex(place.rawValue - 1)
     }
 
     /// The run that holds `index`; most questions are about the last one.
