@@ -5,14 +5,23 @@ DATA  ?= .flasktrack/dev
 PORT  ?=
 NODES ?=
 SWIFT ?= swift
+# Of `make sim`: how many seeds, and the first one. Of `make scenario`: a file or folder, TRACE=1 for a trace. Of `make chaos`: seconds,
+# and the seed of a run to do again.
+SEEDS   ?= 1000
+FIRST   ?= 1
+FILE    ?= Simulator/Scenarios/Files
+TRACE   ?=
+SECONDS ?= 300
+SEED    ?=
 # QUICK=1 makes `make bench` a smoke run.
 QUICK ?=
 
-sources := Package.swift Sources Tests Benchmarks
+sources := Package.swift Sources Tests Benchmarks Simulator Chaos
 protos  := Sources/NodeRuntime/Peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos proto docs-check \
+  docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -48,6 +57,31 @@ format: ## format all sources in place
 
 bench: ## compare with etcd, nghttpd and DuckDB on this machine (under six minutes; QUICK=1 for a smoke run)
 	@QUICK='$(QUICK)' scripts/bench.sh
+
+bench-recovery: setup ## failover, restart with a million records, catch-up of an empty node (about eight minutes)
+	$(SWIFT) build -c release --product ftnode
+	$(SWIFT) build -c release --product chaos
+	.build/release/chaos failover --ftnode .build/release/ftnode --folder .build/recovery
+	.build/release/chaos restart --ftnode .build/release/ftnode --folder .build/recovery
+	.build/release/chaos catch-up --ftnode .build/release/ftnode --folder .build/recovery
+
+sim: setup ## a whole cluster in one process, from SEEDS=1000 seeds on, each with its own faults
+	$(SWIFT) build -c release --product simulator
+	.build/release/simulator run --seeds '$(SEEDS)' --first '$(FIRST)' $(if $(TRACE),--trace)
+
+faults: setup ## show that the simulator finds every deliberate fault
+	$(SWIFT) build -c release --product simulator
+	.build/release/simulator faults
+
+scenario: setup ## run FILE=… (a scenario or a folder of them) on the core of consensus; TRACE=1 traces
+	$(SWIFT) build -c release --product simulator
+	.build/release/simulator scenario '$(FILE)' $(if $(TRACE),--trace)
+
+chaos: setup-test ## real processes killed, paused, cut off and filled for SECONDS=300; SEED=… does a run again
+	$(SWIFT) build -c release --product ftnode
+	$(SWIFT) build -c release --product chaos
+	.build/release/chaos --seconds '$(SECONDS)' $(if $(SEED),--seed '$(SEED)') --ftnode .build/release/ftnode \
+	  --folder .build/chaos-run
 
 proto: setup ## make the Swift code of the peer messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }

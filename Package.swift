@@ -22,6 +22,7 @@ let nodeSettings: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     .enableUpcomingFeature("InferIsolatedConformances"),
     .treatAllWarnings(as: .error),
+    .unsafeFlags(["-cross-module-optimization", "-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 let cWrapperSettings: [SwiftSetting] = nodeSettings + [.strictMemorySafety()]
 /// Whoever imports Columnar, even indirectly, needs DuckDB's header and library.
@@ -64,6 +65,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CDuckDB"),
+        .systemLibrary(name: "CChecksum"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -75,7 +77,7 @@ let package = Package(
         ),
         .target(
             name: "Consensus",
-            dependencies: ["Primitives", "Storage"],
+            dependencies: ["Primitives", "Storage", "CChecksum"],
             exclude: overview,
             swiftSettings: nodeSettings
         ),
@@ -142,6 +144,29 @@ let package = Package(
             swiftSettings: columnarUserSettings
         ),
 
+        .executableTarget(
+            name: "simulator",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", argumentParser,
+            ],
+            path: "Simulator",
+            exclude: ["OVERVIEW.md", "Scenarios/README.md", "Scenarios/Files"],
+            swiftSettings: nodeSettings
+        ),
+        .target(
+            name: "Linearizability",
+            path: "Chaos/Linearizability",
+            swiftSettings: nodeSettings
+        ),
+        .executableTarget(
+            name: "chaos",
+            dependencies: [
+                "Primitives", "NodeRuntime", "Linearizability", argumentParser, crypto, httpTypes, nio("NIOCore"),
+            ],
+            path: "Chaos/Harness",
+            swiftSettings: columnarUserSettings
+        ),
+
         .target(
             name: "StorageTestKit",
             dependencies: ["Primitives", "Storage"],
@@ -201,6 +226,18 @@ let package = Package(
                 protobuf,
             ],
             swiftSettings: columnarUserSettings
+        ),
+        .testTarget(
+            name: "SimulatorTests",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "simulator", argumentParser,
+            ],
+            swiftSettings: nodeSettings
+        ),
+        .testTarget(
+            name: "LinearizabilityTests",
+            dependencies: ["Primitives", "Linearizability"],
+            swiftSettings: nodeSettings
         ),
         .testTarget(name: "ProjectTests", swiftSettings: nodeSettings),
         .testTarget(

@@ -33,7 +33,10 @@ ALLOWED = {
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
     "NodeRuntime": CORE | {"RocksStorage", "Transport", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {"Primitives", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore"},
-    "bench": {"Primitives", "Transport", "Columnar", "ArgumentParser", "Crypto"} | NIO,
+    "bench": {"Primitives", "Storage", "Consensus", "Transport", "Columnar", "ArgumentParser", "Crypto"} | NIO,
+    "simulator": {"Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "ArgumentParser"},
+    "Linearizability": set(),
+    "chaos": {"Primitives", "NodeRuntime", "Linearizability", "ArgumentParser", "Crypto", "HTTPTypes", "NIOCore"},
 }
 SYSTEM = {
     "Swift", "Foundation", "FoundationEssentials", "FoundationNetworking", "Dispatch", "Synchronization", "Glibc",
@@ -71,8 +74,11 @@ def check_manifest(root):
 
 
 def check_imports(root):
-    folders = {name: root / "Sources" / name for name in ALLOWED if name != "bench"}
+    folders = {name: root / "Sources" / name for name in ALLOWED}
     folders["bench"] = root / "Benchmarks" / "Bench"
+    folders["simulator"] = root / "Simulator"
+    folders["Linearizability"] = root / "Chaos" / "Linearizability"
+    folders["chaos"] = root / "Chaos" / "Harness"
     for name, folder in folders.items():
         for path in sorted(folder.rglob("*.swift")):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

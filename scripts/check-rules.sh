@@ -29,10 +29,10 @@ all_files() {
     -not -path './scripts/check-rules.sh' -print0
 }
 
-report 'imports state an access level' "$(swift_lines '^(@[a-zA-Z]+ )*import ' Sources Benchmarks)"
+report 'imports state an access level' "$(swift_lines '^(@[a-zA-Z]+ )*import ' Sources Benchmarks Simulator Chaos)"
 
 adapter() { # module, its C modules as an expression
-  swift_lines "^(@[a-zA-Z]+ )*(internal |private |fileprivate |package |public )?import ($2)\$" Sources Tests Benchmarks |
+  swift_lines "^(@[a-zA-Z]+ )*(internal |private |fileprivate |package |public )?import ($2)\$" Sources Tests Benchmarks Simulator Chaos |
     grep -vE "^Sources/$1/"
 }
 report 'only the adapter imports its C library' "$(
@@ -48,17 +48,17 @@ else
 fi
 
 report 'an unstructured task names its owner (task-owner:)' \
-  "$(swift_lines '\bTask(\.detached|\.immediate|\.init)?(<.*>)? *(\(.*\) *)?\{' Sources Benchmarks |
+  "$(swift_lines '\bTask(\.detached|\.immediate|\.init)?(<.*>)? *(\(.*\) *)?\{' Sources Benchmarks Simulator Chaos |
      grep -vE 'task-owner:|(extension|struct|class|enum|actor) +Task\b')"
 
 clock='Date\(\)|Date\.now|(Continuous|Suspending)Clock(\(\)|\.now)|DispatchTime\.now|NIODeadline\.now|clock_gettime|gettimeofday'
 chance='SystemRandomNumberGenerator|\.random\((in:.*)?\)|\.randomElement\(\)|\.shuffled\(\)|arc4random|UUID\(\)'
-report 'ambient time or chance (ambient-ok:)' "$(swift_lines "($clock|$chance)" Sources Benchmarks | grep -vE 'ambient-ok:|using: ')"
+report 'ambient time or chance (ambient-ok:)' "$(swift_lines "($clock|$chance)" Sources Benchmarks Simulator Chaos | grep -vE 'ambient-ok:|using: ')"
 report 'unchecked Sendable without a reason (sendable-ok:)' \
-  "$(swift_lines '@unchecked Sendable|nonisolated\(unsafe\)' Sources Benchmarks | grep -v 'sendable-ok:')"
+  "$(swift_lines '@unchecked Sendable|nonisolated\(unsafe\)' Sources Benchmarks Simulator Chaos | grep -v 'sendable-ok:')"
 report 'no try!, as!, fatalError in sources' "$(swift_lines '\btry!|\bas!|\bfatalError\(' Sources)"
 report 'nothing is left for later' \
-  "$(grep -rnE '\b(TODO|FIXME|XXX)\b' Sources Tests Benchmarks scripts Makefile --exclude-dir=Generated \
+  "$(grep -rnE '\b(TODO|FIXME|XXX)\b' Sources Tests Benchmarks Simulator Chaos scripts Makefile --exclude-dir=Generated \
      --exclude=check-rules.sh 2>/dev/null)"
 
 report 'tests do not sleep' "$(swift_lines '\b(Task|Thread)\.sleep\b|\b(u|nano)?sleep\(|\.asyncAfter\(' Tests | grep -vE 'func sleep\(|sleep\(until:')"
@@ -67,7 +67,7 @@ report 'tests do not look at a real clock or use unseeded chance (ambient-ok:)' 
 report 'tests use Swift Testing' "$(swift_lines 'import XCTest' Tests)"
 
 report 'a file has at most 800 lines' \
-  "$(find Sources Tests Benchmarks -name '*.swift' -not -path '*/Generated/*' -exec awk 'END { if (NR > 800) print FILENAME ":" NR }' {} \; 2>/dev/null)"
+  "$(find Sources Tests Benchmarks Simulator Chaos -name '*.swift' -not -path '*/Generated/*' -exec awk 'END { if (NR > 800) print FILENAME ":" NR }' {} \; 2>/dev/null)"
 report 'each module has an OVERVIEW.md' "$(
   for folder in Sources/*/; do
     case "$(basename "$folder")" in C[A-Z]* | ftnode) continue ;; esac

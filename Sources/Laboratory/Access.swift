@@ -24,6 +24,7 @@ package enum AccessOperation: CaseIterable, Sendable {
     case verifyLedger
     case manageTokens
     case readCluster
+    case manageCluster
 }
 
 /// The answer to a caller.
@@ -58,7 +59,7 @@ package struct Grant: Sendable, Equatable {
         if self.role == .operator { return .allowed }
         if let organization, !self.organizations.contains(organization) { return .invisible }
         switch operation {
-        case .createOrganization, .manageTokens, .readCluster: return .forbidden
+        case .createOrganization, .manageTokens, .readCluster, .manageCluster: return .forbidden
         case .readOrganization, .readRecords, .runQuery: return .allowed
         case .appendRecords: return self.role == .writer ? .allowed : .forbidden
         case .verifyLedger: return self.role == .auditor ? .allowed : .forbidden

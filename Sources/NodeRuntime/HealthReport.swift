@@ -9,13 +9,13 @@ internal import Transport
 final class HealthReport: Sendable {
     private let host: RaftHost
     private let directory: ShardDirectory
-    private let groups: [GroupID]
+    /// Groups that one reason names.
+    private static let namedGroupsMax = 8
     private let isStopping = Atomic<Bool>(false)
 
-    init(host: RaftHost, directory: ShardDirectory, groups: [GroupID]) {
+    init(host: RaftHost, directory: ShardDirectory) {
         self.host = host
         self.directory = directory
-        self.groups = groups
     }
 
     /// From now on the node is not ready.
@@ -35,9 +35,12 @@ final class HealthReport: Sendable {
         var reasons: [String] = []
         if self.isStopping.load(ordering: .relaxed) { reasons.append("stopping") }
         if let failure = self.host.failure { reasons.append("failed: \(failure)") }
-        let leaderless = self.groups.filter { self.host.leader(of: $0) == nil }
+        // A replica that is catching up counts for nothing yet.
+        let leaderless = self.host.status().filter { $0.leader == nil && !$0.membership.voters.isEmpty }.map(\.group)
         if !leaderless.isEmpty {
-            reasons.append("no leader known of groups \(leaderless.map(\.description).joined(separator: ", "))")
+            let named = leaderless.prefix(Self.namedGroupsMax).map(\.description).joined(separator: ", ")
+            let more = leaderless.count - min(leaderless.count, Self.namedGroupsMax)
+            reasons.append("no leader known of groups \(named)" + (more > 0 ? " and \(more) more" : ""))
         }
         if !self.directory.isBootstrapped { reasons.append("the cluster has not begun") }
         return reasons

@@ -19,6 +19,8 @@ internal import UnixSignals
 package enum Node {
     /// Where the node's own store lies below the data directory.
     static let storeFolder = "rocksdb"
+    /// Where the Raft logs lie below the data directory.
+    static let logFolder = "raft-log"
     /// Where the columnar stores lie below the data directory.
     static let columnarFolder = "columnar"
     /// Space for queries that do not fit in memory; wiped at start.
@@ -28,7 +30,8 @@ package enum Node {
     ///
     /// - Throws: ``NodeError`` when the node cannot start or must stop.
     package static func run(configuration: NodeConfiguration, logger: Logger) async throws {
-        let parts = try NodeParts(configuration: configuration, logger: logger)
+        let ground = try await NodeGround.open(configuration, logger)
+        let parts = try NodeParts(configuration: configuration, ground: ground, logger: logger)
         do {
             try await parts.run()
         } catch {

@@ -11,6 +11,8 @@ package struct NodeError: CausedError, Sendable, CustomStringConvertible {
         case listen
         /// The store or the consensus failed while running: what is on disk is safe, the node must be restarted.
         case failed
+        /// The cluster does not let this node in, or has removed it.
+        case join
         /// Something of the configuration does not fit together.
         case configuration
     }

@@ -1,34 +1,99 @@
+internal import Consensus
 internal import Primitives
 internal import Storage
 
 /// What a data directory says of whom it belongs to; written once, checked at every start.
-struct NodeIdentity: Equatable {
+struct NodeIdentity: Equatable, Sendable {
+    /// How the data directory came to be.
+    enum Origin: Equatable, Sendable {
+        /// One of those that began the cluster: their ids in the order of ``FoundingPlacement``, and the copies of each data group.
+        case founded(nodes: [NodeID], replicas: Int)
+        /// Added to a running cluster: every replica came from others.
+        case joined
+        /// About to join: nothing is known yet of whether a member has let it in.
+        case joining
+    }
+
     /// The format of everything in the data directory that this program writes.
-    static let formatVersion: UInt32 = 1
+    static let formatVersion: UInt32 = 2
     private static let key = Array("identity".utf8)
 
     let clusterID: String
     let node: NodeID
-    let members: [NodeID]
     let dataGroups: Int
-    let replicas: Int
+    /// Counts the recoveries of the cluster from a lost majority: nodes of different epochs do not talk.
+    let recoveryEpoch: UInt64
+    let origin: Origin
 
-    init(_ configuration: NodeConfiguration) {
-        self.clusterID = configuration.clusterID
-        self.node = configuration.nodeID
-        self.members = configuration.members.map(\.id).sorted()
-        self.dataGroups = configuration.dataGroups
-        self.replicas = configuration.replicas
+    init(clusterID: String, node: NodeID, dataGroups: Int, recoveryEpoch: UInt64, origin: Origin) {
+        self.clusterID = clusterID
+        self.node = node
+        self.dataGroups = dataGroups
+        self.recoveryEpoch = recoveryEpoch
+        self.origin = origin
+    }
+
+    /// The identity of a founding node.
+    init(founding configuration: NodeConfiguration) {
+        self.init(
+            clusterID: configuration.clusterID,
+            node: configuration.nodeID,
+            dataGroups: configuration.dataGroups,
+            recoveryEpoch: 0,
+            origin: .founded(nodes: FoundingPlacement.order(configuration.members), replicas: configuration.replicas)
+        )
+    }
+
+    /// The identity of a node that asks to join, and of one that has, in a cluster of recovery epoch `epoch`.
+    init(joining configuration: NodeConfiguration, hasJoined epoch: UInt64? = nil) {
+        self.init(
+            clusterID: configuration.clusterID,
+            node: configuration.nodeID,
+            dataGroups: configuration.dataGroups,
+            recoveryEpoch: epoch ?? 0,
+            origin: epoch == nil ? .joining : .joined
+        )
+    }
+
+    /// The groups that a founding node begins with; none for others, to whom leaders bring them.
+    var firstGroups: [GroupID: Membership] {
+        guard case .founded(let nodes, let replicas) = self.origin else { return [:] }
+        return FoundingPlacement(nodes: nodes, dataGroups: self.dataGroups, replicas: replicas).groups(on: self.node)
+    }
+
+    /// The same after another recovery.
+    func recovered() -> NodeIdentity {
+        NodeIdentity(
+            clusterID: self.clusterID,
+            node: self.node,
+            dataGroups: self.dataGroups,
+            recoveryEpoch: self.recoveryEpoch + 1,
+            origin: self.origin
+        )
+    }
+
+    private enum OriginKind: UInt8 {
+        case founded = 1
+        case joined = 2
+        case joining = 3
     }
 
     private init(from reader: inout ByteReader) throws(MalformedBytes) {
         self.clusterID = try reader.readPrefixedText()
         self.node = NodeID(try reader.read())
         self.dataGroups = Int(try reader.read(UInt32.self))
-        self.replicas = Int(try reader.read(UInt32.self))
-        var members: [NodeID] = []
-        while !reader.isAtEnd { members.append(NodeID(try reader.read())) }
-        self.members = members
+        self.recoveryEpoch = try reader.read()
+        switch OriginKind(rawValue: try reader.read()) {
+        case .joined: self.origin = .joined
+        case .joining: self.origin = .joining
+        case .founded:
+            let replicas = Int(try reader.read(UInt32.self))
+            var nodes: [NodeID] = []
+            while !reader.isAtEnd { nodes.append(NodeID(try reader.read())) }
+            self.origin = .founded(nodes: nodes, replicas: replicas)
+        case nil: throw MalformedBytes(what: "origin of a data directory", offset: reader.offset)
+        }
+        try reader.finish("identity")
     }
 
     private func encoded() -> [UInt8] {
@@ -37,63 +102,76 @@ struct NodeIdentity: Equatable {
         writer.write(prefixed: self.clusterID)
         writer.write(self.node.rawValue)
         writer.write(UInt32(self.dataGroups))
-        writer.write(UInt32(self.replicas))
-        for member in self.members { writer.write(member.rawValue) }
+        writer.write(self.recoveryEpoch)
+        switch self.origin {
+        case .joined: writer.write(OriginKind.joined.rawValue)
+        case .joining: writer.write(OriginKind.joining.rawValue)
+        case .founded(let nodes, let replicas):
+            writer.write(OriginKind.founded.rawValue)
+            writer.write(UInt32(replicas))
+            for node in nodes { writer.write(node.rawValue) }
+        }
         return writer.bytes
     }
 
-    /// Checks that `store` belongs to this identity, or marks a new one.
-    /// - Throws: ``NodeError`` `.dataDirectory` that says what differs.
-    func claim(_ store: any KeyValueStore, directory: String) throws {
-        guard let value = try store.get(Self.key, in: .meta) else {
-            var batch = WriteBatch()
-            batch.put(.meta, key: Self.key, value: self.encoded())
-            try store.write(batch)
-            try store.sync()
-            return
-        }
-        let found = try self.read(value, directory)
-        if found.clusterID != self.clusterID {
-            throw self.refusal(directory, "belongs to cluster \"\(found.clusterID)\", not \"\(self.clusterID)\"")
-        }
-        if found.node != self.node { throw self.refusal(directory, "belongs to node \(found.node), not \(self.node)") }
-        if found.dataGroups != self.dataGroups {
-            throw self.refusal(
-                directory,
-                "has \(found.dataGroups) data groups, the configuration says \(self.dataGroups): they are fixed at creation"
-            )
-        }
-        if found.replicas != self.replicas || found.members != self.members {
-            throw self.refusal(
-                directory,
-                "was made for nodes \(Self.list(found.members)) with \(found.replicas) replicas, "
-                    + "the configuration says nodes \(Self.list(self.members)) with \(self.replicas)"
-            )
-        }
+    /// Puts the identity into a batch of writes.
+    func write(into batch: inout WriteBatch) { batch.put(.meta, key: Self.key, value: self.encoded()) }
+
+    /// Marks an empty data directory, durably.
+    func claim(_ store: any KeyValueStore) throws {
+        var batch = WriteBatch()
+        self.write(into: &batch)
+        try store.write(batch)
+        try store.sync()
     }
 
-    private func read(_ value: [UInt8], _ directory: String) throws(NodeError) -> NodeIdentity {
+    /// What the data directory says; nil when it is empty.
+    /// - Throws: ``NodeError`` `.dataDirectory` when its format is another or it cannot be read.
+    static func read(_ store: any KeyValueReader, directory: String) throws -> NodeIdentity? {
+        guard let value = try store.get(Self.key, in: .meta) else { return nil }
         var reader = ByteReader(value)
-        let version: UInt32
-        let found: NodeIdentity?
         do {
-            version = try reader.read(UInt32.self)
-            found = version <= Self.formatVersion ? try NodeIdentity(from: &reader) : nil
-        } catch {
+            let version = try reader.read(UInt32.self)
+            guard version == Self.formatVersion else {
+                let advice = version > Self.formatVersion ? "use a newer program" : "it cannot be converted"
+                throw Self.refusal(
+                    directory,
+                    "is of format \(version), this program needs \(Self.formatVersion): \(advice)"
+                )
+            }
+            return try NodeIdentity(from: &reader)
+        } catch let error as MalformedBytes {
             throw NodeError(.dataDirectory, "data directory \(directory) does not say whom it belongs to", cause: error)
         }
-        guard let found else {
-            throw self.refusal(
-                directory,
-                "is of format \(version), this program knows up to \(Self.formatVersion): use a newer program"
-            )
-        }
-        return found
     }
 
-    private static func list(_ nodes: [NodeID]) -> String { nodes.map(\.description).joined(separator: ", ") }
+    /// Checks that the data directory is that of the configuration's node.
+    ///
+    /// `cluster.nodes` and `cluster.replicas` may change after the first start: the cluster keeps its own account of both.
+    /// - Throws: ``NodeError`` `.dataDirectory` that says what differs.
+    func requireMatch(_ configuration: NodeConfiguration, directory: String) throws(NodeError) {
+        if self.clusterID != configuration.clusterID {
+            throw Self.refusal(
+                directory,
+                "belongs to cluster \"\(self.clusterID)\", not \"\(configuration.clusterID)\""
+            )
+        }
+        if self.node != configuration.nodeID {
+            throw Self.refusal(
+                directory,
+                "belongs to node \(self.node), not \(configuration.nodeID); a copy of another node's directory is never used"
+            )
+        }
+        if case .founded = self.origin, self.dataGroups != configuration.dataGroups {
+            throw Self.refusal(
+                directory,
+                "has \(self.dataGroups) data groups, the configuration says \(configuration.dataGroups): "
+                    + "they are fixed at creation"
+            )
+        }
+    }
 
-    private func refusal(_ directory: String, _ what: String) -> NodeError {
+    private static func refusal(_ directory: String, _ what: String) -> NodeError {
         NodeError(.dataDirectory, "data directory \(directory) \(what)")
     }
 }

@@ -1,6 +1,7 @@
 internal import Consensus
 internal import Foundation
 internal import Primitives
+internal import Shards
 
 /// What a node says of itself.
 struct NodeStatus: Sendable {
@@ -15,23 +16,56 @@ struct NodeStatus: Sendable {
         return Double(uptime.milliseconds) / 1000
     }
 
-    func wire(_ groups: [GroupStatus]) -> WireStatusResponse {
+    func wire(_ groups: [GroupStatus], pulls: [SnapshotPuller.Pull] = []) -> WireStatusResponse {
         var response = WireStatusResponse()
         response.node = self.node.rawValue
         response.processID = UInt64(ProcessInfo.processInfo.processIdentifier)
         response.version = Self.version
         response.uptimeSeconds = self.uptimeSeconds
-        response.groups = groups.map { group in
-            var wire = WireGroupStatus()
-            wire.group = group.group.rawValue
-            wire.role = group.role.rawValue
-            wire.leader = group.leader?.rawValue ?? 0
-            wire.term = group.term.rawValue
-            wire.commit = group.commit.rawValue
-            wire.applied = group.applied.rawValue
-            wire.last = group.last.rawValue
+        response.featureMin = FeatureRange.supported.min.rawValue
+        response.featureMax = FeatureRange.supported.max.rawValue
+        response.groups = groups.map { WireGroupStatus($0) }
+        response.pulls = pulls.map { WireSnapshotPull($0) }
+        return response
+    }
+}
+
+extension WireGroupStatus {
+    init(_ group: GroupStatus) {
+        self.init()
+        self.group = group.group.rawValue
+        self.role = group.role.rawValue
+        self.leader = group.leader?.rawValue ?? 0
+        self.term = group.term.rawValue
+        self.commit = group.commit.rawValue
+        self.applied = group.applied.rawValue
+        self.first = group.first.rawValue
+        self.last = group.last.rawValue
+        self.asleep = group.isAsleep
+        self.installing = group.isInstalling
+        self.membership = Data(group.membership.encoded())
+        self.replicas = group.replicas.map { replica in
+            var wire = WireReplicaStatus()
+            wire.node = replica.node.rawValue
+            wire.match = replica.match.rawValue
+            wire.active = replica.isRecentlyActive
+            wire.lag = replica.lag
+            wire.learner = replica.isLearner
+            wire.snapshot = replica.snapshot?.rawValue ?? 0
             return wire
         }
-        return response
+    }
+}
+
+extension WireSnapshotPull {
+    init(_ pull: SnapshotPuller.Pull) {
+        self.init()
+        self.group = pull.group.rawValue
+        self.from = pull.from.rawValue
+        self.index = pull.mark.index.rawValue
+        self.attempt = UInt32(pull.attempt)
+        self.bytes = pull.bytes
+        self.records = pull.records
+        self.recordsTotal = pull.recordsTotal
     }
 }

@@ -93,7 +93,7 @@ package final class ShardApplier: CommandApplier {
 
     package func appliedState(of group: GroupID) throws -> AppliedState {
         if let known = self.groups.withLock({ $0.applied[group] }) { return known }
-        let state = try self.readAppliedState(of: group)
+        let state = try Self.appliedState(of: group, reading: self.store)
         let level = try GroupStateKey.featureLevel(of: group, in: self.store)
         try self.check(level, of: group)
         self.groups.withLock { groups in
@@ -101,20 +101,6 @@ package final class ShardApplier: CommandApplier {
             groups.applied[group] = state
             groups.durable[group] = state.index
             groups.levels[group] = level
-        }
-        return state
-    }
-
-    private func readAppliedState(of group: GroupID) throws -> AppliedState {
-        guard let value = try self.store.get(GroupStateKey.applied(group), in: .groupState) else {
-            return AppliedState()
-        }
-        var reader = ByteReader(value)
-        var state = AppliedState(index: LogIndex(try reader.read()), term: Term(try reader.read()))
-        if !reader.isAtEnd { state.isInstalled = try reader.read(UInt8.self) == 1 }
-        try reader.finish("applied index")
-        if let bytes = try self.store.get(GroupStateKey.membership(group), in: .groupState) {
-            state.membership = try Membership(bytes: bytes)
         }
         return state
     }

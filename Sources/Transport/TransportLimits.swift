@@ -56,6 +56,8 @@ package struct TransportLimits: Sendable, Hashable {
         limits.concurrentStreamsMax = 1024
         limits.streamWindowBytes = 4 * 1024 * 1024
         limits.connectionWindowBytes = 32 * 1024 * 1024
+        // A chunk of a snapshot is on its way while the next is read.
+        limits.responseBufferBytes = 2 * 1024 * 1024
         limits.connectTimeout = .seconds(3)
         limits.keepAliveInterval = .seconds(2)
         return limits

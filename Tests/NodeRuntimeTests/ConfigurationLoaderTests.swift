@@ -78,15 +78,15 @@ struct ConfigurationLoaderTests {
         ),
         (
             "  replicas: 1", "  data_groups: many\n  replicas: 1",
-            "/etc/ft/node.yaml:3: cluster.data_groups: \"many\" is not a whole number from 1 to 1024"
+            "/etc/ft/node.yaml:3: cluster.data_groups: \"many\" is not a whole number from 1 to 4096"
         ),
         (
-            "  replicas: 1", "  data_groups: 1025\n  replicas: 1",
-            "/etc/ft/node.yaml:3: cluster.data_groups: \"1025\" is not a whole number from 1 to 1024"
+            "  replicas: 1", "  data_groups: 4097\n  replicas: 1",
+            "/etc/ft/node.yaml:3: cluster.data_groups: \"4097\" is not a whole number from 1 to 4096"
         ),
         (
             "  replicas: 1", "  data_groups: \"8\"\n  replicas: 1",
-            "/etc/ft/node.yaml:3: cluster.data_groups: a quoted text is not a whole number from 1 to 1024"
+            "/etc/ft/node.yaml:3: cluster.data_groups: a quoted text is not a whole number from 1 to 4096"
         ),
         ("  replicas: 1", "  replicas: [1]", "/etc/ft/node.yaml:3: cluster.replicas: must be a single value"),
         ("  id: demo", "  id:", "/etc/ft/node.yaml:2: cluster.id: has no value"),
@@ -104,8 +104,21 @@ struct ConfigurationLoaderTests {
             "/etc/ft/node.yaml:5: unknown key \"cluster.nodes[0].apis\"; did you mean \"cluster.nodes[0].api\"?"
         ),
         (
-            "node: {id: 1,", "node: {id: 2,",
-            "/etc/ft/node.yaml:6: node.id: 2 is not in cluster.nodes, which has 1"
+            "  replicas: 1", "  join_token: short\n  replicas: 1",
+            "/etc/ft/node.yaml:3: cluster.join_token: must be 16 to 200 visible ASCII characters"
+        ),
+        (
+            "  replicas: 1", "  join_token: ftj_0123456789abcdef\n  replicas: 1",
+            "/etc/ft/node.yaml: cluster.nodes: must name a member that the node can ask to join"
+        ),
+        (
+            "peer: \"127.0.0.1:8543\"}", "peer: \"127.0.0.1:8543\", priority: 11}",
+            "/etc/ft/node.yaml:5: cluster.nodes[0].priority: \"11\" is not a whole number from 0 to 10"
+        ),
+        (
+            "peer: \"127.0.0.1:8543\"}", "peer: \"127.0.0.1:8543\", region: North}",
+            "/etc/ft/node.yaml:5: cluster.nodes[0].region: \"North\" is not 1 to 63 of a-z 0-9 -, with a letter or digit "
+                + "first and last"
         ),
         (
             "  replicas: 1", "  replicas: 3",
@@ -196,7 +209,8 @@ struct ConfigurationLoaderTests {
             cluster.id                   demo                                              line 2            name of the cluster, part of every node's identity
             cluster.data_groups          8                                                 default           replication groups for organizations; fixed when the cluster is created
             cluster.replicas             1                                                 line 3            copies of each organization's data, at most one a node
-            node.id                      1                                                 line 6            this node; must stand in cluster.nodes
+            cluster.join_token           -                                                 not set           one-time token of `ftnode cluster add-node`; needed for the first start of an added node only
+            node.id                      1                                                 line 6            this node's id, its own for ever
             node.data                    /etc/ft/data                                      line 6            data directory; made when absent
             api.listen                   127.0.0.1:8443                                    line 8            where clients connect to
             api.certificate              /etc/ft/pki/node-1.pem                            line 9            certificate chain (PEM) that clients are shown
@@ -210,6 +224,12 @@ struct ConfigurationLoaderTests {
             raft.heartbeat_ticks         2 ticks                                           default           between a leader's heartbeats
             raft.election_ticks          20 ticks                                          default           without a leader before an election; each wait is drawn from this to twice this
             write.timeout_ms             5000 ms                                           default           a write waits this long for a leader and a majority
+            clock.drift_limit_ms         500 ms                                            default           a clock further than this from the other nodes' is reported
+            raft.loops                   1 threads                                         default           threads that run consensus
+            raft.log_tail_mb             16 MiB                                            default           log that each group keeps although it is applied and durable; replicas further behind get a snapshot
+            raft.lease_reads             off                                               default           a leader reads without asking its followers; needs clocks that run equally fast
+            raft.sleep                   on                                                default           groups without work send no heartbeats of their own
+            snapshot.rate_mb             200 MiB/s                                         default           most that this node sends to replicas that need a snapshot
             write.batch_bytes_max        4194304 bytes                                     default           largest body of an append
             write.batch_records_max      1000 records                                      default           most records of one append
             query.columnar_memory_mb     256 MiB                                           default           memory of one organization's columnar store
@@ -234,12 +254,12 @@ struct ConfigurationLoaderTests {
             from: heading.startIndex,
             to: heading.range(of: "MEANING")?.lowerBound ?? heading.endIndex
         )
-        #expect(lines.dropFirst().prefix(26).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
+        #expect(lines.dropFirst().prefix(33).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
     }
 
     @Test(
         arguments: ["single.yaml"] + (1...3).map { "three-nodes/node-\($0).yaml" }
-            + (1...5).map { "five-nodes/node-\($0).yaml" }
+            + (1...5).flatMap { ["five-nodes/node-\($0).yaml", "two-regions/node-\($0).yaml"] }
     )
     func loadsEveryReadyConfiguration(name: String) throws {
         let root = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
@@ -247,6 +267,20 @@ struct ConfigurationLoaderTests {
         let loaded = try ConfigurationLoader.load(file: root.appendingPathComponent("cluster-configs/\(name)").path)
         #expect(loaded.configuration.caFile.hasSuffix("/pki/ca.pem"))
         #expect(loaded.configuration.members.contains { $0.id == loaded.configuration.nodeID })
-        #expect(loaded.configuration.replicas == loaded.configuration.members.count)
+        #expect([1, 3, 5].contains(loaded.configuration.replicas))
+        let regions = Set(loaded.configuration.members.map(\.region))
+        #expect(regions == (name.hasPrefix("two-regions") ? ["north", "south"] : [""]))
+    }
+
+    @Test func aNodeThatStartsForTheFirstTimeMustStandInTheList() throws {
+        let text = Self.good.replacingOccurrences(of: "node: {id: 1,", with: "node: {id: 2,")
+        let loaded = try #require(self.examine(text, overrides: ["node.data=/nonexistent/data"]).loaded)
+        let problems = loaded.problems(now: Timestamp(microseconds: 0)).map(\.description)
+        #expect(
+            problems.contains(
+                "/etc/ft/node.yaml:6: node.id: 2 is not in cluster.nodes, which has 1; a new node must stand there itself"
+            ),
+            "\(problems)"
+        )
     }
 }

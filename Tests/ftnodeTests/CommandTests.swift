@@ -22,7 +22,13 @@ struct CommandTests {
         ["pki", "init", "--cluster", "c", "--out", "d", "--days", "3", "--force"],
         ["pki", "node", "--dir", "d", "--id", "1", "--host", "a", "--host", "::1"],
         ["pki", "client", "--dir", "d", "--name", "n"], ["pki", "show", "f"],
-        ["cluster", "status", "--format", "json"], ["org", "create", "lab-a", "--name", "L"], ["org", "list"],
+        ["cluster", "status", "--format", "json"],
+        ["cluster", "add-node", "--id", "4", "--api", "a:1", "--peer", "a:2", "--region", "n", "--priority", "1", "--wait"],
+        ["cluster", "remove-node", "4", "--wait", "--wait-timeout", "9"], ["cluster", "replace-node", "2", "4"],
+        ["cluster", "transfer-leader", "--group", "0", "--to", "2"], ["cluster", "rebalance", "--wait"],
+        ["cluster", "place", "--group", "3", "--nodes", "1,2,4"], ["cluster", "drain", "3"], ["cluster", "cordon", "3"],
+        ["cluster", "uncordon", "3"], ["cluster", "recover", "--config", "f", "--survivors", "1,2", "--yes"],
+        ["org", "create", "lab-a", "--name", "L"], ["org", "list"],
         ["token", "create", "--role", "writer", "--org", "lab-a"], ["token", "create", "--role", "operator"],
         ["token", "list"], ["token", "revoke", "x"], ["import", "-", "--create-organizations", "--timeout", "5"],
         [
@@ -37,7 +43,14 @@ struct CommandTests {
     @Test(arguments: [
         ["bogus"], ["serve"], ["serve", "--config"], ["dev", "--nodes", "0"], ["dev", "--nodes", "8"],
         ["dev", "--port", "70000"], ["dev", "--nodes", "three"], ["pki", "node", "--dir", "d"],
-        ["cluster", "status", "--format", "xml"], ["org", "create"], ["org", "create", "Lab A"],
+        ["cluster", "status", "--format", "xml"], ["cluster", "add-node", "--id", "4", "--api", "a:1"],
+        ["cluster", "add-node", "--id", "0", "--api", "a:1", "--peer", "a:2"],
+        ["cluster", "add-node", "--id", "4", "--api", "a", "--peer", "a:2"], ["cluster", "remove-node"],
+        ["cluster", "remove-node", "x"], ["cluster", "replace-node", "2", "2"], ["cluster", "replace-node", "2"],
+        ["cluster", "transfer-leader", "--group", "-1", "--to", "2"], ["cluster", "transfer-leader", "--group", "1"],
+        ["cluster", "place", "--group", "0", "--nodes", "1"], ["cluster", "place", "--group", "1", "--nodes", "1,1"],
+        ["cluster", "drain", "3", "--wait-timeout", "0"], ["cluster", "recover", "--config", "f"],
+        ["cluster", "recover", "--config", "f", "--survivors", "1,,2"], ["org", "create"], ["org", "create", "Lab A"],
         ["token", "create", "--role", "king"], ["token", "create", "--role", "writer"],
         ["token", "create", "--role", "operator", "--org", "a"], ["import"], ["import", "f", "--timeout", "0"],
         ["audit", "log"], ["audit", "log", "--org", "a", "--limit", "0"], ["query"],
@@ -49,7 +62,9 @@ struct CommandTests {
         .timeLimit(.minutes(1)),
         arguments: [
             [], ["dev"], ["serve"], ["pki", "init"], ["pki", "node"], ["pki", "client"], ["pki", "show"],
-            ["cluster", "status"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
+            ["cluster", "status"], ["cluster", "add-node"], ["cluster", "remove-node"], ["cluster", "replace-node"],
+            ["cluster", "transfer-leader"], ["cluster", "place"], ["cluster", "rebalance"], ["cluster", "drain"],
+            ["cluster", "cordon"], ["cluster", "uncordon"], ["cluster", "recover"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
             ["token", "revoke"], ["import"], ["audit", "log"], ["audit", "verify"], ["query"], ["version"],
         ]
     )
@@ -60,6 +75,9 @@ struct CommandTests {
         #expect(await CommandRun.run(["serve", "--config", "/nonexistent/node.yaml"]) == 1)
         #expect(await CommandRun.run(["serve", "--config", "/nonexistent/node.yaml", "--check"]) == 1)
         #expect(await CommandRun.run(["pki", "show", "/nonexistent.pem"]) == 1)
+        #expect(
+            await CommandRun.run(["cluster", "recover", "--config", "/nonexistent/node.yaml", "--survivors", "1"]) == 1
+        )
         #expect(await CommandRun.run(["version"]) == 0)
     }
 

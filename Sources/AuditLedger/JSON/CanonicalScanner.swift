@@ -79,10 +79,10 @@ struct CanonicalScanner: Sendable {
         var place = self.next
         let end = self.end
         while place < end {
+            place = JSONText.plainRunEnd(self.bytes, from: place, to: end)
+            guard place < end else { break }
             let byte = self.bytes[place]
-            if byte >= 0x20, byte < 0x80, byte != JSONText.quote, byte != JSONText.backslash {
-                place += 1
-            } else if byte == JSONText.quote {
+            if byte == JSONText.quote {
                 self.next = place + 1
                 return isEscaped
             } else if byte == JSONText.backslash {

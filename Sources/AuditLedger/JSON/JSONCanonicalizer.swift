@@ -123,7 +123,9 @@ struct JSONCanonicalizer: Sendable {
         self.next += 1
         var runStart = self.next
         var isEscaped = false
-        while self.next < self.end {
+        while true {
+            self.next = JSONText.plainRunEnd(self.input, from: self.next, to: self.end)
+            guard self.next < self.end else { break }
             let byte = self.input[self.next]
             switch byte {
             case JSONText.quote:
@@ -137,7 +139,6 @@ struct JSONCanonicalizer: Sendable {
                 let scalar = try self.escape()
                 JSONText.appendCanonical(scalar: scalar, to: &self.output)
                 runStart = self.next
-            case 0x20..<0x80: self.next += 1
             case 0..<0x20: throw self.failure(.syntax, "a control character in a string must be escaped")
             default:
                 guard let length = JSONText.multibyteLength(self.input, at: self.next, end: self.end) else {

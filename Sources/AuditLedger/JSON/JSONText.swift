@@ -9,6 +9,35 @@ enum JSONText {
     static let `false` = Array("false".utf8)
     static let null = Array("null".utf8)
 
+    /// The first place from `start` on that a string's plain run ends at: a quote, a backslash, a control character, or
+    /// a byte of a longer UTF-8 sequence; `end` when there is none.
+    ///
+    /// Looks at eight bytes at a time: a byte is below `n` when subtracting `n` borrows into its top bit.
+    static func plainRunEnd(_ bytes: [UInt8], from start: Int, to end: Int) -> Int {
+        precondition(start >= 0 && start <= end && end <= bytes.count, "the run lies in the text")
+        return bytes.withUnsafeBytes { text in
+            let ones: UInt64 = 0x0101_0101_0101_0101
+            let tops: UInt64 = 0x8080_8080_8080_8080
+            var place = start
+            while place + 8 <= end {
+                let word = text.loadUnaligned(fromByteOffset: place, as: UInt64.self)
+                let quotes = word ^ (ones &* UInt64(self.quote))
+                let backslashes = word ^ (ones &* UInt64(self.backslash))
+                let special =
+                    word | (word &- ones &* 0x20) | (quotes &- ones) | (backslashes &- ones)
+                // A borrow can mark the byte above a marked one too: then the bytes are looked at one by one.
+                if special & tops != 0 { break }
+                place += 8
+            }
+            while place < end {
+                let byte = text[place]
+                guard byte >= 0x20, byte < 0x80, byte != self.quote, byte != self.backslash else { break }
+                place += 1
+            }
+            return place
+        }
+    }
+
     /// The length of the well-formed UTF-8 sequence of more than one byte at `start`, or nil (RFC 3629, table 3-7
     /// of the Unicode standard).
     static func multibyteLength(_ bytes: [UInt8], at start: Int, end: Int) -> Int? {
@@ -103,6 +132,12 @@ enum JSONText {
         var next = range.lowerBound + 1
         let end = range.upperBound - 1
         while next < end {
+            let runEnd = self.plainRunEnd(bytes, from: next, to: end)
+            if runEnd > next {
+                text.append(contentsOf: bytes[next..<runEnd])
+                next = runEnd
+                continue
+            }
             let byte = bytes[next]
             guard byte == self.backslash, next + 1 < end else {
                 text.append(byte)

@@ -82,6 +82,8 @@ package struct RecordFields: Sendable {
     package private(set) var sequence = SequenceNumber.zero
     package private(set) var recordedAt = Timestamp(microseconds: 0)
     private var places: InlineArray<24, Place>
+    /// Whether the text at a place holds an escape.
+    private var isEscaped: InlineArray<24, Bool>
 
     /// A range that may be absent.
     private struct Place: Sendable {
@@ -95,6 +97,7 @@ package struct RecordFields: Sendable {
         assert(RecordField.allCases.count == 24)
         self.bytes = bytes
         self.places = InlineArray(repeating: Place(start: 0, end: 0))
+        self.isEscaped = InlineArray(repeating: false)
         guard bytes.count <= EventLimits.recordBytesMax else {
             throw LedgerError(code: .damaged, message: "the record is longer than a record may be")
         }
@@ -164,7 +167,7 @@ package struct RecordFields: Sendable {
         case .occurredAt:
             _ = try scanner.string()
             _ = try Self.time(in: scanner, from: start)
-        default: _ = try scanner.string()
+        default: self.isEscaped[field.rawValue] = try scanner.string()
         }
         self.places[field.rawValue] = Place(start: UInt32(start), end: UInt32(scanner.next))
         return true
@@ -206,12 +209,22 @@ package struct RecordFields: Sendable {
         return JSONText.unescaped(self.bytes, range)
     }
 
+    /// A text member, unescaped, as UTF-8: a slice of ``bytes`` when nothing in it is escaped; nil when it is absent or
+    /// no text.
+    package func textSlice(_ field: RecordField) -> ArraySlice<UInt8>? {
+        guard let range = self.range(field), self.bytes[range.lowerBound] == JSONText.quote else { return nil }
+        let inner = range.lowerBound + 1..<range.upperBound - 1
+        if self.isEscaped[field.rawValue] { return JSONText.unescaped(self.bytes, range)[...] }
+        return self.bytes[inner]
+    }
+
     /// A text member, unescaped; nil when it is absent or no text.
     package func text(_ field: RecordField) -> String? {
         guard let range = self.range(field), self.bytes[range.lowerBound] == JSONText.quote else { return nil }
-        let inner = self.bytes[range.lowerBound + 1..<range.upperBound - 1]
-        if !inner.contains(JSONText.backslash) { return String(decoding: inner, as: UTF8.self) }
-        return String(decoding: JSONText.unescaped(self.bytes, range), as: UTF8.self)
+        if self.isEscaped[field.rawValue] {
+            return String(decoding: JSONText.unescaped(self.bytes, range), as: UTF8.self)
+        }
+        return String(decoding: self.bytes[range.lowerBound + 1..<range.upperBound - 1], as: UTF8.self)
     }
 
     /// When the act took place, if the event said so.

@@ -73,7 +73,6 @@ package struct ColumnBuilder: Sendable {
             throw ColumnarError(.schemaMismatch, "a text is not UTF-8")
         }
         self.mark(present: true)
-        self.bytes.reserveCapacity(self.bytes.count + text.count)
         for index in text.indices { self.bytes.append(text[index]) }
         self.ends.append(self.bytes.count)
     }

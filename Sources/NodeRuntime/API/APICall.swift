@@ -67,6 +67,15 @@ struct APICall: Sendable {
         return address[..<colon].filter { $0 != "[" && $0 != "]" }
     }
 
+    /// Who the cluster ledger says wanted a change of the cluster.
+    var origin: CommandOrigin {
+        CommandOrigin(
+            actor: self.token.name.isEmpty ? self.token.id : self.token.name,
+            kind: .apiKey,
+            requestID: self.id
+        )
+    }
+
     /// What a record says of the request that made it.
     var recordInfo: RequestInfo {
         RequestInfo(

@@ -43,7 +43,7 @@ extension APIRouter {
             )
         }
         let command = CreateOrganizationCommand(key: key, name: name)
-        let result = try await self.gateway.submit(.createOrganization(command), to: .system, mayRepeat: false)
+        let result = try await self.gateway.submit(.createOrganization(command), to: .system, mayRepeat: false, origin: request.origin)
         try await self.records.reads.linearize(.system)
         switch result {
         case .organization(let entry):
@@ -51,7 +51,7 @@ extension APIRouter {
             Self.write(entry, to: &json)
             return Self.json(.created, json)
         case .refused(let refusal): throw Problem(refusal: refusal)
-        case .appended, .done: throw Problem(refusal: .malformed)
+        default: throw Problem(refusal: .malformed)
         }
     }
 
@@ -123,7 +123,7 @@ extension APIRouter {
             name: name,
             grant: Grant(role: role, organizations: role == .operator ? [] : organizations)
         )
-        let result = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false)
+        let result = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false, origin: request.origin)
         try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         var json = JSONOutput()
@@ -166,7 +166,7 @@ extension APIRouter {
         try request.allow(.manageTokens)
         try request.requireOnly(parameters: [])
         let command = RevokeTokenCommand(id: id)
-        let result = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true)
+        let result = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true, origin: request.origin)
         try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         return ServerResponse(status: .noContent)

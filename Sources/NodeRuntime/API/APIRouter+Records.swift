@@ -13,6 +13,9 @@ extension APIRouter {
     func appendPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
         guard let organization = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
         try request.allow(.appendRecords, in: organization)
+        guard organization != SystemState.ledgerKey else {
+            throw Problem(.reservedKey, "\"\(organization)\" is the cluster's own ledger: the cluster itself appends to it")
+        }
         try request.requireOnly(parameters: [])
         let idempotencyKey = try request.idempotencyKey()
         switch MediaType(request.head.headerFields[.contentType]) {
@@ -85,7 +88,7 @@ extension APIRouter {
             self.metrics.appended(receipt)
             return Self.response(receipt, entry.key, isBatch: isBatch)
         case .refused(let refusal): throw Problem(refusal: refusal)
-        case .organization, .done: throw Problem(refusal: .malformed)
+        default: throw Problem(refusal: .malformed)
         }
     }
 

@@ -23,6 +23,7 @@ struct APIRouter: RequestRouter {
     let queries: QueryService
     let replicas: ReplicaReader
     let cluster: ClusterReader
+    let administration: ClusterAdministration
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
@@ -58,7 +59,7 @@ struct APIRouter: RequestRouter {
         } catch {
             // The body is taken first: some clients do not read an answer that ends their upload.
             let refusal = self.refuse(error, id: id, head: head)
-            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: refusal) { _, _ in refusal }
+            return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: { refusal }, handler: { _, _ in refusal })
         }
     }
 
@@ -98,6 +99,7 @@ struct APIRouter: RequestRouter {
                 return try self.only(.get, request, self.listTokens)
             default: break
             }
+        case 3... where segments[1] == "cluster": return try self.clusterPlan(request, Array(segments.dropFirst(2)))
         case 3 where segments[1] == "organizations":
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
         case 3 where segments[1] == "tokens":
@@ -119,7 +121,7 @@ struct APIRouter: RequestRouter {
         throw Problem(.notFound, "there is no such route")
     }
 
-    private func only(
+    func only(
         _ method: HTTPRequest.Method,
         _ request: APICall,
         _ handler: @escaping Handler
@@ -132,22 +134,24 @@ struct APIRouter: RequestRouter {
         return self.small(request, handler)
     }
 
-    private func small(_ request: APICall, _ handler: @escaping Handler) -> RoutePlan {
+    func small(_ request: APICall, _ handler: @escaping Handler) -> RoutePlan {
         self.collected(request, bodyBytesMax: Self.smallBodyBytesMax, handler)
     }
 
     /// Collects the body, runs the handler, and turns what it throws into a problem document.
     func collected(_ request: APICall, bodyBytesMax: Int, _ handler: @escaping Handler) -> RoutePlan {
-        let tooLarge = Problem(
-            .bodyTooLarge,
-            "the body is longer than \(bodyBytesMax) bytes",
-            members: [.number("limit", bodyBytesMax)]
-        )
-        let refusal = tooLarge.response(requestID: request.id)
+        let refusal: @Sendable () -> ServerResponse = {
+            let tooLarge = Problem(
+                .bodyTooLarge,
+                "the body is longer than \(bodyBytesMax) bytes",
+                members: [.number("limit", bodyBytesMax)]
+            )
+            return tooLarge.response(requestID: request.id)
+        }
         if let declared = request.head.headerFields[.contentLength].flatMap({ Int($0) }), declared > bodyBytesMax {
             return .streaming { request in
                 await Self.drain(request.body)
-                return refusal
+                return refusal()
             }
         }
         return .collected(bodyBytesMax: bodyBytesMax, tooLarge: refusal) { _, body in

@@ -44,8 +44,9 @@ struct JSONOutput {
     /// Three digits after the point: for milliseconds and seconds.
     mutating func member(_ name: StaticString, thousandths value: Int64) {
         self.name(name)
-        let fraction = String(value % 1000)
-        self.bytes.append(contentsOf: String(value / 1000).utf8)
+        let fraction = String(value.magnitude % 1000)
+        if value < 0 { self.bytes.append(UInt8(ascii: "-")) }
+        self.bytes.append(contentsOf: String(value.magnitude / 1000).utf8)
         self.bytes.append(UInt8(ascii: "."))
         self.bytes.append(contentsOf: String(repeating: "0", count: 3 - fraction.count).utf8)
         self.bytes.append(contentsOf: fraction.utf8)

@@ -106,6 +106,7 @@ extension Problem {
         case .overloaded: self.init(.overloaded, "too many writes wait")
         case .tooLarge: self.init(.batchTooLarge, "the batch is too large for one command")
         case .stopping: self.init(.shuttingDown, "this node is stopping")
+        case .unsupported: self.init(refusal: .featureUnsupported)
         }
     }
 
@@ -123,7 +124,7 @@ extension Problem {
         case .projectionBehind:
             self.init(.queryUnavailable, "the columnar store has not caught up yet", cause: error)
         case .stopped: self.init(.shuttingDown, "this node is stopping", cause: error)
-        case .notHosted, .damaged, .storage, .projection:
+        case .notHosted, .damaged, .storage, .projection, .unsupported, .outOfOrder:
             self.init(.shardUnavailable, "this replica cannot serve now", cause: error)
         }
     }
@@ -141,6 +142,22 @@ extension Problem {
         case .lastOperatorToken: self.init(.lastOperatorToken, "this is the only operator token; create another first")
         case .organizationNotFound:
             self.init(.organizationNotFound, "the grant names an organization that does not exist")
+        case .nodeExists: self.init(.nodeExists, "a node of this id is in the cluster already")
+        case .nodeNotFound: self.init(.nodeNotFound, "there is no such node")
+        case .nodeRemoved: self.init(.nodeRemoved, "a node of this id was removed; ids are never used again")
+        case .joinTokenInvalid: self.init(.forbidden, "the join token is unknown, used, expired or for another node")
+        case .reservedKey: self.init(.reservedKey, "this key is reserved for the cluster itself")
+        case .featureUnsupported:
+            self.init(.featureUnsupported, "not every node supports this yet: upgrade all nodes first")
+        case .staleChange: self.init(.changePending, "the cluster has changed meanwhile; try again")
+        case .stateNotAllowed: self.init(.stateNotAllowed, "the node's state does not allow this")
+        case .groupNotFound: self.init(.groupNotFound, "there is no such group")
+        case .targetNotAllowed:
+            self.init(.replicasInvalid, "a group has 1, 3, 5 or 7 replicas, each on another node that takes replicas")
+        case .addressUsed: self.init(.addressTaken, "another node of the cluster has this address")
+        case .notEnoughNodes:
+            self.init(.notEnoughNodes, "too few nodes would be left for the replicas of every group: add a node first")
+        case .tooMany: self.init(.tooMany, "the cluster has as many nodes or join tokens as it may have")
         }
     }
 }

@@ -28,6 +28,21 @@ struct Problem: Error, Sendable {
         case methodNotAllowed = "method_not_allowed"
         case organizationExists = "organization_exists"
         case lastOperatorToken = "last_operator_token"
+        case nodeNotFound = "node_not_found"
+        case groupNotFound = "group_not_found"
+        case nodeExists = "node_exists"
+        case nodeRemoved = "node_removed"
+        case addressTaken = "address_taken"
+        case lastVoter = "last_voter"
+        case notEnoughNodes = "not_enough_nodes"
+        case replicasInvalid = "replicas_invalid"
+        case notAVoter = "not_a_voter"
+        case nodeNotAvailable = "node_not_available"
+        case stateNotAllowed = "state_not_allowed"
+        case changePending = "change_pending"
+        case reservedKey = "reserved_key"
+        case featureUnsupported = "feature_unsupported"
+        case tooMany = "too_many"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
         case recordTooLarge = "record_too_large"
@@ -48,19 +63,23 @@ struct Problem: Error, Sendable {
         var status: HTTPResponse.Status {
             switch self {
             case .malformedJSON, .invalidField, .unknownField, .invalidParameter, .invalidUTF8,
-                .numberNotRepresentable, .tooDeep, .duplicateKey, .sqlSyntax, .sqlInvalid:
+                .numberNotRepresentable, .tooDeep, .duplicateKey, .sqlSyntax, .sqlInvalid, .replicasInvalid:
                 .badRequest
             case .unauthenticated: .unauthorized
             case .forbidden, .sqlNotAllowed: .forbidden
-            case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound: .notFound
+            case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound:
+                .notFound
             case .methodNotAllowed: .methodNotAllowed
-            case .organizationExists, .lastOperatorToken: .conflict
+            case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
+                .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported, .tooMany:
+                .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType
             case .idempotencyKeyReused: .unprocessableContent
             case .overloaded: .tooManyRequests
             case .internal: .internalServerError
-            case .noQuorum, .noLeader, .outcomeUnknown, .shardUnavailable, .queryUnavailable, .shuttingDown:
+            case .noQuorum, .noLeader, .outcomeUnknown, .shardUnavailable, .queryUnavailable, .shuttingDown,
+                .changePending:
                 .serviceUnavailable
             case .queryTimeLimit: .gatewayTimeout
             case .queryMemoryLimit: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")

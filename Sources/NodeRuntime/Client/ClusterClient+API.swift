@@ -20,39 +20,6 @@ package struct TokenView: Sendable, Decodable, Equatable {
     package var createdAt: String?
 }
 
-/// The state of a cluster.
-package struct ClusterView: Sendable, Decodable, Equatable {
-    package struct Node: Sendable, Decodable, Equatable {
-        package var id: Int
-        package var address: String
-        package var peerAddress: String?
-        package var state: String
-        package var pid: Int?
-        package var version: String?
-        package var uptimeSeconds: Double?
-    }
-
-    package struct Replica: Sendable, Decodable, Equatable {
-        package var node: Int
-        package var role: String?
-        package var commit: Int?
-        package var applied: Int?
-        package var last: Int?
-        package var lag: Int?
-    }
-
-    package struct Group: Sendable, Decodable, Equatable {
-        package var id: Int
-        package var leader: Int?
-        package var term: Int?
-        package var replicas: [Replica]
-    }
-
-    package var clusterId: String
-    package var nodes: [Node]
-    package var groups: [Group]
-}
-
 extension ClusterClient {
     private struct OrganizationList: Decodable { var organizations: [OrganizationView] }
     private struct TokenList: Decodable { var tokens: [TokenView] }
@@ -69,12 +36,6 @@ extension ClusterClient {
                 cause: error
             )
         }
-    }
-
-    /// The state of the cluster, as bytes for `--format json` and decoded.
-    package func status() async throws -> (json: [UInt8], view: ClusterView) {
-        let bytes = try await self.send(APIRequest(.get, "/v1/cluster")).bytes
-        return (bytes, try Self.decode(ClusterView.self, from: bytes))
     }
 
     /// The organizations that the token may see.

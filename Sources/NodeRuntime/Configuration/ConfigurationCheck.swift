@@ -48,23 +48,19 @@ extension LoadedConfiguration {
                 )
             )
         }
-        if !members.contains(where: { $0.id == configuration.nodeID }) {
-            let ids = members.map { $0.id.description }.joined(separator: ", ")
-            problems.append(
-                self.problem(
-                    .inconsistent,
-                    "node.id",
-                    "\(configuration.nodeID) is not in cluster.nodes, which has \(ids)"
-                )
-            )
-        }
-        if configuration.replicas > members.count {
+        // A node that joins may name only some members.
+        if configuration.joinToken == nil, configuration.ownEntry != nil, configuration.replicas > members.count {
             problems.append(
                 self.problem(
                     .inconsistent,
                     "cluster.replicas",
                     "\(configuration.replicas) is more than the \(members.count) nodes of cluster.nodes"
                 )
+            )
+        }
+        if configuration.joinToken != nil, !members.contains(where: { $0.id != configuration.nodeID }) {
+            problems.append(
+                self.problem(.inconsistent, ConfigurationKey.nodesName, "must name a member that the node can ask to join")
             )
         }
         if configuration.apiListen.port == configuration.peerListen.port {
@@ -98,6 +94,17 @@ extension LoadedConfiguration {
 
     private func folderProblems() -> [ConfigurationProblem] {
         let path = self.configuration.dataDirectory
+        // Afterwards the cluster keeps its own account of who is in it.
+        if self.configuration.ownEntry == nil, !FilePaths.exists(path + "/" + Node.storeFolder) {
+            let ids = self.configuration.members.map { $0.id.description }.joined(separator: ", ")
+            return [
+                self.problem(
+                    .inconsistent,
+                    "node.id",
+                    "\(self.configuration.nodeID) is not in cluster.nodes, which has \(ids); a new node must stand there itself"
+                )
+            ]
+        }
         var isDirectory: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else { return [] }
         if !isDirectory.boolValue {

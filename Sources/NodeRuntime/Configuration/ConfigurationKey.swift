@@ -43,10 +43,10 @@ package struct ConfigurationKey: Sendable {
     /// The list of the cluster's nodes: a sequence of mappings, given in the file only.
     package static let nodesName = "cluster.nodes"
     /// The members of each entry of ``nodesName``.
-    static let nodeMembers = ["id", "api", "peer"]
+    static let nodeMembers = ["id", "api", "peer", "region", "priority"]
 
     /// Every key that a configuration may have, besides `cluster.nodes`.
-    package static let all: [ConfigurationKey] = clusterKeys + listenerKeys + timingKeys + limitKeys
+    package static let all: [ConfigurationKey] = clusterKeys + listenerKeys + timingKeys + replicationKeys + limitKeys
 
     static let byName: [String: ConfigurationKey] = Dictionary(uniqueKeysWithValues: Self.all.map { ($0.name, $0) })
 
@@ -58,7 +58,7 @@ package struct ConfigurationKey: Sendable {
         ConfigurationKey("cluster.id", .name, "name of the cluster, part of every node's identity"),
         ConfigurationKey(
             "cluster.data_groups",
-            .integer(1...1024),
+            .integer(1...NodeConfiguration.dataGroupsMax),
             default: "8",
             "replication groups for organizations; fixed when the cluster is created"
         ),
@@ -68,7 +68,14 @@ package struct ConfigurationKey: Sendable {
             default: "3",
             "copies of each organization's data, at most one a node"
         ),
-        ConfigurationKey("node.id", .integer(1...1_000_000), "this node; must stand in cluster.nodes"),
+        ConfigurationKey(
+            "cluster.join_token",
+            .token,
+            optional: true,
+            secret: true,
+            "one-time token of `ftnode cluster add-node`; needed for the first start of an added node only"
+        ),
+        ConfigurationKey("node.id", .integer(1...1_000_000), "this node's id, its own for ever"),
         ConfigurationKey("node.data", .path, "data directory; made when absent"),
     ]
 
@@ -117,6 +124,43 @@ package struct ConfigurationKey: Sendable {
             unit: "ms",
             default: "5000",
             "a write waits this long for a leader and a majority"
+        ),
+        ConfigurationKey(
+            "clock.drift_limit_ms",
+            .integer(10...60_000),
+            unit: "ms",
+            default: "500",
+            "a clock further than this from the other nodes' is reported"
+        ),
+    ]
+
+    private static let replicationKeys: [ConfigurationKey] = [
+        ConfigurationKey("raft.loops", .integer(1...64), unit: "threads", default: "1", "threads that run consensus"),
+        ConfigurationKey(
+            "raft.log_tail_mb",
+            .integer(1...65_536),
+            unit: "MiB",
+            default: "16",
+            "log that each group keeps although it is applied and durable; replicas further behind get a snapshot"
+        ),
+        ConfigurationKey(
+            "raft.lease_reads",
+            .choice(["off", "on"]),
+            default: "off",
+            "a leader reads without asking its followers; needs clocks that run equally fast"
+        ),
+        ConfigurationKey(
+            "raft.sleep",
+            .choice(["off", "on"]),
+            default: "on",
+            "groups without work send no heartbeats of their own"
+        ),
+        ConfigurationKey(
+            "snapshot.rate_mb",
+            .integer(1...100_000),
+            unit: "MiB/s",
+            default: "200",
+            "most that this node sends to replicas that need a snapshot"
         ),
     ]
 

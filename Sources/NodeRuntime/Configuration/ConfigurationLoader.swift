@@ -270,7 +270,7 @@ struct ConfigurationReading {
                     .missing,
                     key: ConfigurationKey.nodesName,
                     place: self.content.path,
-                    "must list every node of the cluster as {id, api, peer}"
+                    "must list the nodes that found the cluster, or members to join, as {id, api, peer}"
                 )
             )
         }
@@ -279,12 +279,20 @@ struct ConfigurationReading {
             let id = self.member("id", .integer(1...1_000_000), of: node, prefix)
             let api = self.member("api", .address, of: node, prefix)
             let peer = self.member("peer", .address, of: node, prefix)
+            let region = self.optionalMember("region", .name, of: node, prefix)
+            let priority = self.optionalMember(
+                "priority",
+                .integer(0...NodeConfiguration.priorityMax),
+                of: node,
+                prefix
+            )
             guard case .integer(let id) = id, case .address(let api) = api, case .address(let peer) = peer else {
                 continue
             }
-            self.members.append(
-                NodeConfiguration.Member(id: NodeID(UInt64(id)), apiAddress: api, peerAddress: peer)
-            )
+            var member = NodeConfiguration.Member(id: NodeID(UInt64(id)), apiAddress: api, peerAddress: peer)
+            if case .text(let region) = region { member.region = region }
+            if case .integer(let priority) = priority { member.priority = priority }
+            self.members.append(member)
             self.rows.append(
                 LoadedConfiguration.Row(
                     key: prefix,
@@ -295,6 +303,15 @@ struct ConfigurationReading {
                 )
             )
         }
+    }
+
+    private mutating func optionalMember(
+        _ name: String,
+        _ kind: ConfigurationKind,
+        of node: ConfigurationFile.NodeEntry,
+        _ prefix: String
+    ) -> ConfigurationValue? {
+        node.members[name] == nil ? nil : self.member(name, kind, of: node, prefix)
     }
 
     private mutating func member(
@@ -371,13 +388,19 @@ struct ConfigurationReading {
             caFile: ca
         )
         result.bootstrapTokenSHA256 = self.text("auth.bootstrap_token_sha256")
+        result.joinToken = self.text("cluster.join_token")
+        result.raftLeaseReads = self.text("raft.lease_reads") == "on"
+        result.raftSleep = self.text("raft.sleep") == "on"
         result.logLevel = self.text("log.level") ?? result.logLevel
         result.logFormat = self.text("log.format").flatMap(NodeConfiguration.LogFormat.init) ?? result.logFormat
         let mebibyte = 1 << 20
         let numbers: [(String, WritableKeyPath<NodeConfiguration, Int>, Int)] = [
             ("cluster.data_groups", \.dataGroups, 1), ("cluster.replicas", \.replicas, 1),
             ("raft.tick_ms", \.raftTickMilliseconds, 1), ("raft.heartbeat_ticks", \.raftHeartbeatTicks, 1),
-            ("raft.election_ticks", \.raftElectionTicks, 1), ("write.timeout_ms", \.writeTimeoutMilliseconds, 1),
+            ("raft.election_ticks", \.raftElectionTicks, 1), ("raft.loops", \.raftLoops, 1),
+            ("raft.log_tail_mb", \.raftLogTailBytes, mebibyte),
+            ("snapshot.rate_mb", \.snapshotBytesPerSecond, mebibyte),
+            ("clock.drift_limit_ms", \.clockDriftLimitMilliseconds, 1), ("write.timeout_ms", \.writeTimeoutMilliseconds, 1),
             ("write.batch_bytes_max", \.batchBytesMax, 1), ("write.batch_records_max", \.batchRecordsMax, 1),
             ("query.columnar_memory_mb", \.columnarMemoryBytes, mebibyte),
             ("query.gather_memory_mb", \.gatherMemoryBytes, mebibyte),

@@ -33,6 +33,8 @@ package enum ConfigurationKind: Sendable, Equatable {
     case name
     /// 64 hexadecimal digits.
     case sha256
+    /// 16–200 visible ASCII characters.
+    case token
 
     /// What is allowed, in words.
     package var allowed: String {
@@ -43,6 +45,7 @@ package enum ConfigurationKind: Sendable, Equatable {
         case .path: "a path"
         case .name: "1 to 63 of a-z 0-9 -, with a letter or digit first and last"
         case .sha256: "64 hexadecimal digits"
+        case .token: "16 to 200 visible ASCII characters"
         }
     }
 
@@ -70,6 +73,11 @@ package enum ConfigurationKind: Sendable, Equatable {
                 throw ConfigurationValueFault(code: .outOfRange, message: "must be \(self.allowed)")
             }
             return .text(text.lowercased())
+        case .token:
+            guard (16...200).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+                throw ConfigurationValueFault(code: .outOfRange, message: "must be \(self.allowed)")
+            }
+            return .text(text)
         }
     }
 

@@ -9,11 +9,23 @@ package struct NodeConfiguration: Sendable, Equatable {
         package var apiAddress: HostPort
         /// `host:port` under which peers reach it.
         package var peerAddress: HostPort
+        /// Where it stands, such as a data centre; replicas are spread over regions. Empty when it does not matter.
+        package var region: String
+        /// 0 is preferred as a leader, larger numbers less; votes are not changed by it.
+        package var priority: Int
 
-        package init(id: NodeID, apiAddress: HostPort, peerAddress: HostPort) {
+        package init(
+            id: NodeID,
+            apiAddress: HostPort,
+            peerAddress: HostPort,
+            region: String = "",
+            priority: Int = 0
+        ) {
             self.id = id
             self.apiAddress = apiAddress
             self.peerAddress = peerAddress
+            self.region = region
+            self.priority = priority
         }
     }
 
@@ -40,12 +52,18 @@ package struct NodeConfiguration: Sendable, Equatable {
 
     /// The cluster's name, part of every node's identity: 1–63 of `a-z 0-9 -`.
     package var clusterID: String
-    /// All members, by id; the same on every node.
+    /// The nodes that found the cluster, by id; for one that was added later, itself and some members.
     package var members: [Member]
-    /// Data groups, fixed at cluster creation (1–1024).
+    /// The most data groups.
+    package static let dataGroupsMax = 4096
+    /// The largest priority of a node.
+    package static let priorityMax = 10
+    /// Data groups, fixed at cluster creation.
     package var dataGroups: Int = 8
     /// Replicas of each data group (1, 3, 5 or 7, at most the number of members).
     package var replicas: Int = 3
+    /// What an added node shows when it starts for the first time; nil for a founding node.
+    package var joinToken: String?
 
     /// This node.
     package var nodeID: NodeID
@@ -72,6 +90,18 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var raftHeartbeatTicks: Int = 2
     /// Ticks without a leader before an election; each wait is drawn from this to twice this.
     package var raftElectionTicks: Int = 20
+    /// Threads that run consensus.
+    package var raftLoops: Int = 1
+    /// Log that each group keeps although it is applied and durable, in bytes.
+    package var raftLogTailBytes: Int = 16 << 20
+    /// True when a leader may read without asking its followers.
+    package var raftLeaseReads = false
+    /// True when groups without work may sleep.
+    package var raftSleep = true
+    /// Most that this node sends of snapshots, in bytes a second.
+    package var snapshotBytesPerSecond: Int = 200 << 20
+    /// How far this node's clock may be from the others', in milliseconds.
+    package var clockDriftLimitMilliseconds: Int = 500
 
     /// How long a write may wait for a leader and a majority before it is refused, in milliseconds.
     package var writeTimeoutMilliseconds: Int = 5000
@@ -91,6 +121,9 @@ package struct NodeConfiguration: Sendable, Equatable {
 
     package var logLevel: String = "info"
     package var logFormat: LogFormat = .text
+
+    /// What ``members`` say of this node; needed for its first start.
+    package var ownEntry: Member? { self.members.first { $0.id == self.nodeID } }
 
     package init(
         clusterID: String,

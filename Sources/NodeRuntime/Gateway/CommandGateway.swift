@@ -18,11 +18,16 @@ struct CommandGateway: Sendable {
         case overloaded
         case tooLarge
         case stopping
+        /// Not every node's program knows it yet: surely not applied.
+        case unsupported
     }
 
     let node: NodeID
-    let host: RaftHost
+    let proposer: CommandProposer
     let links: PeerLinks
+    /// Which nodes hold a group that this node does not.
+    let replicas: @Sendable (GroupID) -> [NodeID]
+    let hints = LeaderHints()
     /// How long a command may take.
     let timeout: Duration
     /// How long an attempt may go on after the last moment at which one may begin: a leader without a majority steps down within it.
@@ -34,8 +39,14 @@ struct CommandGateway: Sendable {
 
     /// Proposes `command` to `group`; returns what applying it led to.
     /// - Throws: ``Failure``.
-    func submit(_ command: Command, to group: GroupID, mayRepeat: Bool) async throws -> CommandResult {
-        try await self.submit(command.encoded(), to: group, mayRepeat: mayRepeat, by: self.clock)
+    /// - Parameter origin: Who wants it; recorded in the cluster ledger when it is for the system group.
+    func submit(
+        _ command: Command,
+        to group: GroupID,
+        mayRepeat: Bool,
+        origin: CommandOrigin? = nil
+    ) async throws -> CommandResult {
+        try await self.submit(command.encoded(origin: origin), to: group, mayRepeat: mayRepeat, by: self.clock)
     }
 
     private func submit(
@@ -75,10 +86,18 @@ struct CommandGateway: Sendable {
 
     private func attempt(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> CommandResult {
         let answer: [UInt8]
-        switch self.host.leader(of: group) {
-        case nil: throw .retry(.noLeader)
-        case self.node: answer = try await self.proposeHere(bytes, group)
-        case let leader?: answer = try await self.forward(bytes, group, to: leader)
+        if self.proposer.host.status(of: group) == nil {
+            // No replica here: peers know.
+            guard let peer = self.hints.candidate(for: group, among: self.replicas(group)) else {
+                throw .retry(.noLeader)
+            }
+            answer = try await self.forward(bytes, group, to: peer)
+        } else {
+            switch self.proposer.host.leader(of: group) {
+            case nil: throw .retry(.noLeader)
+            case self.node: answer = try await self.proposeHere(bytes, group)
+            case let leader?: answer = try await self.forward(bytes, group, to: leader)
+            }
         }
         do {
             return try CommandResult.decode(answer)
@@ -87,21 +106,9 @@ struct CommandGateway: Sendable {
         }
     }
 
-    /// Stamps and proposes on this node.
-    /// - Throws: ``ProposalError``, also `.notLeader` when this node does not lead.
-    static func propose(_ bytes: [UInt8], to group: GroupID, on host: RaftHost) async throws(ProposalError) -> [UInt8] {
-        var bytes = bytes
-        do {
-            try Command.stamp(&bytes, at: SystemTime.now())
-        } catch {
-            throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
-        }
-        return try await host.propose(bytes, to: group)
-    }
-
     private func proposeHere(_ bytes: [UInt8], _ group: GroupID) async throws(AttemptError) -> [UInt8] {
         do {
-            return try await Self.propose(bytes, to: group, on: self.host)
+            return try await self.proposer.propose(bytes, to: group)
         } catch {
             throw Self.meaning(of: error.code)
         }
@@ -110,6 +117,8 @@ struct CommandGateway: Sendable {
     private static func meaning(of code: ProposalError.Code) -> AttemptError {
         switch code {
         case .notLeader, .groupNotHosted: .retry(.noLeader)
+        case .refusedChange: .final(.unsupported)
+        case .changePending, .notTransferred, .staleSnapshot: .final(.outcomeUnknown)
         case .overloaded: .final(.overloaded)
         case .outcomeUnknown: .unknown
         case .tooLarge: .final(.tooLarge)
@@ -126,49 +135,25 @@ struct CommandGateway: Sendable {
         do {
             response = try await self.links.call(PeerPath.propose, of: leader, request, timeout: self.timeout)
         } catch let error as PeerError where error.code == .unreachable {
+            self.hints.learn(group, leader: nil)
             throw .retry(.noLeader)
         } catch {
+            self.hints.learn(group, leader: nil)
             throw .unknown
         }
-        guard response.hasFailure else { return [UInt8](response.result) }
+        guard response.hasFailure else {
+            self.hints.learn(group, leader: leader)
+            return [UInt8](response.result)
+        }
+        let named = response.failure.leader == 0 ? nil : NodeID(response.failure.leader)
+        self.hints.learn(group, leader: named)
         switch PeerFailureCode(rawValue: response.failure.code) {
         case .notLeader, .notHosted: throw .retry(.noLeader)
         case .overloaded: throw .final(.overloaded)
         case .tooLarge: throw .final(.tooLarge)
+        case .refusedChange: throw .final(.unsupported)
         case .stopped: throw .retry(.noLeader)
-        case .outcomeUnknown, .failed, .malformed, nil: throw .unknown
+        default: throw .unknown
         }
-    }
-}
-
-/// The codes of a `PeerFailure`; on the wire, never changed.
-enum PeerFailureCode: UInt32, Sendable {
-    case notLeader = 1
-    case overloaded = 2
-    case outcomeUnknown = 3
-    case notHosted = 4
-    case stopped = 5
-    case failed = 6
-    case tooLarge = 7
-    case malformed = 8
-
-    init(_ code: ProposalError.Code) {
-        switch code {
-        case .notLeader: self = .notLeader
-        case .overloaded: self = .overloaded
-        case .outcomeUnknown: self = .outcomeUnknown
-        case .groupNotHosted: self = .notHosted
-        case .tooLarge: self = .tooLarge
-        case .stopped: self = .stopped
-        case .failed: self = .failed
-        }
-    }
-
-    func wire(_ message: String, leader: NodeID? = nil) -> WirePeerFailure {
-        var failure = WirePeerFailure()
-        failure.code = self.rawValue
-        failure.message = message
-        failure.leader = leader?.rawValue ?? 0
-        return failure
     }
 }

@@ -3,7 +3,7 @@ internal import Primitives
 
 /// Makes reads linearizable: after ``linearize(_:)`` this node has applied everything that was acknowledged before the call.
 ///
-/// Each call asks the group's leader for a barrier: an empty entry in the log, shared by all reads that wait at the moment.
+/// The group's leader is asked for its read index, over the links of consensus; one round serves all reads that wait at the moment.
 struct ReadGate: Sendable {
     enum Failure: Error, Sendable {
         case noLeader
@@ -13,9 +13,7 @@ struct ReadGate: Sendable {
         case stopping
     }
 
-    let node: NodeID
     let host: RaftHost
-    let links: PeerLinks
     let timeout: Duration
     /// By which the time-out is measured.
     var clock: any Clock<Duration> = NodeClock.monotonic
@@ -29,23 +27,20 @@ struct ReadGate: Sendable {
         repeat {
             do {
                 let left = max(.milliseconds(1), clock.now.duration(to: deadline))
-                try await withTimeLimit(left, "barrier", clock: clock) {
-                    let index = try await self.barrier(group)
+                try await withTimeLimit(left, "read index", clock: clock) {
+                    let index = try await self.host.readIndex(group)
                     try await self.host.waitUntilApplied(group, index)
                 }
                 return
-            } catch let error as Failure {
-                failure = error
-                if case .notHosted = error { throw error }
             } catch let error as ProposalError {
                 switch error.code {
                 case .groupNotHosted: throw .notHosted
                 case .stopped, .failed: throw .stopping
                 case .notLeader: failure = .noLeader
-                case .overloaded, .outcomeUnknown, .tooLarge: failure = .noQuorum
+                default: failure = .noQuorum
                 }
             } catch is TimedOut {
-                throw .noQuorum
+                throw self.host.leader(of: group) == nil ? .noLeader : .noQuorum
             } catch {
                 failure = .noLeader
             }
@@ -53,23 +48,5 @@ struct ReadGate: Sendable {
             if Task.isCancelled { throw failure }
         } while clock.now < deadline
         throw failure
-    }
-
-    private func barrier(_ group: GroupID) async throws -> LogIndex {
-        switch self.host.leader(of: group) {
-        case nil: throw Failure.noLeader
-        case self.node: return try await self.host.barrier(group)
-        case let leader?:
-            var request = WireBarrierRequest()
-            request.group = group.rawValue
-            let response: WireBarrierResponse = try await self.links.call(
-                PeerPath.barrier,
-                of: leader,
-                request,
-                timeout: self.timeout
-            )
-            guard response.hasFailure else { return LogIndex(response.index) }
-            throw PeerFailureCode(rawValue: response.failure.code) == .notLeader ? Failure.noLeader : Failure.noQuorum
-        }
     }
 }

@@ -61,12 +61,13 @@ enum AuditLogDataset {
     /// - Throws: ``LedgerError`` when a record cannot be read, ``ColumnarError`` when a value does not fit.
     static func batch(of records: [StoredRecord]) throws -> ColumnBatch {
         var columns = self.table.columns.map { ColumnBuilder($0.type, capacity: records.count) }
+        var checksum: [UInt8] = []
         for record in records {
             let fields = try RecordFields(scanning: record.bytes)
             for (place, column) in self.sources.enumerated() {
                 switch column.source {
                 case .text(let field):
-                    if let text = fields.textBytes(field) {
+                    if let text = fields.textSlice(field) {
                         try columns[place].append(utf8: text)
                     } else {
                         columns[place].appendNull()
@@ -85,7 +86,10 @@ enum AuditLogDataset {
                         columns[place].appendNull()
                     }
                 case .sequence: columns[place].append(record.sequence.rawValue)
-                case .checksum: columns[place].append(LedgerHash.leaf(record.bytes).hex)
+                case .checksum:
+                    checksum.removeAll(keepingCapacity: true)
+                    LedgerHash.leaf(record.bytes).appendHex(to: &checksum)
+                    try columns[place].append(utf8: checksum)
                 }
             }
         }

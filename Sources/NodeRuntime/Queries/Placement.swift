@@ -1,35 +1,46 @@
+internal import Consensus
 internal import Primitives
+internal import Shards
 
-/// Which nodes hold a replica of which group.
-struct Placement: Sendable, Equatable {
-    private let members: [NodeID]
-    private let replicas: Int
-    let dataGroups: Int
+/// Which nodes hold a replica of which group, as far as this node knows.
+///
+/// The system group's table of placements tells of all groups; it follows changes of membership with a delay. Whether
+/// this node itself can serve a group is known at once.
+struct Placement: Sendable {
+    let node: NodeID
+    private let directory: ShardDirectory
+    private let isServing: @Sendable (GroupID) -> Bool
 
-    /// - Parameter replicas: At most the number of members.
-    init(members: [NodeID], dataGroups: Int, replicas: Int) {
-        precondition(!members.isEmpty && replicas >= 1 && replicas <= members.count)
-        self.members = members.sorted()
-        self.dataGroups = dataGroups
-        self.replicas = replicas
+    /// - Parameter isServing: Whether this node has a replica of a group that can be read now.
+    init(node: NodeID, directory: ShardDirectory, isServing: @escaping @Sendable (GroupID) -> Bool) {
+        self.node = node
+        self.directory = directory
+        self.isServing = isServing
     }
 
-    /// The system group lives on all nodes; data groups on `replicas` neighbours, beginning one further for each.
-    func nodes(of group: GroupID) -> [NodeID] {
-        if group == .system { return self.members }
-        return (0..<self.replicas).map { self.members[(Int(group.rawValue) - 1 + $0) % self.members.count] }.sorted()
-    }
-
-    /// All groups of the cluster.
-    var groups: [GroupID] { (0...UInt32(self.dataGroups)).map { GroupID($0) } }
-
-    /// The groups that `node` has replicas of, with their nodes.
-    func groups(on node: NodeID) -> [GroupID: [NodeID]] {
-        var groups: [GroupID: [NodeID]] = [:]
-        for group in self.groups {
-            let nodes = self.nodes(of: group)
-            if nodes.contains(node) { groups[group] = nodes }
+    /// A replica serves once it has a state: not while it waits for its first snapshot or installs one.
+    init(node: NodeID, directory: ShardDirectory, host: RaftHost) {
+        self.init(node: node, directory: directory) { group in
+            guard let status = host.status(of: group) else { return false }
+            return !status.isInstalling && status.membership.contains(node)
         }
-        return groups
+    }
+
+    /// All groups of the cluster, ascending; none before the cluster has begun.
+    var groups: [GroupID] { self.directory.current.placements.map(\.group) }
+
+    /// The nodes with a replica of `group`, ascending; none when the group is not known.
+    func nodes(of group: GroupID) -> [NodeID] {
+        self.directory.current.placement(of: group)?.membership.replicas ?? []
+    }
+
+    /// Whether this node can read `group` itself.
+    func servesHere(_ group: GroupID) -> Bool { self.isServing(group) }
+
+    /// The other nodes to ask about `group`, voters first: learners may still be filling.
+    func others(of group: GroupID) -> [NodeID] {
+        guard let membership = self.directory.current.placement(of: group)?.membership else { return [] }
+        let others = membership.replicas.filter { $0 != self.node }
+        return others.filter { membership.isVoter($0) } + others.filter { !membership.isVoter($0) }
     }
 }

@@ -39,13 +39,19 @@ struct RecordReader: Sendable {
     /// - Parameter isLatest: Everything acknowledged before the call is seen; records that are here already are read without asking anyone.
     /// - Throws: ``Unavailable``, ``LedgerError``, ``ReadGate/Failure``.
     func read(_ selection: Selection, of entry: OrganizationEntry, isLatest: Bool) async throws -> Page {
-        let nodes = self.placement.nodes(of: entry.group)
-        if nodes.contains(self.node) {
-            if isLatest, !self.holdsAll(selection, of: entry.id) { try await self.reads.linearize(entry.group) }
-            return try await self.readHere(selection, of: entry.id)
+        if self.placement.servesHere(entry.group) {
+            do {
+                if isLatest, !self.holdsAll(selection, of: entry.id) { try await self.reads.linearize(entry.group) }
+                let page = try await self.readHere(selection, of: entry.id)
+                // A replica that goes elsewhere meanwhile leaves an empty ledger behind.
+                if self.placement.servesHere(entry.group) { return page }
+            } catch ReadGate.Failure.notHosted {
+                // Another node has it now.
+            }
         }
         var request = WireRecordsRequest()
         request.organization = entry.id.rawValue
+        request.key = entry.key.rawValue
         request.latest = isLatest
         switch selection {
         case .sequences(let sequences): request.sequences = sequences.map(\.rawValue)
@@ -55,7 +61,7 @@ struct RecordReader: Sendable {
             request.descending = isDescending
         }
         var failure: (any Error)?
-        for peer in nodes where self.links.isConnected(to: peer) {
+        for peer in self.placement.others(of: entry.group) where self.links.isConnected(to: peer) {
             do {
                 let response: WireRecordsResponse = try await self.links.call(
                     PeerPath.records,
@@ -121,16 +127,20 @@ struct RecordReader: Sendable {
     func answer(_ request: WireRecordsRequest) async -> WireRecordsResponse {
         let organization = OrganizationID(request.organization)
         var response = WireRecordsResponse()
+        guard let entry = OrganizationKey(request.key).flatMap({ self.applier.directory.organization($0) }),
+            entry.id == organization, self.placement.servesHere(entry.group)
+        else {
+            response.failure = PeerFailureCode.notHosted.wire("node \(self.node) has no replica to read now")
+            return response
+        }
         do {
-            if request.latest {
-                let entry = self.applier.directory.organizations.first { $0.id == organization }
-                if let entry { try await self.reads.linearize(entry.group) }
-            }
+            if request.latest { try await self.reads.linearize(entry.group) }
             let selection: Selection =
                 request.sequences.isEmpty
                 ? .run(from: SequenceNumber(request.from), limit: Int(request.limit), isDescending: request.descending)
                 : .sequences(request.sequences.map { SequenceNumber($0) })
             let page = try await self.readHere(selection, of: organization)
+            guard self.placement.servesHere(entry.group) else { throw ReadGate.Failure.notHosted }
             response.size = page.size
             response.records = page.records.map { record in
                 var wire = WireStoredRecord()

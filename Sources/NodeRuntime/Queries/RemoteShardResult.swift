@@ -43,14 +43,6 @@ enum RemoteShardResult {
     }
 }
 
-extension HTTPField.Name {
-    /// A name of ours, known to be a token.
-    init(known name: StaticString) {
-        guard let parsed = HTTPField.Name(name.description) else { preconditionFailure("not a field name: \(name)") }
-        self = parsed
-    }
-}
-
 /// The Arrow stream of a peer's answer, decoded as it arrives; its end must be the stream's own.
 struct RemoteBatches: AsyncSequence, Sendable {
     typealias Element = ArrowRecordBatch

@@ -34,29 +34,23 @@ struct ShardQueries: ShardQueryService {
         guard let entry = self.directory.organization(key) else {
             throw QueryError(.unavailable, "organization \(key) is not known on this node", names: [key.rawValue])
         }
-        let nodes = self.placement.nodes(of: entry.group)
-        if nodes.contains(self.node) {
+        let others = self.placement.others(of: entry.group)
+        var reason: (any Error)?
+        if self.placement.servesHere(entry.group) {
             do {
                 return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
-            } catch let error as ShardError where nodes.count > 1 {
+            } catch let error as ShardError where !others.isEmpty {
                 // This replica cannot serve now; another may.
-                return try await self.queryElsewhere(
-                    entry,
-                    among: nodes,
-                    sql: sql,
-                    requirement: requirement,
-                    limits: limits,
-                    reason: error
-                )
+                reason = error
             }
         }
         return try await self.queryElsewhere(
             entry,
-            among: nodes,
+            among: others,
             sql: sql,
             requirement: requirement,
             limits: limits,
-            reason: nil
+            reason: reason
         )
     }
 
@@ -179,7 +173,7 @@ struct ShardQueries: ShardQueryService {
         request.resultBytesMax = UInt64(limits.resultBytesMax)
         request.resultRowsMax = UInt64(limits.resultRowsMax)
         var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
-        for peer in nodes where peer != self.node && self.links.isConnected(to: peer) {
+        for peer in nodes where self.links.isConnected(to: peer) {
             do {
                 let response = try await self.links.open(
                     PeerPath.query,

@@ -3,84 +3,93 @@ internal import Primitives
 internal import Shards
 internal import SwiftProtobuf
 
-/// Asks every node how it is and puts the answers together.
+/// Asks every node how it is and puts the answers together with what the cluster knows.
 struct ClusterReader: Sendable {
-    let node: NodeID
-    let members: [NodeConfiguration.Member]
-    let clusterID: String
-    let placement: Placement
-    let host: RaftHost
-    let links: PeerLinks
-    let status: NodeStatus
-    let timeout: Duration
+    /// Moves that a document lists; the others are counted.
+    static let movesMax = 50
 
-    /// The answer of each member; nil where there was none.
-    private func statuses() async -> [NodeID: WireStatusResponse] {
-        await withTaskGroup(of: (NodeID, WireStatusResponse?).self) { group in
-            for member in self.members {
-                group.addTask {
-                    if member.id == self.node { return (member.id, self.status.wire(self.host.status())) }
-                    let answer: WireStatusResponse? = try? await self.links.call(
-                        PeerPath.status,
-                        of: member.id,
-                        WireStatusResponse(),
-                        timeout: self.timeout
-                    )
-                    return (member.id, answer)
-                }
-            }
-            var statuses: [NodeID: WireStatusResponse] = [:]
-            for await (node, status) in group { statuses[node] = status }
-            return statuses
-        }
-    }
+    let identity: NodeIdentity
+    let directory: ShardDirectory
+    let observer: ClusterObserver
 
     /// The document of `GET /v1/cluster`.
     func document() async -> JSONOutput {
-        let statuses = await self.statuses()
-        var json = JSONOutput(capacity: 8192)
+        let state = self.directory.current
+        return self.document(state, await self.observer.look(at: state))
+    }
+
+    func document(_ state: SystemState, _ sight: ClusterSight) -> JSONOutput {
+        var json = JSONOutput(capacity: 16_384)
         json.beginObject()
-        json.member("cluster_id", self.clusterID)
+        json.member("cluster_id", self.identity.clusterID)
+        json.member("feature_level", state.featureLevel.rawValue)
+        json.member("recovery_epoch", self.identity.recoveryEpoch)
         json.beginArray("nodes")
-        for member in self.members.sorted(by: { $0.id < $1.id }) {
-            json.beginObject()
-            json.member("id", member.id.rawValue)
-            json.member("address", member.apiAddress.description)
-            json.member("peer_address", member.peerAddress.description)
-            json.member("state", statuses[member.id] == nil ? "down" : "up")
-            if let status = statuses[member.id] {
-                json.member("pid", status.processID)
-                json.member("version", status.version)
-                json.member("uptime_seconds", UInt64(max(0, status.uptimeSeconds)))
-            }
-            json.endObject()
-        }
+        for entry in state.nodes { self.write(entry, state, sight, to: &json) }
         json.endArray()
         json.beginArray("groups")
-        for group in self.placement.groups { self.write(group, statuses, to: &json) }
+        for placement in state.placements { self.write(placement, sight, to: &json) }
         json.endArray()
+        self.writeMoves(state, sight, to: &json)
         json.endObject()
         return json
     }
 
-    private func write(_ group: GroupID, _ statuses: [NodeID: WireStatusResponse], to json: inout JSONOutput) {
-        let nodes = self.placement.nodes(of: group)
-        var replicas: [(node: NodeID, status: WireGroupStatus?)] = []
-        for node in nodes {
-            replicas.append((node, statuses[node]?.groups.first { $0.group == group.rawValue }))
+    private func write(
+        _ entry: NodeEntry,
+        _ state: SystemState,
+        _ sight: ClusterSight,
+        to json: inout JSONOutput
+    ) {
+        json.beginObject()
+        json.member("id", entry.id.rawValue)
+        json.member("address", entry.api)
+        json.member("peer_address", entry.peer)
+        json.member("region", entry.region)
+        json.member("priority", entry.priority)
+        json.member("membership", entry.state.name)
+        json.member("feature_level", entry.features.max.rawValue)
+        json.member("state", sight.isLive(entry.id) ? "up" : "down")
+        if let status = sight.statuses[entry.id] {
+            json.member("pid", status.processID)
+            json.member("version", status.version)
+            json.member("uptime_seconds", UInt64(max(0, status.uptimeSeconds)))
+            let offset = entry.id == self.identity.node ? 0 : sight.clocks[entry.id]?.offsetMicroseconds
+            if let offset { json.member("clock_offset_ms", thousandths: offset) }
         }
-        // The leader is whoever leads in the highest term that is known.
-        let leader = replicas.filter { $0.status?.role == RaftRole.leader.rawValue }
-            .max { ($0.status?.term ?? 0) < ($1.status?.term ?? 0) }
-        let commit = replicas.compactMap { $0.status?.commit }.max() ?? 0
+        var replicas = 0
+        var leaders = 0
+        for placement in state.placements where placement.group != .system {
+            let seen = sight.groups[placement.group]
+            if (seen?.membership ?? placement.membership).replicas.contains(entry.id) { replicas += 1 }
+            if seen?.leader == entry.id { leaders += 1 }
+        }
+        json.member("replicas", replicas)
+        json.member("leaders", leaders)
+        json.endObject()
+    }
+
+    private func write(_ placement: PlacementEntry, _ sight: ClusterSight, to json: inout JSONOutput) {
+        let group = placement.group
+        let seen = sight.groups[group]
+        let membership = seen?.membership ?? placement.membership
+        var statuses: [NodeID: WireGroupStatus] = [:]
+        for (node, status) in sight.statuses {
+            statuses[node] = status.groups.first { $0.group == group.rawValue }
+        }
+        let commit = statuses.values.map(\.commit).max() ?? 0
         json.beginObject()
         json.member("id", group.rawValue)
-        json.member("leader", leader?.node.rawValue)
-        json.member("term", replicas.compactMap { $0.status?.term }.max() ?? 0)
+        json.member("leader", seen?.leader.rawValue)
+        json.member("term", statuses.values.map(\.term).max() ?? 0)
+        json.member("joint", membership.isJoint)
+        json.member("asleep", seen?.status.asleep ?? false)
         json.beginArray("replicas")
-        for (node, status) in replicas {
+        for node in membership.replicas {
+            let status = statuses[node]
             json.beginObject()
             json.member("node", node.rawValue)
+            json.member("part", Self.part(of: node, in: membership))
             json.member("role", status?.role)
             json.member("commit", status.map(\.commit))
             json.member("applied", status.map(\.applied))
@@ -90,5 +99,37 @@ struct ClusterReader: Sendable {
         }
         json.endArray()
         json.endObject()
+    }
+
+    /// What a replica counts for.
+    static func part(of node: NodeID, in membership: Membership) -> String {
+        let isVoter = membership.voters.contains(node)
+        let wasVoter = membership.outgoing.contains(node)
+        if isVoter { return membership.isJoint && !wasVoter ? "incoming" : "voter" }
+        return wasVoter ? "outgoing" : "learner"
+    }
+
+    /// What moves now, and what comes next.
+    private func writeMoves(_ state: SystemState, _ sight: ClusterSight, to json: inout JSONOutput) {
+        var count = 0
+        func write(_ group: GroupID, _ action: String, _ node: NodeID?, _ stage: String) {
+            count += 1
+            guard count <= Self.movesMax else { return }
+            json.beginObject()
+            json.member("group", group.rawValue)
+            json.member("action", action)
+            json.member("node", node?.rawValue)
+            json.member("state", stage)
+            json.endObject()
+        }
+        json.beginArray("moves")
+        for (group, seen) in sight.groups.sorted(by: { $0.key < $1.key }) where group != .system {
+            if seen.membership.isJoint { write(group, "change_voters", seen.membership.voters.last, "running") }
+            for learner in seen.membership.learners { write(group, "catch_up", learner, "running") }
+        }
+        let planned = (try? ClusterPlanner.plan(ClusterUpkeep.view(state: state, sight: sight))) ?? []
+        for action in planned { write(action.group ?? .system, action.name, action.node, "planned") }
+        json.endArray()
+        json.member("moves_left", max(0, count - Self.movesMax))
     }
 }

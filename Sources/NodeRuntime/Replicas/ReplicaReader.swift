@@ -62,6 +62,7 @@ struct ReplicaReader: Sendable {
     func holdings(of entry: OrganizationEntry) async -> [(node: NodeID, holding: Holding?)] {
         var request = WireLedgerRequest()
         request.organization = entry.id.rawValue
+        request.key = entry.key.rawValue
         let question = request
         return await withTaskGroup(of: (NodeID, Holding?).self) { group in
             for node in self.placement.nodes(of: entry.group) {
@@ -116,6 +117,7 @@ struct ReplicaReader: Sendable {
     private func answer(to question: ReplicaQuestion, of entry: OrganizationEntry) async -> ReplicaAnswer {
         var request = WireLedgerRequest()
         request.organization = entry.id.rawValue
+        request.key = entry.key.rawValue
         if case .roots(let sizes) = question.kind { request.rootSizes = sizes }
         do {
             let response = try await self.ledger(request, of: question.node)

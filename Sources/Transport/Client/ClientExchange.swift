@@ -122,7 +122,7 @@ package final class OutboundStream: Sendable {
         self.mailbox.post(.cancel(id: self.exchange.id, TransportError(.streamReset, "the stream was let go of")))
     }
 
-    /// Queues bytes without waiting; false when `responseBufferBytes` would be exceeded, or the stream is over.
+    /// Queues bytes without waiting; false when the stream's bound would be exceeded, or it is over.
     ///
     /// From any thread. Costs a lock, and a wake-up of the event loop only when it had nothing to send.
     package func tryWrite(_ bytes: ByteBuffer) -> Bool { self.pipe.tryWrite(bytes) }

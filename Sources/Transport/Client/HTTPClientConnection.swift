@@ -70,10 +70,11 @@ package final class HTTPClientConnection: Sendable {
     }
 
     /// Opens a stream whose body is fed by `tryWrite`.
+    /// - Parameter bufferBytesMax: Bytes that may wait to be sent, nil for the limits' `responseBufferBytes`.
     /// - Throws: ``TransportError`` `.connectionClosed`.
-    package func openStream(_ head: HTTPRequest) throws -> OutboundStream {
+    package func openStream(_ head: HTTPRequest, bufferBytesMax: Int? = nil) throws -> OutboundStream {
         let id = self.takeID()
-        let pipe = self.makePipe(id: id)
+        let pipe = self.makePipe(id: id, bytesMax: bufferBytesMax)
         let exchange = try self.start(id: id, head, content: .pipe(pipe), timeout: nil)
         return OutboundStream(exchange: exchange, pipe: pipe, mailbox: self.mailbox)
     }
@@ -106,9 +107,10 @@ package final class HTTPClientConnection: Sendable {
         }
     }
 
-    private func makePipe(id: Int) -> OutboundBody {
+    private func makePipe(id: Int, bytesMax: Int? = nil) -> OutboundBody {
         let mailbox = self.mailbox
-        return OutboundBody(bytesMax: self.limits.responseBufferBytes) { mailbox.post(.outboundReady(id: id)) }
+        let bytesMax = bytesMax ?? self.limits.responseBufferBytes
+        return OutboundBody(bytesMax: bytesMax) { mailbox.post(.outboundReady(id: id)) }
     }
 
     private func start(

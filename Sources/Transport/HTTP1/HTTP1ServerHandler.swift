@@ -243,7 +243,7 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     }
 
     private func answerTooLarge(_ exchange: Exchange) {
-        let response = exchange.collector?.tooLarge ?? plainResponse(.contentTooLarge)
+        let response = exchange.collector?.tooLarge?() ?? plainResponse(.contentTooLarge)
         exchange.collector = nil
         exchange.inbound = .discarding(0)
         self.respond(response, to: exchange)

@@ -56,7 +56,7 @@ final class HTTP2Stream {
     struct Collector {
         var request: HTTPRequest
         var handler: @Sendable (ServerRequest, ByteBuffer) async -> ServerResponse
-        var tooLarge: ServerResponse?
+        var tooLarge: (@Sendable () -> ServerResponse)?
         var startedAt: NIODeadline
     }
 

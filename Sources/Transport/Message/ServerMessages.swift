@@ -79,7 +79,7 @@ package enum RoutePlan: Sendable {
     /// A body of more than `bodyBytesMax` is answered with `tooLarge`, or a plain 413 when nil, and not read further.
     case collected(
         bodyBytesMax: Int,
-        tooLarge: ServerResponse? = nil,
+        tooLarge: (@Sendable () -> ServerResponse)? = nil,
         handler: @Sendable (ServerRequest, ByteBuffer) async -> ServerResponse
     )
     /// The handler runs at once and reads the body as it arrives.

@@ -202,7 +202,7 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
     }
 
     private func answerTooLarge(_ stream: HTTP2Stream) throws {
-        let response = stream.collector?.tooLarge ?? plainResponse(.contentTooLarge)
+        let response = stream.collector?.tooLarge?() ?? plainResponse(.contentTooLarge)
         stream.collector = nil
         self.collecting[stream.id] = nil
         self.session.beginDiscarding(stream)

@@ -8,7 +8,8 @@
 // For information on using the generated types, please see the documentation:
 //   https://github.com/apple/swift-protobuf/
 
-/// Messages between the nodes of one cluster. Field numbers are never reused.
+/// Requests between the nodes of one cluster. Field numbers are never reused.
+/// Consensus messages have a form of their own: see RaftFrame.swift.
 /// Generated code: `make proto` (needs protoc and protoc-gen-swift 1.39.0 on the PATH).
 
 #if canImport(FoundationEssentials)
@@ -26,196 +27,6 @@ internal import SwiftProtobuf
 fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobuf.ProtobufAPIVersionCheck {
   struct _2: SwiftProtobuf.ProtobufAPIVersion_2 {}
   typealias Version = _2
-}
-
-/// One frame of the Raft link: everything one node has for another in one turn.
-nonisolated struct WireRaftFrame: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var from: UInt64 = 0
-
-  var to: UInt64 = 0
-
-  var messages: [WireGroupMessage] = []
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
-nonisolated struct WireGroupMessage: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var group: UInt32 = 0
-
-  var term: UInt64 = 0
-
-  var body: WireGroupMessage.OneOf_Body? = nil
-
-  var preVoteRequest: WireVoteRequest {
-    get {
-      if case .preVoteRequest(let v)? = body {return v}
-      return WireVoteRequest()
-    }
-    set {body = .preVoteRequest(newValue)}
-  }
-
-  var preVoteGranted: Bool {
-    get {
-      if case .preVoteGranted(let v)? = body {return v}
-      return false
-    }
-    set {body = .preVoteGranted(newValue)}
-  }
-
-  var voteRequest: WireVoteRequest {
-    get {
-      if case .voteRequest(let v)? = body {return v}
-      return WireVoteRequest()
-    }
-    set {body = .voteRequest(newValue)}
-  }
-
-  var voteGranted: Bool {
-    get {
-      if case .voteGranted(let v)? = body {return v}
-      return false
-    }
-    set {body = .voteGranted(newValue)}
-  }
-
-  var append: WireAppendRequest {
-    get {
-      if case .append(let v)? = body {return v}
-      return WireAppendRequest()
-    }
-    set {body = .append(newValue)}
-  }
-
-  /// The last index up to which the logs are known to agree, durably.
-  var appendAccepted: UInt64 {
-    get {
-      if case .appendAccepted(let v)? = body {return v}
-      return 0
-    }
-    set {body = .appendAccepted(newValue)}
-  }
-
-  var appendRejected: WireAppendRejection {
-    get {
-      if case .appendRejected(let v)? = body {return v}
-      return WireAppendRejection()
-    }
-    set {body = .appendRejected(newValue)}
-  }
-
-  /// The commit index, capped by what the receiver is known to hold.
-  var heartbeat: UInt64 {
-    get {
-      if case .heartbeat(let v)? = body {return v}
-      return 0
-    }
-    set {body = .heartbeat(newValue)}
-  }
-
-  var heartbeatResponse: Bool {
-    get {
-      if case .heartbeatResponse(let v)? = body {return v}
-      return false
-    }
-    set {body = .heartbeatResponse(newValue)}
-  }
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  nonisolated enum OneOf_Body: Equatable, Sendable {
-    case preVoteRequest(WireVoteRequest)
-    case preVoteGranted(Bool)
-    case voteRequest(WireVoteRequest)
-    case voteGranted(Bool)
-    case append(WireAppendRequest)
-    /// The last index up to which the logs are known to agree, durably.
-    case appendAccepted(UInt64)
-    case appendRejected(WireAppendRejection)
-    /// The commit index, capped by what the receiver is known to hold.
-    case heartbeat(UInt64)
-    case heartbeatResponse(Bool)
-
-  }
-
-  init() {}
-}
-
-nonisolated struct WireVoteRequest: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var lastIndex: UInt64 = 0
-
-  var lastTerm: UInt64 = 0
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
-nonisolated struct WireEntry: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var index: UInt64 = 0
-
-  var term: UInt64 = 0
-
-  var kind: UInt32 = 0
-
-  var payload: Data = Data()
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
-nonisolated struct WireAppendRequest: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var previousIndex: UInt64 = 0
-
-  var previousTerm: UInt64 = 0
-
-  var commit: UInt64 = 0
-
-  var wantsAnswer: Bool = false
-
-  var entries: [WireEntry] = []
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
-nonisolated struct WireAppendRejection: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var previousIndex: UInt64 = 0
-
-  var hintIndex: UInt64 = 0
-
-  var hintTerm: UInt64 = 0
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
 }
 
 /// Why a peer did not do what it was asked; code 0 means that it did.
@@ -273,7 +84,8 @@ nonisolated struct WireProposeResponse: Sendable {
   fileprivate var _failure: WirePeerFailure? = nil
 }
 
-nonisolated struct WireBarrierRequest: Sendable {
+/// Asks a replica for an index that a linearizable read must wait for.
+nonisolated struct WireReadIndexRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
@@ -285,7 +97,7 @@ nonisolated struct WireBarrierRequest: Sendable {
   init() {}
 }
 
-nonisolated struct WireBarrierResponse: Sendable {
+nonisolated struct WireReadIndexResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
@@ -308,6 +120,151 @@ nonisolated struct WireBarrierResponse: Sendable {
   fileprivate var _failure: WirePeerFailure? = nil
 }
 
+/// Asks the leader of a group to change its membership: in one step, or no step to leave a joint one.
+nonisolated struct WireMembershipRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var group: UInt32 = 0
+
+  /// A MembershipChange in its own form, as in the log.
+  var change: Data = Data()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireMembershipResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The Membership after the change, in its own form.
+  var membership: Data = Data()
+
+  var failure: WirePeerFailure {
+    get {_failure ?? WirePeerFailure()}
+    set {_failure = newValue}
+  }
+  /// Returns true if `failure` has been explicitly set.
+  var hasFailure: Bool {self._failure != nil}
+  /// Clears the value of `failure`. Subsequent reads from it will return its default value.
+  mutating func clearFailure() {self._failure = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _failure: WirePeerFailure? = nil
+}
+
+/// Asks the leader of a group to hand leadership over.
+nonisolated struct WireTransferRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var group: UInt32 = 0
+
+  var to: UInt64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireTransferResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var failure: WirePeerFailure {
+    get {_failure ?? WirePeerFailure()}
+    set {_failure = newValue}
+  }
+  /// Returns true if `failure` has been explicitly set.
+  var hasFailure: Bool {self._failure != nil}
+  /// Clears the value of `failure`. Subsequent reads from it will return its default value.
+  mutating func clearFailure() {self._failure = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _failure: WirePeerFailure? = nil
+}
+
+/// What a new node says to a member of the cluster that it joins.
+nonisolated struct WireJoinRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The one-time token.
+  var token: String = String()
+
+  var node: UInt64 = 0
+
+  var apiAddress: String = String()
+
+  var peerAddress: String = String()
+
+  var region: String = String()
+
+  /// Of the programs that it runs.
+  var version: String = String()
+
+  var featureMin: UInt32 = 0
+
+  var featureMax: UInt32 = 0
+
+  /// Election priority, 0 the best.
+  var priority: UInt32 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireJoinResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The cluster's recovery epoch, which the new node keeps.
+  var epoch: UInt64 = 0
+
+  var failure: WirePeerFailure {
+    get {_failure ?? WirePeerFailure()}
+    set {_failure = newValue}
+  }
+  /// Returns true if `failure` has been explicitly set.
+  var hasFailure: Bool {self._failure != nil}
+  /// Clears the value of `failure`. Subsequent reads from it will return its default value.
+  mutating func clearFailure() {self._failure = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _failure: WirePeerFailure? = nil
+}
+
+/// Asks a peer how it is; times are microseconds since 1970 in the clock of whoever says them.
+nonisolated struct WireStatusRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var sentAt: Int64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
 nonisolated struct WireStatusResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -322,6 +279,16 @@ nonisolated struct WireStatusResponse: Sendable {
   var uptimeSeconds: Double = 0
 
   var groups: [WireGroupStatus] = []
+
+  var receivedAt: Int64 = 0
+
+  var answeredAt: Int64 = 0
+
+  var featureMin: UInt32 = 0
+
+  var featureMax: UInt32 = 0
+
+  var pulls: [WireSnapshotPull] = []
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -347,6 +314,85 @@ nonisolated struct WireGroupStatus: Sendable {
 
   var last: UInt64 = 0
 
+  /// The first entry still in the log.
+  var first: UInt64 = 0
+
+  var asleep: Bool = false
+
+  var installing: Bool = false
+
+  /// The Membership as applied, in its own form.
+  var membership: Data = Data()
+
+  /// Known to a leader only.
+  var replicas: [WireReplicaStatus] = []
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireReplicaStatus: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var node: UInt64 = 0
+
+  var match: UInt64 = 0
+
+  var active: Bool = false
+
+  var lag: UInt64 = 0
+
+  var learner: Bool = false
+
+  /// The index of the snapshot that the replica is fetching, 0 for none.
+  var snapshot: UInt64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// A snapshot that the node is fetching, or will.
+nonisolated struct WireSnapshotPull: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var group: UInt32 = 0
+
+  var from: UInt64 = 0
+
+  /// Of the snapshot that was offered.
+  var index: UInt64 = 0
+
+  /// 0 while it waits for its turn.
+  var attempt: UInt32 = 0
+
+  var bytes: UInt64 = 0
+
+  var records: UInt64 = 0
+
+  var recordsTotal: UInt64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// Asks a replica for a snapshot of its group; the answer is a stream of chunks, each after its length as a UInt32.
+nonisolated struct WireSnapshotRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var group: UInt32 = 0
+
+  /// What the asking node has, in the form of Shards.SnapshotRequest.
+  var have: Data = Data()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -365,6 +411,8 @@ nonisolated struct WireLedgerRequest: Sendable {
 
   /// Sequences of which to give the checksum.
   var checksumSequences: [UInt64] = []
+
+  var key: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -523,6 +571,8 @@ nonisolated struct WireRecordsRequest: Sendable {
   /// Everything acknowledged before the request must be seen.
   var latest: Bool = false
 
+  var key: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -571,387 +621,6 @@ nonisolated struct WireStoredRecord: Sendable {
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 fileprivate nonisolated let _protobuf_package = "flasktrack.peer"
-
-nonisolated extension WireRaftFrame: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".RaftFrame"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}from\0\u{1}to\0\u{1}messages\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.from) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.to) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.messages) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.from != 0 {
-      try visitor.visitSingularUInt64Field(value: self.from, fieldNumber: 1)
-    }
-    if self.to != 0 {
-      try visitor.visitSingularUInt64Field(value: self.to, fieldNumber: 2)
-    }
-    if !self.messages.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.messages, fieldNumber: 3)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireRaftFrame, rhs: WireRaftFrame) -> Bool {
-    if lhs.from != rhs.from {return false}
-    if lhs.to != rhs.to {return false}
-    if lhs.messages != rhs.messages {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireGroupMessage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".GroupMessage"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}term\0\u{3}pre_vote_request\0\u{3}pre_vote_granted\0\u{3}vote_request\0\u{3}vote_granted\0\u{1}append\0\u{3}append_accepted\0\u{3}append_rejected\0\u{1}heartbeat\0\u{3}heartbeat_response\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
-      case 3: try {
-        var v: WireVoteRequest?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .preVoteRequest(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .preVoteRequest(v)
-        }
-      }()
-      case 4: try {
-        var v: Bool?
-        try decoder.decodeSingularBoolField(value: &v)
-        if let v = v {
-          if self.body != nil {try decoder.handleConflictingOneOf()}
-          self.body = .preVoteGranted(v)
-        }
-      }()
-      case 5: try {
-        var v: WireVoteRequest?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .voteRequest(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .voteRequest(v)
-        }
-      }()
-      case 6: try {
-        var v: Bool?
-        try decoder.decodeSingularBoolField(value: &v)
-        if let v = v {
-          if self.body != nil {try decoder.handleConflictingOneOf()}
-          self.body = .voteGranted(v)
-        }
-      }()
-      case 7: try {
-        var v: WireAppendRequest?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .append(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .append(v)
-        }
-      }()
-      case 8: try {
-        var v: UInt64?
-        try decoder.decodeSingularUInt64Field(value: &v)
-        if let v = v {
-          if self.body != nil {try decoder.handleConflictingOneOf()}
-          self.body = .appendAccepted(v)
-        }
-      }()
-      case 9: try {
-        var v: WireAppendRejection?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .appendRejected(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .appendRejected(v)
-        }
-      }()
-      case 10: try {
-        var v: UInt64?
-        try decoder.decodeSingularUInt64Field(value: &v)
-        if let v = v {
-          if self.body != nil {try decoder.handleConflictingOneOf()}
-          self.body = .heartbeat(v)
-        }
-      }()
-      case 11: try {
-        var v: Bool?
-        try decoder.decodeSingularBoolField(value: &v)
-        if let v = v {
-          if self.body != nil {try decoder.handleConflictingOneOf()}
-          self.body = .heartbeatResponse(v)
-        }
-      }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.group != 0 {
-      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
-    }
-    if self.term != 0 {
-      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 2)
-    }
-    switch self.body {
-    case .preVoteRequest?: try {
-      guard case .preVoteRequest(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
-    }()
-    case .preVoteGranted?: try {
-      guard case .preVoteGranted(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularBoolField(value: v, fieldNumber: 4)
-    }()
-    case .voteRequest?: try {
-      guard case .voteRequest(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
-    }()
-    case .voteGranted?: try {
-      guard case .voteGranted(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularBoolField(value: v, fieldNumber: 6)
-    }()
-    case .append?: try {
-      guard case .append(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
-    }()
-    case .appendAccepted?: try {
-      guard case .appendAccepted(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 8)
-    }()
-    case .appendRejected?: try {
-      guard case .appendRejected(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
-    }()
-    case .heartbeat?: try {
-      guard case .heartbeat(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 10)
-    }()
-    case .heartbeatResponse?: try {
-      guard case .heartbeatResponse(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularBoolField(value: v, fieldNumber: 11)
-    }()
-    case nil: break
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireGroupMessage, rhs: WireGroupMessage) -> Bool {
-    if lhs.group != rhs.group {return false}
-    if lhs.term != rhs.term {return false}
-    if lhs.body != rhs.body {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireVoteRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".VoteRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}last_index\0\u{3}last_term\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.lastIndex) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.lastTerm) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.lastIndex != 0 {
-      try visitor.visitSingularUInt64Field(value: self.lastIndex, fieldNumber: 1)
-    }
-    if self.lastTerm != 0 {
-      try visitor.visitSingularUInt64Field(value: self.lastTerm, fieldNumber: 2)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireVoteRequest, rhs: WireVoteRequest) -> Bool {
-    if lhs.lastIndex != rhs.lastIndex {return false}
-    if lhs.lastTerm != rhs.lastTerm {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".Entry"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}term\0\u{1}kind\0\u{1}payload\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.index) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.kind) }()
-      case 4: try { try decoder.decodeSingularBytesField(value: &self.payload) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.index != 0 {
-      try visitor.visitSingularUInt64Field(value: self.index, fieldNumber: 1)
-    }
-    if self.term != 0 {
-      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 2)
-    }
-    if self.kind != 0 {
-      try visitor.visitSingularUInt32Field(value: self.kind, fieldNumber: 3)
-    }
-    if !self.payload.isEmpty {
-      try visitor.visitSingularBytesField(value: self.payload, fieldNumber: 4)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireEntry, rhs: WireEntry) -> Bool {
-    if lhs.index != rhs.index {return false}
-    if lhs.term != rhs.term {return false}
-    if lhs.kind != rhs.kind {return false}
-    if lhs.payload != rhs.payload {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireAppendRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".AppendRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}previous_index\0\u{3}previous_term\0\u{1}commit\0\u{3}wants_answer\0\u{1}entries\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.previousIndex) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.previousTerm) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.commit) }()
-      case 4: try { try decoder.decodeSingularBoolField(value: &self.wantsAnswer) }()
-      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.previousIndex != 0 {
-      try visitor.visitSingularUInt64Field(value: self.previousIndex, fieldNumber: 1)
-    }
-    if self.previousTerm != 0 {
-      try visitor.visitSingularUInt64Field(value: self.previousTerm, fieldNumber: 2)
-    }
-    if self.commit != 0 {
-      try visitor.visitSingularUInt64Field(value: self.commit, fieldNumber: 3)
-    }
-    if self.wantsAnswer != false {
-      try visitor.visitSingularBoolField(value: self.wantsAnswer, fieldNumber: 4)
-    }
-    if !self.entries.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.entries, fieldNumber: 5)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireAppendRequest, rhs: WireAppendRequest) -> Bool {
-    if lhs.previousIndex != rhs.previousIndex {return false}
-    if lhs.previousTerm != rhs.previousTerm {return false}
-    if lhs.commit != rhs.commit {return false}
-    if lhs.wantsAnswer != rhs.wantsAnswer {return false}
-    if lhs.entries != rhs.entries {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireAppendRejection: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".AppendRejection"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}previous_index\0\u{3}hint_index\0\u{3}hint_term\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.previousIndex) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.hintIndex) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.hintTerm) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.previousIndex != 0 {
-      try visitor.visitSingularUInt64Field(value: self.previousIndex, fieldNumber: 1)
-    }
-    if self.hintIndex != 0 {
-      try visitor.visitSingularUInt64Field(value: self.hintIndex, fieldNumber: 2)
-    }
-    if self.hintTerm != 0 {
-      try visitor.visitSingularUInt64Field(value: self.hintTerm, fieldNumber: 3)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireAppendRejection, rhs: WireAppendRejection) -> Bool {
-    if lhs.previousIndex != rhs.previousIndex {return false}
-    if lhs.hintIndex != rhs.hintIndex {return false}
-    if lhs.hintTerm != rhs.hintTerm {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
 
 nonisolated extension WirePeerFailure: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".PeerFailure"
@@ -1067,8 +736,8 @@ nonisolated extension WireProposeResponse: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
-nonisolated extension WireBarrierRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".BarrierRequest"
+nonisolated extension WireReadIndexRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ReadIndexRequest"
   static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
@@ -1090,15 +759,15 @@ nonisolated extension WireBarrierRequest: SwiftProtobuf.Message, SwiftProtobuf._
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  static func ==(lhs: WireBarrierRequest, rhs: WireBarrierRequest) -> Bool {
+  static func ==(lhs: WireReadIndexRequest, rhs: WireReadIndexRequest) -> Bool {
     if lhs.group != rhs.group {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
 }
 
-nonisolated extension WireBarrierResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".BarrierResponse"
+nonisolated extension WireReadIndexResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ReadIndexResponse"
   static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}failure\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
@@ -1128,7 +797,7 @@ nonisolated extension WireBarrierResponse: SwiftProtobuf.Message, SwiftProtobuf.
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  static func ==(lhs: WireBarrierResponse, rhs: WireBarrierResponse) -> Bool {
+  static func ==(lhs: WireReadIndexResponse, rhs: WireReadIndexResponse) -> Bool {
     if lhs.index != rhs.index {return false}
     if lhs._failure != rhs._failure {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
@@ -1136,9 +805,291 @@ nonisolated extension WireBarrierResponse: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
+nonisolated extension WireMembershipRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".MembershipRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}change\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.change) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.group != 0 {
+      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
+    }
+    if !self.change.isEmpty {
+      try visitor.visitSingularBytesField(value: self.change, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireMembershipRequest, rhs: WireMembershipRequest) -> Bool {
+    if lhs.group != rhs.group {return false}
+    if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireMembershipResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".MembershipResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}membership\0\u{1}failure\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.membership) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.membership.isEmpty {
+      try visitor.visitSingularBytesField(value: self.membership, fieldNumber: 1)
+    }
+    try { if let v = self._failure {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireMembershipResponse, rhs: WireMembershipResponse) -> Bool {
+    if lhs.membership != rhs.membership {return false}
+    if lhs._failure != rhs._failure {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTransferRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TransferRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}to\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.to) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.group != 0 {
+      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
+    }
+    if self.to != 0 {
+      try visitor.visitSingularUInt64Field(value: self.to, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTransferRequest, rhs: WireTransferRequest) -> Bool {
+    if lhs.group != rhs.group {return false}
+    if lhs.to != rhs.to {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTransferResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TransferResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}failure\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._failure {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTransferResponse, rhs: WireTransferResponse) -> Bool {
+    if lhs._failure != rhs._failure {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJoinRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".JoinRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}token\0\u{1}node\0\u{3}api_address\0\u{3}peer_address\0\u{1}region\0\u{1}version\0\u{3}feature_min\0\u{3}feature_max\0\u{1}priority\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.token) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.node) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.apiAddress) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.peerAddress) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.region) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.version) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.featureMin) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
+      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.priority) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.token.isEmpty {
+      try visitor.visitSingularStringField(value: self.token, fieldNumber: 1)
+    }
+    if self.node != 0 {
+      try visitor.visitSingularUInt64Field(value: self.node, fieldNumber: 2)
+    }
+    if !self.apiAddress.isEmpty {
+      try visitor.visitSingularStringField(value: self.apiAddress, fieldNumber: 3)
+    }
+    if !self.peerAddress.isEmpty {
+      try visitor.visitSingularStringField(value: self.peerAddress, fieldNumber: 4)
+    }
+    if !self.region.isEmpty {
+      try visitor.visitSingularStringField(value: self.region, fieldNumber: 5)
+    }
+    if !self.version.isEmpty {
+      try visitor.visitSingularStringField(value: self.version, fieldNumber: 6)
+    }
+    if self.featureMin != 0 {
+      try visitor.visitSingularUInt32Field(value: self.featureMin, fieldNumber: 7)
+    }
+    if self.featureMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.featureMax, fieldNumber: 8)
+    }
+    if self.priority != 0 {
+      try visitor.visitSingularUInt32Field(value: self.priority, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireJoinRequest, rhs: WireJoinRequest) -> Bool {
+    if lhs.token != rhs.token {return false}
+    if lhs.node != rhs.node {return false}
+    if lhs.apiAddress != rhs.apiAddress {return false}
+    if lhs.peerAddress != rhs.peerAddress {return false}
+    if lhs.region != rhs.region {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.featureMin != rhs.featureMin {return false}
+    if lhs.featureMax != rhs.featureMax {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireJoinResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".JoinResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}failure\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 1)
+    }
+    try { if let v = self._failure {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireJoinResponse, rhs: WireJoinResponse) -> Bool {
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs._failure != rhs._failure {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".StatusRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sent_at\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularInt64Field(value: &self.sentAt) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.sentAt != 0 {
+      try visitor.visitSingularInt64Field(value: self.sentAt, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireStatusRequest, rhs: WireStatusRequest) -> Bool {
+    if lhs.sentAt != rhs.sentAt {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1151,6 +1102,11 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 3: try { try decoder.decodeSingularStringField(value: &self.version) }()
       case 4: try { try decoder.decodeSingularDoubleField(value: &self.uptimeSeconds) }()
       case 5: try { try decoder.decodeRepeatedMessageField(value: &self.groups) }()
+      case 6: try { try decoder.decodeSingularInt64Field(value: &self.receivedAt) }()
+      case 7: try { try decoder.decodeSingularInt64Field(value: &self.answeredAt) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.featureMin) }()
+      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
+      case 10: try { try decoder.decodeRepeatedMessageField(value: &self.pulls) }()
       default: break
       }
     }
@@ -1172,6 +1128,21 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if !self.groups.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.groups, fieldNumber: 5)
     }
+    if self.receivedAt != 0 {
+      try visitor.visitSingularInt64Field(value: self.receivedAt, fieldNumber: 6)
+    }
+    if self.answeredAt != 0 {
+      try visitor.visitSingularInt64Field(value: self.answeredAt, fieldNumber: 7)
+    }
+    if self.featureMin != 0 {
+      try visitor.visitSingularUInt32Field(value: self.featureMin, fieldNumber: 8)
+    }
+    if self.featureMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.featureMax, fieldNumber: 9)
+    }
+    if !self.pulls.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.pulls, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1181,6 +1152,11 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.version != rhs.version {return false}
     if lhs.uptimeSeconds != rhs.uptimeSeconds {return false}
     if lhs.groups != rhs.groups {return false}
+    if lhs.receivedAt != rhs.receivedAt {return false}
+    if lhs.answeredAt != rhs.answeredAt {return false}
+    if lhs.featureMin != rhs.featureMin {return false}
+    if lhs.featureMax != rhs.featureMax {return false}
+    if lhs.pulls != rhs.pulls {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1188,7 +1164,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireGroupStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".GroupStatus"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}role\0\u{1}leader\0\u{1}term\0\u{1}commit\0\u{1}applied\0\u{1}last\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}role\0\u{1}leader\0\u{1}term\0\u{1}commit\0\u{1}applied\0\u{1}last\0\u{1}first\0\u{1}asleep\0\u{1}installing\0\u{1}membership\0\u{1}replicas\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1203,6 +1179,11 @@ nonisolated extension WireGroupStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.commit) }()
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.applied) }()
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.last) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
+      case 9: try { try decoder.decodeSingularBoolField(value: &self.asleep) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.installing) }()
+      case 11: try { try decoder.decodeSingularBytesField(value: &self.membership) }()
+      case 12: try { try decoder.decodeRepeatedMessageField(value: &self.replicas) }()
       default: break
       }
     }
@@ -1230,6 +1211,21 @@ nonisolated extension WireGroupStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.last != 0 {
       try visitor.visitSingularUInt64Field(value: self.last, fieldNumber: 7)
     }
+    if self.first != 0 {
+      try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 8)
+    }
+    if self.asleep != false {
+      try visitor.visitSingularBoolField(value: self.asleep, fieldNumber: 9)
+    }
+    if self.installing != false {
+      try visitor.visitSingularBoolField(value: self.installing, fieldNumber: 10)
+    }
+    if !self.membership.isEmpty {
+      try visitor.visitSingularBytesField(value: self.membership, fieldNumber: 11)
+    }
+    if !self.replicas.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.replicas, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1241,6 +1237,161 @@ nonisolated extension WireGroupStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.commit != rhs.commit {return false}
     if lhs.applied != rhs.applied {return false}
     if lhs.last != rhs.last {return false}
+    if lhs.first != rhs.first {return false}
+    if lhs.asleep != rhs.asleep {return false}
+    if lhs.installing != rhs.installing {return false}
+    if lhs.membership != rhs.membership {return false}
+    if lhs.replicas != rhs.replicas {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireReplicaStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ReplicaStatus"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{1}match\0\u{1}active\0\u{1}lag\0\u{1}learner\0\u{1}snapshot\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.node) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.match) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.active) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.lag) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.learner) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.snapshot) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.node != 0 {
+      try visitor.visitSingularUInt64Field(value: self.node, fieldNumber: 1)
+    }
+    if self.match != 0 {
+      try visitor.visitSingularUInt64Field(value: self.match, fieldNumber: 2)
+    }
+    if self.active != false {
+      try visitor.visitSingularBoolField(value: self.active, fieldNumber: 3)
+    }
+    if self.lag != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lag, fieldNumber: 4)
+    }
+    if self.learner != false {
+      try visitor.visitSingularBoolField(value: self.learner, fieldNumber: 5)
+    }
+    if self.snapshot != 0 {
+      try visitor.visitSingularUInt64Field(value: self.snapshot, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireReplicaStatus, rhs: WireReplicaStatus) -> Bool {
+    if lhs.node != rhs.node {return false}
+    if lhs.match != rhs.match {return false}
+    if lhs.active != rhs.active {return false}
+    if lhs.lag != rhs.lag {return false}
+    if lhs.learner != rhs.learner {return false}
+    if lhs.snapshot != rhs.snapshot {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSnapshotPull: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".SnapshotPull"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}from\0\u{1}index\0\u{1}attempt\0\u{1}bytes\0\u{1}records\0\u{3}records_total\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.from) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.index) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.records) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.recordsTotal) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.group != 0 {
+      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
+    }
+    if self.from != 0 {
+      try visitor.visitSingularUInt64Field(value: self.from, fieldNumber: 2)
+    }
+    if self.index != 0 {
+      try visitor.visitSingularUInt64Field(value: self.index, fieldNumber: 3)
+    }
+    if self.attempt != 0 {
+      try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 4)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 5)
+    }
+    if self.records != 0 {
+      try visitor.visitSingularUInt64Field(value: self.records, fieldNumber: 6)
+    }
+    if self.recordsTotal != 0 {
+      try visitor.visitSingularUInt64Field(value: self.recordsTotal, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireSnapshotPull, rhs: WireSnapshotPull) -> Bool {
+    if lhs.group != rhs.group {return false}
+    if lhs.from != rhs.from {return false}
+    if lhs.index != rhs.index {return false}
+    if lhs.attempt != rhs.attempt {return false}
+    if lhs.bytes != rhs.bytes {return false}
+    if lhs.records != rhs.records {return false}
+    if lhs.recordsTotal != rhs.recordsTotal {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSnapshotRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".SnapshotRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}group\0\u{1}have\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.group) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.have) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.group != 0 {
+      try visitor.visitSingularUInt32Field(value: self.group, fieldNumber: 1)
+    }
+    if !self.have.isEmpty {
+      try visitor.visitSingularBytesField(value: self.have, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireSnapshotRequest, rhs: WireSnapshotRequest) -> Bool {
+    if lhs.group != rhs.group {return false}
+    if lhs.have != rhs.have {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1248,7 +1399,7 @@ nonisolated extension WireGroupStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".LedgerRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{3}root_sizes\0\u{3}checksum_sequences\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{3}root_sizes\0\u{3}checksum_sequences\0\u{1}key\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1259,6 +1410,7 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
       case 2: try { try decoder.decodeRepeatedUInt64Field(value: &self.rootSizes) }()
       case 3: try { try decoder.decodeRepeatedUInt64Field(value: &self.checksumSequences) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.key) }()
       default: break
       }
     }
@@ -1274,6 +1426,9 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.checksumSequences.isEmpty {
       try visitor.visitPackedUInt64Field(value: self.checksumSequences, fieldNumber: 3)
     }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1281,6 +1436,7 @@ nonisolated extension WireLedgerRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if lhs.organization != rhs.organization {return false}
     if lhs.rootSizes != rhs.rootSizes {return false}
     if lhs.checksumSequences != rhs.checksumSequences {return false}
+    if lhs.key != rhs.key {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1556,7 +1712,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RecordsRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}sequences\0\u{1}from\0\u{1}limit\0\u{1}descending\0\u{1}latest\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}sequences\0\u{1}from\0\u{1}limit\0\u{1}descending\0\u{1}latest\0\u{1}key\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1570,6 +1726,7 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.limit) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.descending) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.latest) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.key) }()
       default: break
       }
     }
@@ -1594,6 +1751,9 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
     if self.latest != false {
       try visitor.visitSingularBoolField(value: self.latest, fieldNumber: 6)
     }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1604,6 +1764,7 @@ nonisolated extension WireRecordsRequest: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.limit != rhs.limit {return false}
     if lhs.descending != rhs.descending {return false}
     if lhs.latest != rhs.latest {return false}
+    if lhs.key != rhs.key {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

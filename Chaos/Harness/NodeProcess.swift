@@ -1,0 +1,114 @@
+internal import Foundation
+internal import Glibc
+
+/// One node of the cluster under test: its process, its volume, its log.
+final class NodeProcess {
+    let id: Int
+    let folder: String
+    private let command: [String]
+    private let environment: [String: String]
+    private(set) var pid: pid_t = 0
+    /// Whether the data directory is a volume of its own, which can be filled.
+    private(set) var hasVolume = false
+
+    var dataFolder: String { self.folder + "/data" }
+    var logFile: String { self.folder + "/node.log" }
+    private var ballast: String { self.dataFolder + "/ballast" }
+    var syncFailsFile: String { self.folder + "/sync-fails" }
+
+    /// - Parameter command: The whole command; what it writes goes to the node's log.
+    init(id: Int, folder: String, command: [String], shim: String?) throws {
+        self.id = id
+        self.folder = folder
+        self.command = command
+        var environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("FTNODE_") }
+        environment["FT_CHAOS_SYNC_FAILS"] = folder + "/sync-fails"
+        if let shim { environment["LD_PRELOAD"] = shim }
+        self.environment = environment
+        try FileManager.default.createDirectory(atPath: folder + "/data", withIntermediateDirectories: true)
+    }
+
+    /// Puts the data directory on a small volume in memory.
+    func makeVolume(megabytes: Int) {
+        let mount = ["mount", "-t", "tmpfs", "-o", "size=\(megabytes)m", "tmpfs", self.dataFolder]
+        self.hasVolume = (try? Shell.run(mount)) != nil
+    }
+
+    func removeVolume() {
+        guard self.hasVolume else { return }
+        _ = try? Shell.run("umount", "-l", self.dataFolder)
+        self.hasVolume = false
+    }
+
+    /// Leaves `bytes` of the volume free.
+    func fill(leaving bytes: Int) throws {
+        var volume = statvfs()
+        guard statvfs(self.dataFolder, &volume) == 0 else { return }
+        let free = Int(volume.f_bavail) * Int(volume.f_frsize)
+        let file = open(self.ballast, O_CREAT | O_WRONLY, 0o600)
+        guard file >= 0 else { return }
+        defer { close(file) }
+        _ = posix_fallocate(file, 0, max(1, free - bytes))
+    }
+
+    func empty() { unlink(self.ballast) }
+
+    func failSyncs() {
+        let file = open(self.syncFailsFile, O_CREAT | O_WRONLY, 0o600)
+        if file >= 0 { close(file) }
+    }
+
+    func mendSyncs() { unlink(self.syncFailsFile) }
+
+    var isRunning: Bool {
+        guard self.pid > 0 else { return false }
+        var status: Int32 = 0
+        if waitpid(self.pid, &status, WNOHANG) == self.pid {
+            self.pid = 0
+            return false
+        }
+        return true
+    }
+
+    func start() throws {
+        guard !self.isRunning else { return }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(
+            &actions,
+            STDOUT_FILENO,
+            self.logFile,
+            O_WRONLY | O_CREAT | O_APPEND,
+            0o600
+        )
+        posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO)
+        // setpriv and ip replace themselves by the program, which keeps the process id.
+        let whole = ["/usr/bin/setpriv", "--pdeathsig", "KILL"] + self.command
+        var argv = whole.map { strdup($0) } + [nil]
+        var envp = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        defer { for text in argv + envp { free(text) } }
+        var pid = pid_t()
+        let problem = posix_spawn(&pid, whole[0], &actions, nil, &argv, &envp)
+        guard problem == 0 else {
+            throw Shell.Failure(description: "node \(self.id): \(String(cString: strerror(problem)))")
+        }
+        self.pid = pid
+    }
+
+    func signal(_ signal: Int32) { if self.pid > 0 { kill(self.pid, signal) } }
+
+    /// Waits until the process has ended.
+    /// - Returns: Whether it did in time.
+    func waitForEnd(_ limit: Duration) async -> Bool {
+        let pause = Duration.milliseconds(20)
+        var waited = Duration.zero
+        while self.isRunning {
+            guard waited < limit else { return false }
+            try? await Task.sleep(for: pause)
+            waited += pause
+        }
+        return true
+    }
+}

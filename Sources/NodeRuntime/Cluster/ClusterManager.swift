@@ -1,0 +1,196 @@
+internal import Consensus
+internal import Logging
+internal import Primitives
+internal import Shards
+internal import Synchronization
+
+/// Makes the cluster what the system group's state wishes it to be; works on the leader of the system group, rests elsewhere.
+///
+/// Every turn looks afresh at the state and at what all nodes say, asks the planner for the next few steps, and takes them. A step
+/// that fails, or whose answer is lost, is simply planned again; so a turn may be cut short anywhere, also by another
+/// leader of the system group, which goes on from what it sees.
+final class ClusterManager: Sendable {
+    /// Between two turns while something is to be done.
+    static let interval = Duration.seconds(1)
+    /// Intervals between two turns while nothing is.
+    static let restIntervals = 3
+    /// Steps taken side by side.
+    static let concurrentStepsMax = 4
+    /// Placements confirmed, and feature levels set, in one turn.
+    static let bookkeepingMax = 32
+    /// Actions that a status shows.
+    static let shownActionsMax = 50
+
+    private struct State {
+        var isNews = true
+        /// Data groups that were told a level since this node leads.
+        var told: (level: FeatureLevel, groups: Set<GroupID>) = (.one, [])
+        var lastProblem = ""
+    }
+
+    private let node: NodeID
+    private let host: RaftHost
+    private let directory: ShardDirectory
+    private let observer: ClusterObserver
+    private let gateway: CommandGateway
+    private let changes: GroupChanges
+    private let logger: Logger
+    private let state = Mutex(State())
+    private let stepsDone = Atomic<Int>(0)
+    private let stepsFailed = Atomic<Int>(0)
+
+    init(
+        node: NodeID,
+        host: RaftHost,
+        directory: ShardDirectory,
+        observer: ClusterObserver,
+        gateway: CommandGateway,
+        changes: GroupChanges,
+        logger: Logger
+    ) {
+        self.node = node
+        self.host = host
+        self.directory = directory
+        self.observer = observer
+        self.gateway = gateway
+        self.changes = changes
+        self.logger = logger
+    }
+
+    /// Steps that were taken and that failed, since the start.
+    var counters: (done: Int, failed: Int) {
+        (self.stepsDone.load(ordering: .relaxed), self.stepsFailed.load(ordering: .relaxed))
+    }
+
+    /// Something has changed: the next turn does not wait.
+    func wake() { self.state.withLock { $0.isNews = true } }
+
+    /// Works until cancelled.
+    func run() async {
+        var rested = 0
+        while !Task.isCancelled {
+            let isNews = self.state.withLock { state in
+                defer { state.isNews = false }
+                return state.isNews
+            }
+            if self.host.leader(of: .system) != self.node || !self.directory.isBootstrapped {
+                self.state.withLock { $0.told = (.one, []) }
+                rested = Self.restIntervals
+            } else if isNews || rested >= Self.restIntervals {
+                rested = await self.turn() ? Self.restIntervals : 0
+            } else {
+                rested += 1
+            }
+            try? await Task.sleep(for: Self.interval)
+        }
+    }
+
+    /// Takes the next steps.
+    /// - Returns: Whether there was anything to do.
+    private func turn() async -> Bool {
+        let state = self.directory.current
+        let sight = await self.observer.look(at: state)
+        var commands = ClusterUpkeep.commands(state: state, sight: sight)
+        commands.removeLast(max(0, commands.count - Self.bookkeepingMax))
+        for command in commands where !(await self.submit(command)) { return true }
+        let hasLevels = await self.tellFeatureLevels(state)
+        let actions: [ClusterAction]
+        do {
+            actions = try ClusterPlanner.plan(ClusterUpkeep.view(state: state, sight: sight))
+            self.note("")
+        } catch {
+            self.note("\(errorChain(error))")
+            return true
+        }
+        if actions.isEmpty, state.isRebalancing { _ = await self.submit(.setRebalancing(false)) }
+        await self.take(actions, sight)
+        return !actions.isEmpty || !commands.isEmpty || hasLevels
+    }
+
+    /// Says once what stands in the way of a plan.
+    private func note(_ problem: String) {
+        let isNew = self.state.withLock { state in
+            defer { state.lastProblem = problem }
+            return state.lastProblem != problem
+        }
+        if isNew, !problem.isEmpty {
+            self.logger.warning("the cluster cannot be planned", metadata: ["error.chain": "\(problem)"])
+        }
+    }
+
+    private func submit(_ command: Command, to group: GroupID = .system) async -> Bool {
+        do {
+            let result = try await self.gateway.submit(
+                command,
+                to: group,
+                mayRepeat: true,
+                origin: group == .system ? .node(self.node) : nil
+            )
+            guard case .refused(let refusal) = result else { return true }
+            self.logger.debug("bookkeeping refused", metadata: ["refusal": "\(refusal)"])
+            return true
+        } catch {
+            self.logger.debug("bookkeeping failed", metadata: ["error.chain": "\(errorChain(error))"])
+            return false
+        }
+    }
+
+    /// Raises the data groups to the cluster's level, in their own logs; a level that a group has already changes nothing.
+    /// - Returns: Whether any was told.
+    private func tellFeatureLevels(_ state: SystemState) async -> Bool {
+        let level = state.featureLevel
+        guard level > .one else { return false }
+        let told = self.state.withLock { $0.told.level == level ? $0.told.groups : [] }
+        let left = state.placements.map(\.group).filter { $0 != .system && !told.contains($0) }
+        guard !left.isEmpty else { return false }
+        var done = told
+        for group in left.prefix(Self.bookkeepingMax) where await self.submit(.setFeatureLevel(level), to: group) {
+            done.insert(group)
+        }
+        self.state.withLock { $0.told = (level, done) }
+        return true
+    }
+
+    // MARK: Steps
+
+    private func take(_ actions: [ClusterAction], _ sight: ClusterSight) async {
+        await withDiscardingTaskGroup { group in
+            // At most as many tasks as steps side by side; each takes every n-th step.
+            let width = min(Self.concurrentStepsMax, actions.count)
+            for lane in 0..<width {
+                group.addTask {
+                    for place in stride(from: lane, to: actions.count, by: width) where !Task.isCancelled {
+                        await self.take(actions[place], sight)
+                    }
+                }
+            }
+        }
+    }
+
+    private func take(_ action: ClusterAction, _ sight: ClusterSight) async {
+        do {
+            switch action {
+            case .setNodeState(let node, let state):
+                _ = await self.submit(.setNodeState(SetNodeStateCommand(node: node, state: state)))
+            case .transferLeader(let group, let from, let to):
+                try await self.changes.transfer(group, from: from, to: to)
+            default:
+                guard let group = action.group, let change = action.change, let leader = sight.leader(of: group) else {
+                    return
+                }
+                let membership = try await self.changes.change(group, change, at: leader)
+                self.logger.info(
+                    "membership changed",
+                    metadata: ["raft.group": "\(group)", "raft.voters": "\(membership.voters)"]
+                )
+            }
+            self.stepsDone.wrappingAdd(1, ordering: .relaxed)
+        } catch {
+            self.stepsFailed.wrappingAdd(1, ordering: .relaxed)
+            self.logger.debug(
+                "step not taken; it is planned again",
+                metadata: ["step": "\(action)", "error.chain": "\(errorChain(error))"]
+            )
+        }
+    }
+}

@@ -1,0 +1,160 @@
+internal import Columnar
+internal import Consensus
+internal import Foundation
+internal import Laboratory
+internal import Logging
+internal import NIOCore
+internal import NIOPosix
+internal import Primitives
+internal import QueryRouter
+internal import RocksStorage
+internal import ServiceLifecycle
+internal import Shards
+internal import Storage
+internal import Synchronization
+internal import Transport
+internal import UnixSignals
+
+extension NodeParts {
+    /// Serves until SIGTERM or SIGINT.
+    func run() async throws {
+        do {
+            try self.host.start()
+        } catch {
+            throw NodeError(.failed, "consensus cannot start", cause: error)
+        }
+        let services = self.makeServices()
+        let service = self.makePeerService(services)
+        let router = try await self.makeQueryRouter(service.queries)
+        self.metrics.observe(services.clocks, services.manager)
+        let health = HealthReport(host: self.host, directory: self.applier.directory)
+        var peerLimits = TransportLimits.peers
+        // Peers hold their streams open for ever: there is nothing to wait for.
+        peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
+        let peerServer = self.server(self.configuration.peerListen, self.tls.peerServer, peerLimits, service)
+        let api = self.makeAPI(service, services, router, health)
+        let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api)
+        try await self.listen(peerServer, self.configuration.peerListen, "peers")
+        try await self.listen(apiServer, self.configuration.apiListen, "clients")
+        self.logger.info(
+            "serving",
+            metadata: [
+                "node.id": "\(self.configuration.nodeID)", "cluster.id": "\(self.configuration.clusterID)",
+                "api.listen": "\(self.configuration.apiListen)", "peer.listen": "\(self.configuration.peerListen)",
+            ]
+        )
+        // Stopped in the reverse order: leadership first, while clients are still served, then the clients.
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(service: LoopService { try await self.watchFailure() }),
+                    .init(service: LoopService { await self.flushWhenDue() }),
+                    .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
+                    .init(service: LoopService { await self.discardColumnarStores() }),
+                    .init(service: LoopService { await self.links.run() }),
+                    .init(service: LoopService { await self.puller.run() }),
+                    .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
+                    .init(service: LoopService { await self.reloadOnHangUp() }),
+                    .init(service: LoopService { await self.followDirectory(services.manager) }),
+                    .init(service: LoopService { await services.manager.run() }),
+                    .init(service: LoopService { await services.clocks.run() }),
+                    .init(
+                        service: LoopService { await self.beginCluster(services.gateway) },
+                        successTerminationBehavior: .ignore
+                    ),
+                    .init(
+                        service: LoopService { await self.recordRecovery(services.gateway) },
+                        successTerminationBehavior: .ignore
+                    ),
+                    .init(service: ServerService(server: apiServer, logger: self.logger, name: "clients")),
+                    .init(service: HandOverService(host: self.host, health: health, logger: self.logger)),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: self.logger
+            )
+        )
+        try await group.run()
+        await router.close()
+    }
+
+    private func server(
+        _ address: NodeConfiguration.HostPort,
+        _ tls: ReloadableTLSContext,
+        _ limits: TransportLimits,
+        _ router: any RequestRouter
+    ) -> HTTPServer {
+        HTTPServer(
+            host: address.host,
+            port: address.port,
+            tls: tls,
+            limits: limits,
+            eventLoopGroup: self.loops,
+            router: router
+        )
+    }
+
+    private func listen(_ server: HTTPServer, _ address: NodeConfiguration.HostPort, _ whom: String) async throws {
+        do {
+            _ = try await server.start()
+        } catch {
+            throw NodeError(.listen, "cannot listen on \(address) for \(whom)", cause: error)
+        }
+    }
+
+    private func makeQueryRouter(_ queries: ShardQueries) async throws -> QueryRouter {
+        var configuration = QueryRouterConfiguration()
+        configuration.memoryLimitBytes = self.configuration.gatherMemoryBytes
+        configuration.gatherBytesMax = self.configuration.gatherMemoryBytes
+        configuration.temporaryDirectory = self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
+        return try await QueryRouter.open(
+            catalog: TableCatalog(datasets: [AuditLogDataset.table]),
+            service: queries,
+            threads: self.columnarThreads,
+            timer: QueryTimer(clock: NodeClock.monotonic),
+            configuration: configuration
+        )
+    }
+
+    /// Throws when consensus has failed: nothing may be served from then on.
+    private func watchFailure() async throws {
+        for await failure in self.failure {
+            throw NodeError(.failed, "consensus failed; the node stops and must be restarted", cause: failure)
+        }
+    }
+
+    private func reloadOnHangUp() async {
+        for await _ in await UnixSignalsSequence(trapping: .sighup) {
+            do {
+                for context in [self.tls.api, self.tls.peerServer, self.tls.peerClient] { try context.reload() }
+                self.logger.info("certificates reloaded")
+            } catch {
+                self.logger.error(
+                    "certificates not reloaded; the old ones stay in use",
+                    metadata: ["error.chain": "\(errorChain(error))"]
+                )
+            }
+        }
+    }
+
+    /// Takes everything apart, in the reverse order of its making; what is in memory only goes into the store's files.
+    func close() async {
+        let (host, lanes, store, logs) = (self.host, self.lanes, self.store, self.logs)
+        _ = try? await self.threads.run { host.stop() }
+        self.projector.stop()
+        await self.columnarStores.closeAll()
+        await self.columnarThreads.shutdown()
+        do {
+            try await self.threads.run {
+                for lane in lanes { lane.shutdown() }
+                try logs.close()
+                try store.flush()
+                try store.close()
+            }
+        } catch {
+            self.logger.error("store not closed cleanly", metadata: ["error.chain": "\(errorChain(error))"])
+        }
+        self.threads.shutdown()
+        try? await self.loops.shutdownGracefully()
+        self.logger.info("stopped")
+    }
+}

@@ -1,0 +1,218 @@
+internal import Columnar
+internal import Consensus
+internal import Foundation
+internal import Laboratory
+internal import Logging
+internal import NIOCore
+internal import NIOPosix
+internal import Primitives
+internal import QueryRouter
+internal import RocksStorage
+internal import ServiceLifecycle
+internal import Shards
+internal import Storage
+internal import Synchronization
+internal import Transport
+internal import UnixSignals
+
+/// What the parts of a node that answer clients and peers share.
+struct NodeServices: Sendable {
+    let gateway: CommandGateway
+    let reads: ReadGate
+    let observer: ClusterObserver
+    let changes: GroupChanges
+    let administration: ClusterAdministration
+    let manager: ClusterManager
+    let clocks: ClockWatch
+    let queries: ShardQueries
+    let records: RecordReader
+}
+
+extension NodeParts {
+    /// How long a change of membership may take before it is planned again.
+    static let changeTimeout = Duration.seconds(10)
+
+    var proposer: CommandProposer {
+        let applier = self.applier
+        return CommandProposer(host: self.host, stamps: self.stamps) { applier.admits($0, to: $1) }
+    }
+
+    func makeServices() -> NodeServices {
+        let configuration = self.configuration
+        let directory = self.applier.directory
+        let timeout = Duration.milliseconds(configuration.writeTimeoutMilliseconds)
+        let election = Duration.milliseconds(configuration.raftTickMilliseconds * configuration.raftElectionTicks)
+        let gateway = CommandGateway(
+            node: configuration.nodeID,
+            proposer: self.proposer,
+            links: self.links,
+            replicas: { directory.current.placement(of: $0)?.membership.voters ?? [] },
+            timeout: timeout,
+            attemptMax: election * 2
+        )
+        let reads = ReadGate(host: self.host, timeout: timeout)
+        let observer = ClusterObserver(
+            node: configuration.nodeID,
+            host: self.host,
+            links: self.links,
+            status: self.status,
+            timeout: Self.peerTimeout
+        )
+        let changes = GroupChanges(
+            node: configuration.nodeID,
+            host: self.host,
+            links: self.links,
+            timeout: Self.changeTimeout
+        )
+        let (queries, records) = self.makeReaders(reads, timeout)
+        return NodeServices(
+            gateway: gateway,
+            reads: reads,
+            observer: observer,
+            changes: changes,
+            administration: ClusterAdministration(
+                node: configuration.nodeID,
+                directory: directory,
+                gateway: gateway,
+                reads: reads,
+                observer: observer,
+                changes: changes,
+                stamps: self.stamps
+            ),
+            manager: ClusterManager(
+                node: configuration.nodeID,
+                host: self.host,
+                directory: directory,
+                observer: observer,
+                gateway: gateway,
+                changes: changes,
+                logger: self.logger
+            ),
+            clocks: ClockWatch(
+                node: configuration.nodeID,
+                links: self.links,
+                gateway: gateway,
+                limitMilliseconds: configuration.clockDriftLimitMilliseconds,
+                timeout: Self.peerTimeout,
+                logger: self.logger
+            ),
+            queries: queries,
+            records: records
+        )
+    }
+
+    private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
+        let placement = Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host)
+        let queries = ShardQueries(
+            node: self.configuration.nodeID,
+            directory: self.applier.directory,
+            placement: placement,
+            applier: self.applier,
+            projector: self.projector,
+            stores: self.columnarStores,
+            reads: reads,
+            storeThreads: self.threads,
+            keyValueStore: self.store,
+            links: self.links,
+            freshnessMax: Self.freshnessMax
+        )
+        let records = RecordReader(
+            node: self.configuration.nodeID,
+            placement: placement,
+            applier: self.applier,
+            store: self.store,
+            threads: self.threads,
+            reads: reads,
+            links: self.links,
+            timeout: timeout
+        )
+        return (queries, records)
+    }
+
+    func makePeerService(_ services: NodeServices) -> PeerService {
+        let administration = services.administration
+        let epoch = self.identity.recoveryEpoch
+        return PeerService(
+            door: PeerDoor(
+                handshake: self.links.handshake,
+                links: self.links,
+                metrics: self.peerMetrics,
+                logger: self.logger
+            ),
+            host: self.host,
+            proposer: self.proposer,
+            store: self.store,
+            storeThreads: self.threads,
+            directory: self.applier.directory,
+            placement: Placement(
+                node: self.configuration.nodeID,
+                directory: self.applier.directory,
+                host: self.host
+            ),
+            applier: self.applier,
+            projector: self.projector,
+            queries: services.queries,
+            records: services.records,
+            snapshots: SnapshotSender(
+                host: self.host,
+                applier: self.applier,
+                threads: self.threads,
+                rate: TokenBucket(
+                    bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
+                    now: NodeClock.monotonic.now
+                ),
+                metrics: self.peerMetrics,
+                logger: self.logger
+            ),
+            puller: self.puller,
+            status: self.status,
+            join: { peer, request in
+                await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
+            }
+        )
+    }
+
+    func makeAPI(
+        _ service: PeerService,
+        _ services: NodeServices,
+        _ router: QueryRouter,
+        _ health: HealthReport
+    ) -> APIRouter {
+        let queryLimit = Duration.milliseconds(self.configuration.queryTimeLimitMilliseconds)
+        let temporary = self.configuration.dataDirectory + "/" + Node.temporaryFolder
+        return APIRouter(
+            node: self.configuration.nodeID,
+            configuration: self.configuration,
+            directory: self.applier.directory,
+            gateway: services.gateway,
+            records: services.records,
+            recordFilter: RecordFilter(queries: services.queries, timeLimit: queryLimit),
+            queries: QueryService(
+                router: router,
+                parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
+                resultBytesMax: self.configuration.queryResultBytesMax,
+                timeLimit: queryLimit
+            ),
+            replicas: ReplicaReader(
+                node: self.configuration.nodeID,
+                placement: Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host),
+                links: self.links,
+                service: service,
+                timeout: Self.peerTimeout,
+                verifyTimeout: Self.verifyTimeout
+            ),
+            cluster: ClusterReader(
+                identity: self.identity,
+                directory: self.applier.directory,
+                observer: services.observer
+            ),
+            administration: services.administration,
+            health: health,
+            metrics: self.metrics,
+            ids: RequestIDs(),
+            threads: self.threads,
+            recordCache: RecordCache(),
+            logger: self.logger
+        )
+    }
+}

@@ -1,0 +1,41 @@
+internal import Primitives
+
+/// What can go wrong with a request to a peer.
+struct PeerError: CausedError, CustomStringConvertible {
+    enum Code: String, Sendable {
+        /// No connection: surely nothing was done.
+        case unreachable
+        /// The connection broke or the time ran out: unknown whether it was done.
+        case interrupted
+        /// The peer answered something that is no answer.
+        case malformedAnswer
+        /// The peer does not talk with this node, or this node not with it: the cause is a ``PeerRefusal``.
+        case refused
+    }
+
+    let code: Code
+    let peer: NodeID
+    let message: String
+    let cause: (any Error)?
+
+    var description: String { "peer \(self.peer) \(self.code.rawValue): \(self.message)" }
+}
+
+/// Names of what peers ask of each other.
+enum PeerPath {
+    /// Votes, heartbeats, answers: everything small.
+    static let control = "/peer/v1/raft/control"
+    /// Entries.
+    static let appends = "/peer/v1/raft/appends"
+    static let propose = "/peer/v1/propose"
+    static let readIndex = "/peer/v1/read-index"
+    static let membership = "/peer/v1/membership"
+    static let transfer = "/peer/v1/transfer"
+    static let join = "/peer/v1/join"
+    static let snapshot = "/peer/v1/snapshot"
+    static let status = "/peer/v1/status"
+    static let ledger = "/peer/v1/ledger"
+    static let verify = "/peer/v1/verify"
+    static let query = "/peer/v1/query"
+    static let records = "/peer/v1/records"
+}

@@ -1,0 +1,160 @@
+internal import AuditLedger
+internal import Columnar
+internal import Consensus
+internal import Foundation
+internal import HTTPTypes
+internal import Laboratory
+internal import NIOCore
+internal import NIOFoundationCompat
+internal import Primitives
+internal import QueryRouter
+internal import Shards
+internal import Storage
+internal import SwiftProtobuf
+internal import Transport
+
+// What peers ask of this node's replicas of ledgers.
+extension PeerService {
+    /// The failure of a question about an organization whose group this node cannot read; nil when it can.
+    private func missing(_ key: String, _ organization: UInt32) -> WirePeerFailure? {
+        guard let key = OrganizationKey(key) else { return PeerFailureCode.malformed.wire("organization key") }
+        guard let entry = self.directory.organization(key), entry.id.rawValue == organization,
+            self.placement.servesHere(entry.group)
+        else { return PeerFailureCode.notHosted.wire("node \(self.node) has no replica of \(key) to read now") }
+        return nil
+    }
+
+    func ledger(_ request: WireLedgerRequest) async -> WireLedgerResponse {
+        if let failure = self.missing(request.key, request.organization) {
+            var response = WireLedgerResponse()
+            response.failure = failure
+            return response
+        }
+        let organization = OrganizationID(request.organization)
+        let store = self.store
+        do {
+            var response = try await self.storeThreads.run {
+                let reader = LedgerReader(store: try store.snapshot(), organization: organization)
+                let head = try reader.head()
+                var response = WireLedgerResponse()
+                response.size = head.size
+                response.root = Data(head.root.bytes)
+                response.lastChecksum = Data(head.lastChecksum.bytes)
+                response.roots = try reader.roots(at: request.rootSizes).map { Data($0.bytes) }
+                response.checksums = try request.checksumSequences.map {
+                    Data(try reader.checksum(at: SequenceNumber($0)).bytes)
+                }
+                return response
+            }
+            if let group = OrganizationKey(request.key).flatMap({ self.directory.organization($0)?.group }) {
+                response.appliedIndex = self.host.status(of: group)?.applied.rawValue ?? 0
+            }
+            if let failure = self.missing(request.key, request.organization) { response.failure = failure }
+            response.projectedSequence = self.projector.knownPosition(of: organization)?.rawValue ?? 0
+            return response
+        } catch {
+            var response = WireLedgerResponse()
+            response.failure = PeerFailureCode.failed.wire(errorChain(error))
+            return response
+        }
+    }
+
+    func verify(_ request: WireVerifyRequest) async -> WireVerifyResponse {
+        var response = WireVerifyResponse()
+        if let failure = self.missing(request.key, request.organization) {
+            response.failure = failure
+            return response
+        }
+        guard let key = OrganizationKey(request.key) else { return response }
+        let store = self.store
+        do {
+            let outcome = try await self.storeThreads.run {
+                try LedgerVerifier.verify(
+                    store: try store.snapshot(),
+                    organization: OrganizationID(request.organization),
+                    key: key
+                )
+            }
+            response.size = outcome.size
+            response.root = Data(outcome.root.bytes)
+            response.lastChecksum = Data(outcome.lastChecksum.bytes)
+            response.records = outcome.size
+            if let finding = outcome.finding {
+                response.finding.sequence = finding.sequence.rawValue
+                response.finding.kind = finding.kind.rawValue
+                response.finding.detail = finding.detail
+            }
+        } catch {
+            response.failure = PeerFailureCode.failed.wire(errorChain(error))
+        }
+        return response
+    }
+
+    // MARK: Queries
+
+    func query(_ body: ByteBuffer) async -> ServerResponse {
+        guard let request = try? WireQueryRequest(serializedBytes: Data(buffer: body)),
+            let key = OrganizationKey(request.key)
+        else { return ServerResponse(status: .badRequest) }
+        guard let entry = self.directory.organization(key), entry.id.rawValue == request.organization else {
+            return self.refusal(QueryError(.unavailable, "organization \(key) is not known on node \(self.node)"))
+        }
+        guard self.placement.servesHere(entry.group) else {
+            return self.refusal(QueryError(.unavailable, "node \(self.node) has no replica of \(key) to read now"))
+        }
+        var requirement = ReadRequirement.eventual
+        if request.latest {
+            requirement = .latest
+        } else if request.atLeast > 0 {
+            requirement = .atLeast(SequenceNumber(request.atLeast))
+        }
+        do {
+            let result = try await self.queries.queryHere(
+                entry,
+                sql: request.sql,
+                requirement: requirement,
+                limits: ShardQueryLimits(
+                    timeLimit: .milliseconds(Int64(request.timeLimitMs)),
+                    resultBytesMax: Int(clamping: request.resultBytesMax),
+                    resultRowsMax: Int(clamping: request.resultRowsMax)
+                )
+            )
+            return self.stream(result)
+        } catch {
+            return self.refusal(QueryError.wrapping(error, doing: "a query on node \(self.node)"))
+        }
+    }
+
+    private func stream(_ result: ShardResult) -> ServerResponse {
+        let fields: HTTPFields = [
+            RemoteShardResult.sequenceHeader: String(result.provenance.sequence.rawValue),
+            RemoteShardResult.rootHeader: result.provenance.root.hex,
+        ]
+        return ServerResponse(
+            status: .ok,
+            headerFields: fields,
+            body: .stream { writer in
+                let encoder = ArrowStreamEncoder(schema: result.schema)
+                try await writer.write(ByteBuffer(bytes: encoder.schemaMessage()))
+                for try await batch in result.batches {
+                    try await writer.write(ByteBuffer(bytes: try encoder.message(for: batch)))
+                }
+                try await writer.write(ByteBuffer(bytes: encoder.endOfStream()))
+                return nil
+            }
+        )
+    }
+
+    private func refusal(_ error: QueryError) -> ServerResponse {
+        // Cut before it is encoded, so that no escape is cut in two.
+        let text = String(decoding: error.message.utf8.prefix(Self.messageBytesMax), as: UTF8.self)
+        let message = text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
+        return ServerResponse(
+            status: .ok,
+            headerFields: [
+                RemoteShardResult.errorHeader: error.code.rawValue,
+                RemoteShardResult.messageHeader: message,
+            ]
+        )
+    }
+}
