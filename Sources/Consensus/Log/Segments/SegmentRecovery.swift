@@ -62,7 +62,8 @@ struct SegmentRecovery {
         if isNewestSealed { try self.begin(newest + 1, segmentBytes: segmentBytes, &state) }
         for (group, found) in gathered { state.groups[group] = try Self.log(of: group, found, &state) }
         for number in scanners.keys.sorted() where number < first {
-            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.count < sparesMax else {
+            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.count < sparesMax
+            else {
                 try self.files.remove(SegmentLog.name(of: number))
                 continue
             }
@@ -93,7 +94,7 @@ struct SegmentRecovery {
         guard state.spares.isEmpty, sparesMax > 0 else { return }
         do {
             state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes)))
-        } catch where error.code == .full {
+        } catch  where error.code == .full {
             // Without it the next segment is made when it is needed, or is refused then.
         }
     }
