@@ -226,6 +226,29 @@ internal import Testing
         #expect(cluster[1].loop.core(of: self.group)?.role == .leader, "nobody was disturbed")
     }
 
+    @Test func aTombstoneTellsACandidateThatTheRemovalIsCommitted() throws {
+        let cluster = try HostLoopCluster(3)
+        try cluster.elect(1)
+        _ = cluster.change(MembershipChange([.remove(NodeID(3))]), on: 1)
+        try cluster.tick(10)
+        try cluster.restart(3)
+        let tombstone = try #require(try cluster[3].loop.parts.store.tombstones().first)
+        #expect(tombstone.committed.index >= tombstone.removedAt)
+        // A candidate that still counts the replica, and does not know of the commit.
+        let request = RaftMessage.VoteRequest(lastIndex: LogIndex(2), lastTerm: Term(1), commit: LogIndex(1))
+        let message = RaftMessage(from: NodeID(2), to: NodeID(3), term: Term(9), body: .preVoteRequest(request))
+        cluster[3].inbox.messages.append((NodeID(2), [.raft(GroupMessage(group: self.group, message: message))]))
+        cluster[3].loop.turn(&cluster[3].inbox)
+        let answers = cluster[3].loop.output.outbox.batches.first { $0.to == NodeID(2) }?.messages ?? []
+        let expected = RaftMessage.answerOfRemoved(
+            to: message,
+            index: tombstone.committed.index,
+            term: tombstone.committed.term
+        )!
+        #expect(answers == [.raft(GroupMessage(group: self.group, message: expected))])
+        #expect(cluster[3].loop.groups.isEmpty)
+    }
+
     @Test func anOldNoticeDoesNotRemoveAReplicaThatWasAddedAgain() throws {
         let cluster = try HostLoopCluster(3)
         try cluster.elect(1)

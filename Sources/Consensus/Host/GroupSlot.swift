@@ -17,10 +17,36 @@ final class GroupSlot {
         let reads: [Inbox.Read]
     }
 
+    /// What callers of other threads see of the core.
+    struct Published: Equatable {
+        let role: RaftRole
+        let leader: NodeID?
+        let term: Term
+        let commit: LogIndex
+        let applied: LogIndex
+        let first: LogIndex
+        let last: LogIndex
+        let isAsleep: Bool
+        let isInstalling: Bool
+
+        init(_ core: borrowing RaftCore, isInstalling: Bool) {
+            self.role = core.role
+            self.leader = core.leader
+            self.term = core.term
+            self.commit = core.commit
+            self.applied = core.appliedIndex
+            self.first = core.firstIndex
+            self.last = core.lastIndex
+            self.isAsleep = core.isAsleep
+            self.isInstalling = isInstalling
+        }
+    }
+
     var core: RaftCore
     let replica: GroupReplica
     let group: GroupID
 
+    var seen: Published?
     var isTouched = false
     /// In the loop's list of awake groups.
     var awakePlace: Int?

@@ -67,7 +67,9 @@ extension RaftLoop {
 
     /// A peer was silent for an election timeout: groups that sleep in its care must find another leader.
     private func didLose(_ peer: NodeID) {
-        for slot in self.slots where slot.core.isAsleep && slot.core.leader == peer { self.wakeQueue.append(slot.group) }
+        for slot in self.slots where slot.core.isAsleep && slot.core.leader == peer {
+            self.wakeQueue.append(slot.group)
+        }
     }
 
     /// A peer is back, perhaps in another life: what it led has no leader, and what it follows may lag behind.
