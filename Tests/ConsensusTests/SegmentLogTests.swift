@@ -225,7 +225,9 @@ internal import Testing
     }
 
     @Test func keepsItsPromisesOnARealDisk() throws {
-        let path = FileManager.default.temporaryDirectory.path + "/flask-track-log-\(ProcessInfo.processInfo.processIdentifier)"
+        let path =
+            FileManager.default.temporaryDirectory.path
+            + "/flask-track-log-\(ProcessInfo.processInfo.processIdentifier)"
         defer { try? FileManager.default.removeItem(atPath: path) }
         var model = LogModel()
         var generator = SeededGenerator(seed: 5)

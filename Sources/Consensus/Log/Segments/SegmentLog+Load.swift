@@ -29,7 +29,8 @@ extension SegmentLog {
                     RaftLogStore.Tombstone(
                         group: group,
                         hardState: log.state.hardState,
-                        removedAt: log.state.removedAt
+                        removedAt: log.state.removedAt,
+                        committed: log.state.base
                     )
                 }
                 .sorted { $0.group < $1.group }

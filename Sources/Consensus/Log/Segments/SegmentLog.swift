@@ -177,7 +177,9 @@ package final class SegmentLog: RaftLogStorage {
     /// Sets segments free that the batch just made durable says are needed no more.
     private func release() throws(StorageError) {
         let unneeded: [Segment] = self.state.withLock { state in
-            state.segments.keys.filter { $0 < state.first }.sorted().compactMap { state.segments.removeValue(forKey: $0) }
+            state.segments.keys.filter { $0 < state.first }.sorted().compactMap {
+                state.segments.removeValue(forKey: $0)
+            }
         }
         for segment in unneeded {
             let isKept = self.state.withLock { state in

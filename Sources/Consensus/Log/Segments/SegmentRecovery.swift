@@ -135,7 +135,7 @@ struct SegmentRecovery {
         log.state = found.state
         log.stateSegment = found.stateSegment
         state.segments[found.stateSegment]?.states += 1
-        log.reset(to: found.state.base) { _ in }
+        log.reset(to: found.state.isRemoved ? .zero : found.state.base) { _ in }
         while log.terms.last < found.state.last {
             let index = log.terms.last.next
             guard let entry = found.entries[index.rawValue] else {
