@@ -144,6 +144,15 @@ let package = Package(
             swiftSettings: columnarUserSettings
         ),
 
+        .executableTarget(
+            name: "simulator",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", argumentParser,
+            ],
+            path: "Simulator",
+            exclude: ["OVERVIEW.md", "Scenarios/README.md", "Scenarios/Files"],
+            swiftSettings: nodeSettings
+        ),
         .target(
             name: "Linearizability",
             path: "Chaos/Linearizability",
@@ -217,6 +226,13 @@ let package = Package(
                 protobuf,
             ],
             swiftSettings: columnarUserSettings
+        ),
+        .testTarget(
+            name: "SimulatorTests",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "simulator", argumentParser,
+            ],
+            swiftSettings: nodeSettings
         ),
         .testTarget(
             name: "LinearizabilityTests",

@@ -161,7 +161,10 @@ struct CommandTests {
         let numbers: [(Refusal, UInt8)] = [
             (.malformed, 1), (.wrongGroup, 2), (.organizationExists, 3), (.idempotencyKeyReused, 4),
             (.tokenExists, 5), (.tokenNotFound, 6), (.notBootstrapped, 7), (.lastOperatorToken, 8),
-            (.organizationNotFound, 9),
+            (.organizationNotFound, 9), (.nodeExists, 10), (.nodeNotFound, 11), (.nodeRemoved, 12),
+            (.joinTokenInvalid, 13), (.reservedKey, 14), (.featureUnsupported, 15), (.staleChange, 16),
+            (.stateNotAllowed, 17), (.groupNotFound, 18), (.targetNotAllowed, 19), (.tooMany, 20),
+            (.addressUsed, 21), (.notEnoughNodes, 22),
         ]
         #expect(numbers.count == Refusal.allCases.count)
         for (refusal, number) in numbers { #expect(refusal.rawValue == number) }

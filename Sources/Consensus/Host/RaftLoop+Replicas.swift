@@ -100,7 +100,7 @@ extension RaftLoop {
 
     /// A message of a group that is not here: its leader may have added a replica on this node.
     func meet(_ item: GroupMessage, from peer: NodeID) {
-        guard self.isOurs(item.group), self.discarding[item.group] == nil else { return }
+        guard self.isOurs(item.group) else { return }
         let tombstone = self.tombstones[item.group]
         switch item.message.body {
         case .append(let append):
@@ -109,12 +109,15 @@ extension RaftLoop {
             if let tombstone, heartbeat.session <= tombstone.removedAt { return }
         case .snapshot(let offer):
             if let tombstone, offer.session <= tombstone.removedAt { return }
-        case .preVoteRequest, .voteRequest:
-            // A replica that never was here holds nothing back; one that was may not vote before its leader is heard.
-            if tombstone != nil { return }
+        case .preVoteRequest(let request), .voteRequest(let request):
+            // Its later life may vote, which the candidate can need before it can lead.
+            if let tombstone, request.session <= tombstone.removedAt {
+                self.answerForRemoved(item)
+                return
+            }
         default: return
         }
-        guard self.parts.events.mayHost(item.group, peer) else { return }
+        guard self.discarding[item.group] == nil, self.parts.events.mayHost(item.group, peer) else { return }
         do throws(ConsensusError) {
             guard try self.appliedState(of: item.group).index == .zero else {
                 self.discard(item.group, waiters: [])
@@ -133,6 +136,14 @@ extension RaftLoop {
         self.output.created.append(slot.replica)
         self.touch(slot)
         slot.core.step(item.message)
+    }
+
+    /// A candidate still counts a replica that was removed: it did not know that the removal is committed.
+    private func answerForRemoved(_ item: GroupMessage) {
+        guard let mark = self.removalMarks[item.group],
+            let answer = RaftMessage.answerOfRemoved(to: item.message, index: mark.index, term: mark.term)
+        else { return }
+        self.output.outbox.add(.raft(GroupMessage(group: item.group, message: answer)), to: answer.to)
     }
 
     // MARK: - Snapshots
@@ -252,6 +263,8 @@ extension RaftLoop {
             hardState: slot.core.hardState,
             removedAt: removedAt
         )
+        let mark = slot.core.commitMark
+        self.removalMarks[slot.group] = LogMark(index: mark.index, term: mark.term)
         self.discarding[slot.group] = slot.removalWaiters
         let write = RaftLogStore.Write(
             tombstone: slot.group,

@@ -103,6 +103,8 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     private var touched: [GroupSlot] = []
     /// Hard states and removal indices of removed replicas.
     var tombstones: [GroupID: RaftLogStore.Tombstone] = [:]
+    /// What removed replicas knew to be committed.
+    var removalMarks: [GroupID: LogMark] = [:]
     /// Removed groups whose state is not yet discarded, and who waits for that.
     var discarding: [GroupID: [Waiter<Void>]] = [:]
 

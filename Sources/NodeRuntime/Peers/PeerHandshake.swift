@@ -107,6 +107,9 @@ struct PeerHandshake: Sendable, Hashable {
         )
     }
 
+    /// Why an answer is none, in words of the other side; nil when it does not say.
+    static func reason(in fields: HTTPFields) -> String? { fields[self.refusalMessageHeader].map(self.printable) }
+
     /// What an answer says that refuses.
     func fields(refusing refusal: PeerRefusal) -> HTTPFields {
         var fields = self.fields
@@ -114,6 +117,9 @@ struct PeerHandshake: Sendable, Hashable {
         fields[Self.refusalMessageHeader] = Self.printable(refusal.message)
         return fields
     }
+
+    /// What an answer says that only gives a reason.
+    static func fields(reason: String) -> HTTPFields { [self.refusalMessageHeader: self.printable(reason)] }
 
     /// Text of the other side as far as it may stand in a header or a log line.
     private static func printable(_ text: String) -> String {

@@ -130,7 +130,8 @@ extension PeerLinks {
             throw PeerError(
                 code: response.head.status == .serviceUnavailable ? .unreachable : .malformedAnswer,
                 peer: peer.id,
-                message: "\(path) answered \(response.head.status.code)",
+                message: PeerHandshake.reason(in: response.head.headerFields)
+                    ?? "\(path) answered \(response.head.status.code)",
                 cause: nil
             )
         }

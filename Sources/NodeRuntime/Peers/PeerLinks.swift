@@ -136,6 +136,7 @@ final class PeerLinks: PeerTransport {
         let links = self.seeds.mapValues { Link(peer: $0) }
         self.state = Mutex(State(links: links, fresh: Array(links.values)))
         (self.changes, self.changed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        metrics.observe(self)
     }
 
     /// This node.

@@ -61,6 +61,31 @@ final class PeerMetrics: Sendable {
         )
     }
 
+    /// Gauges that are asked for at each scrape.
+    func observe(_ links: PeerLinks) {
+        self.registry.sampledGauge("ft_peer_links", help: "Other nodes that this node keeps links to.") { [weak links] in
+            Double(links?.peers.count ?? 0)
+        }
+        self.registry.sampledGauge("ft_peer_links_up", help: "Links to other nodes that stand.") { [weak links] in
+            guard let links else { return 0 }
+            return Double(links.peers.count { links.isConnected(to: $0) })
+        }
+    }
+
+    /// Gauges that are asked for at each scrape.
+    func observe(_ puller: SnapshotPuller) {
+        self.registry.sampledGauge("ft_snapshot_pulls", help: "Snapshots that are fetched or wait.") { [weak puller] in
+            Double(puller?.pulls.count ?? 0)
+        }
+        self.registry.sampledGauge(
+            "ft_snapshot_records_left",
+            help: "Records that the snapshots being fetched still have to bring."
+        ) { [weak puller] in
+            let pulls = puller?.pulls ?? []
+            return pulls.reduce(0) { $0 + Double($1.recordsTotal - min($1.records, $1.recordsTotal)) }
+        }
+    }
+
     func malformedFrame(_ code: RaftFrameError.Code) {
         let dimensions = [("reason", code.rawValue)]
         Counter(label: "ft_peer_frames_malformed_total", dimensions: dimensions, factory: self.registry).increment()

@@ -136,6 +136,7 @@ final class SnapshotPuller: Sendable {
         self.logger = logger
         self.clock = clock
         (self.changes, self.changed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        metrics.observe(self)
     }
 
     /// The pulls that go on or wait, by group.

@@ -36,9 +36,15 @@ extension SnapshotSender {
                 let group = GroupID(wire.group)
                 let request = try SnapshotRequest(bytes: [UInt8](wire.have))
                 guard request.group == group else { throw MalformedBytes(what: "group of a snapshot", offset: 0) }
-                return GroupSnapshotReader(
-                    try await host.withLane(group) { try applier.snapshotSource(of: group, for: request) }
-                )
+                let source = try await host.withLane(group) {
+                    // On the lane, so that the membership is of the same index as the state.
+                    try applier.snapshotSource(
+                        of: group,
+                        for: request,
+                        membership: host.appliedMark(group)?.membership
+                    )
+                }
+                return GroupSnapshotReader(source)
             },
             onFailure: { host.snapshotReport($0, to: $1, succeeded: false) },
             threads: threads,

@@ -77,7 +77,12 @@ struct SnapshotSender: Sendable {
             return ServerResponse(status: .badRequest)
         }
         let group = GroupID(request.group)
-        guard self.streams.begin() else { return ServerResponse(status: .serviceUnavailable) }
+        guard self.streams.begin() else {
+            return ServerResponse(
+                status: .serviceUnavailable,
+                headerFields: PeerHandshake.fields(reason: "\(Self.streamsMax) snapshots are being sent already")
+            )
+        }
         let source: any SnapshotSource
         do {
             source = try await self.open(request)
@@ -87,7 +92,10 @@ struct SnapshotSender: Sendable {
                 "snapshot not given",
                 metadata: ["raft.group": "\(group)", "peer.id": "\(peer)", "error.chain": "\(errorChain(error))"]
             )
-            return ServerResponse(status: error is MalformedBytes ? .badRequest : .serviceUnavailable)
+            return ServerResponse(
+                status: error is MalformedBytes ? .badRequest : .serviceUnavailable,
+                headerFields: PeerHandshake.fields(reason: String(describing: error))
+            )
         }
         return ServerResponse(
             status: .ok,

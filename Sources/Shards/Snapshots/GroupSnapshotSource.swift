@@ -222,17 +222,21 @@ extension ShardApplier {
     /// What a replica that asks with `request` lacks of a group, as of now.
     ///
     /// To be called on the group's lane, between two turns; takes a few reads for each organization.
-    /// - Throws: ``SnapshotError`` `.behind` when the replica has more than this node has applied; `.storage`, `.damaged`.
+    /// - Parameter membership: The group's as of what is applied here, from the host (`appliedMark`); needed while no entry and no snapshot has
+    ///   brought one, so that the state does not hold it.
+    /// - Throws: ``SnapshotError`` `.behind` when the replica has more than this node has applied, or the membership is not known; `.storage`,
+    ///   `.damaged`.
     package func snapshotSource(
         of group: GroupID,
-        for request: SnapshotRequest
+        for request: SnapshotRequest,
+        membership: Membership? = nil
     ) throws(SnapshotError) -> GroupSnapshotSource {
         guard request.group == group else {
             throw SnapshotError(code: .outOfOrder, message: "asked for group \(request.group), not for \(group)")
         }
         do {
             let state = try self.appliedState(of: group)
-            guard let membership = state.membership ?? self.directory.current.placement(of: group)?.membership else {
+            guard let membership = state.membership ?? membership else {
                 throw SnapshotError(code: .behind, message: "the membership of group \(group) is not known here yet")
             }
             var organizations: [SnapshotManifest.Organization] = []
