@@ -69,15 +69,8 @@ package actor OrganizationShard {
     /// Adds records that no client asked for by a key of its own.
     @discardableResult
     func append(_ drafts: [EventDraft], stampedAt stamp: Timestamp, into batch: inout WriteBatch) -> AppendReceipt {
-        var checksums: [Digest] = []
-        checksums.reserveCapacity(drafts.count)
         let first = self.appender.head.lastSequence.next
-        var recordedAt = stamp
-        for draft in drafts {
-            let record = self.appender.append(draft, stampedAt: stamp, into: &batch)
-            checksums.append(record.checksum)
-            recordedAt = record.recordedAt
-        }
+        let (checksums, recordedAt) = self.appender.append(drafts, stampedAt: stamp, into: &batch)
         return AppendReceipt(firstSequence: first, checksums: checksums, recordedAt: recordedAt, isReplay: false)
     }
 
@@ -91,13 +84,8 @@ package actor OrganizationShard {
         // A row beyond the head was staged by a snapshot that was never finished; the append that comes now writes it again.
         guard row.lastSequence <= self.appender.head.lastSequence else { return nil }
         guard row.request == idempotency.request else { return .refused(.idempotencyKeyReused) }
-        let reader = LedgerReader(store: self.store, organization: self.organization)
-        var checksums: [Digest] = []
-        checksums.reserveCapacity(Int(row.count))
-        for offset in 0..<UInt64(row.count) {
-            let index = row.firstSequence.rawValue - 1 + offset
-            checksums.append(try reader.node(at: TreePosition(level: 0, index: index)))
-        }
+        let checksums = try LedgerReader(store: self.store, organization: self.organization)
+            .checksums(from: row.firstSequence, count: Int(row.count))
         let receipt = AppendReceipt(
             firstSequence: row.firstSequence,
             checksums: checksums,

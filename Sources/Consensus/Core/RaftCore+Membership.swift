@@ -116,7 +116,7 @@ extension RaftCore {
 
     /// Tells the target of a transfer to stand for election when its log is complete.
     mutating func handOverIfReady(place: Int) {
-        guard let target = self.transferee, self.members.nodes[place] == target,
+        guard let target = self.transferee, self.transferTerm == self.term, self.members.nodes[place] == target,
             self.members.progress[place].match == self.log.last
         else { return }
         // Voters will not be true to this leader then, now or when the message is late.

@@ -40,7 +40,9 @@ extension RaftCore {
     /// Whether ``takeReady()`` has anything to say; cheap, and makes the messages that are due.
     package mutating func hasReady() -> Bool {
         if self.failure == nil {
-            if self.role == .leader {
+            if self.configuration.eagerMessages {
+                // The inputs have made them.
+            } else if self.role == .leader {
                 self.startReadRound()
                 self.sendDueAppends()
             } else {

@@ -79,6 +79,8 @@ package final class DiskLogFiles: LogFiles {
 
 /// A file on disk; closed when it is released.
 private final class DiskLogFile: LogFile {
+    private static let fillBytes = 1 << 20
+
     private let path: String
     private let descriptor: Int32
     private let size: Atomic<Int>
@@ -96,15 +98,23 @@ private final class DiskLogFile: LogFile {
 
     var sizeBytes: Int { self.size.load(ordering: .relaxed) }
 
-    /// Takes room on the disk, so that later writes neither grow the file nor find the disk full.
+    /// Takes room on the disk and fills it, so that later writes neither grow the file nor find the disk full, and a
+    /// sync has nothing but data to write: one of a block that was never written also writes the file system's journal.
     func reserve(_ bytes: Int) throws(StorageError) {
         let code = posix_fallocate(self.descriptor, 0, off_t(bytes))
         guard code == 0 else {
             errno = code
             throw fileError("reserve room for", self.path)
         }
-        guard fsync(self.descriptor) == 0 else { throw fileError("sync", self.path) }
         self.size.store(bytes, ordering: .relaxed)
+        let zeros = [UInt8](repeating: 0, count: min(bytes, Self.fillBytes))
+        var offset = 0
+        while offset < bytes {
+            let part = bytes - offset < zeros.count ? Array(zeros.prefix(bytes - offset)) : zeros
+            try self.write(part, at: offset)
+            offset += part.count
+        }
+        guard fsync(self.descriptor) == 0 else { throw fileError("sync", self.path) }
     }
 
     func write(_ bytes: [UInt8], at offset: Int) throws(StorageError) {

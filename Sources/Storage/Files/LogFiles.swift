@@ -22,7 +22,7 @@ package protocol LogFiles: Sendable {
 
     func open(_ name: String) throws(StorageError) -> any LogFile
 
-    /// Makes a file of that size whose room is reserved; its name survives a power failure.
+    /// Makes a file of that size, all zero, whose room is taken; its name survives a power failure.
     func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile
 
     /// Gives a file another name that no file has; the change survives a power failure.
