@@ -275,6 +275,21 @@ struct PeersLinksTests {
         }
     }
 
+    /// One authority may have signed for two clusters.
+    @Test func aCertificateOfAnotherClusterIsRefused() async throws {
+        try await self.withPKI { folder in
+            let there = try PeerNode(2, in: folder, cluster: "other", peers: [self.peer(1, 1)])
+            try await there.withServer { port in
+                let here = try PeerNode(1, in: folder, peers: [self.peer(2, port)])
+                try await here.withRunning {
+                    await here.log.wait(for: "peer.refusal=wrong_certificate")
+                    await there.log.wait(for: "the certificate is of no other node of cluster other")
+                    #expect(there.log.count("peer.id=unknown") == 1)
+                }
+            }
+        }
+    }
+
     @Test func whoIsNotKnownIsRefusedUntilItIs() async throws {
         try await self.withPair { here, there, _ in
             await here.log.wait(for: "peer link up")

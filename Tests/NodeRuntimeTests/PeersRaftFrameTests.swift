@@ -144,7 +144,12 @@ struct PeersRaftFrameTests {
         }
         // Version, sender, receiver, and the count in five bytes.
         let head = "0101028180808000"
-        let heartbeat = RaftMessage.Heartbeat(session: LogIndex(1), beat: 300, commit: LogIndex(5), sleepAt: LogIndex(6))
+        let heartbeat = RaftMessage.Heartbeat(
+            session: LogIndex(1),
+            beat: 300,
+            commit: LogIndex(5),
+            sleepAt: LogIndex(6)
+        )
         #expect(hex(Fixture.message(.heartbeat(heartbeat))) == head + "28030901ac020506")
         #expect(hex(Fixture.message(.timeoutNow, group: 128)) == head + "0b800109")
         #expect(

@@ -56,15 +56,17 @@ struct PeerHandshake: Sendable, Hashable {
     /// Counts the recoveries of the cluster from a lost majority.
     let epoch: UInt64
 
-    /// The node's name in its certificate.
-    var dnsName: String { PeerIdentity.dnsName(node: self.node, cluster: self.cluster) }
-
     /// What this side says.
-    var fields: HTTPFields {
-        [
-            Self.clusterHeader: self.cluster,
-            Self.nodeHeader: self.node.description,
-            Self.epochHeader: String(self.epoch),
+    let fields: HTTPFields
+
+    init(cluster: String, node: NodeID, epoch: UInt64) {
+        self.cluster = cluster
+        self.node = node
+        self.epoch = epoch
+        self.fields = [
+            Self.clusterHeader: cluster,
+            Self.nodeHeader: node.description,
+            Self.epochHeader: String(epoch),
             Self.versionHeader: String(Self.versions.upperBound),
         ]
     }

@@ -190,7 +190,9 @@ final class PeerLinks: PeerTransport {
     /// Why this node does not talk with `peer`, nil when it does.
     func admission(of peer: NodeID) -> PeerRefusal? {
         let (isRemoved, isKnown) = self.state.withLock { ($0.removed.contains(peer), $0.links[peer] != nil) }
-        if isRemoved { return PeerRefusal(.removedNode, "node \(peer) was removed from cluster \(self.handshake.cluster)") }
+        if isRemoved {
+            return PeerRefusal(.removedNode, "node \(peer) was removed from cluster \(self.handshake.cluster)")
+        }
         if isKnown { return nil }
         return PeerRefusal(
             .unknownNode,
@@ -297,7 +299,12 @@ final class PeerLinks: PeerTransport {
                 return !state.isRetired
             }
             guard isWanted else { return }
-            let control = try await self.open(PeerPath.control, self.bounds.controlBytesMax, on: connection, of: link.peer)
+            let control = try await self.open(
+                PeerPath.control,
+                self.bounds.controlBytesMax,
+                on: connection,
+                of: link.peer
+            )
             var appends: [(stream: OutboundStream, answer: ClientResponse)] = []
             for _ in 0..<Self.appendStreams {
                 let bytesMax = self.bounds.appendBytesMax / Self.appendStreams

@@ -56,14 +56,16 @@ final class PeerMetrics: Sendable {
         logger.warning(
             side == .server ? "peer refused" : "refused by peer",
             metadata: [
-                "peer.id": "\(peer?.description ?? "unknown")", "peer.refusal": "\(refusal.code.rawValue)", "error.chain": "\(refusal.message)",
+                "peer.id": "\(peer?.description ?? "unknown")", "peer.refusal": "\(refusal.code.rawValue)",
+                "error.chain": "\(refusal.message)",
             ]
         )
     }
 
     /// Gauges that are asked for at each scrape.
     func observe(_ links: PeerLinks) {
-        self.registry.sampledGauge("ft_peer_links", help: "Other nodes that this node keeps links to.") { [weak links] in
+        self.registry.sampledGauge("ft_peer_links", help: "Other nodes that this node keeps links to.") {
+            [weak links] in
             Double(links?.peers.count ?? 0)
         }
         self.registry.sampledGauge("ft_peer_links_up", help: "Links to other nodes that stand.") { [weak links] in

@@ -5,7 +5,8 @@ internal import Primitives
 extension RaftFrame {
     /// Reads one frame's bytes (without the length); each entry's payload is copied once.
     /// - Throws: ``RaftFrameError`` for anything that is not a whole frame of `peer` for `node`.
-    static func decode(_ frame: ByteBuffer, from peer: NodeID, to node: NodeID) throws(RaftFrameError) -> [HostMessage] {
+    static func decode(_ frame: ByteBuffer, from peer: NodeID, to node: NodeID) throws(RaftFrameError) -> [HostMessage]
+    {
         var result = Result<[HostMessage], RaftFrameError>.success([])
         frame.withUnsafeReadableBytes { bytes in
             var reader = RaftFrameBytes(bytes, from: peer, to: node)

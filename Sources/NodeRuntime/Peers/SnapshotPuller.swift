@@ -351,7 +351,8 @@ final class SnapshotPuller: Sendable {
         case .storage: self.storage(error, group, (error.cause as? StorageError)?.code == .full)
         case .damaged: self.error(.damagedLedger, group, "stored bytes are damaged: verify this replica", error)
         case .behind, .superseded: self.error(.notTaken, group, "this replica has as much already", error)
-        case .unsupported: self.error(.mismatch, group, "the snapshot is of a form that this program does not know", error)
+        case .unsupported:
+            self.error(.mismatch, group, "the snapshot is of a form that this program does not know", error)
         }
     }
 }
