@@ -87,7 +87,7 @@ struct Liveness {
         for group in self.world.plan.groups {
             var first: (node: NodeID, rows: [StateRow])?
             for node in self.world.nodes {
-                guard let process = node.process, process.core(of: group.id) != nil,
+                guard let process = node.process, process.core(of: group.id) != nil, !node.isDamaged,
                     self.world.leader(of: group.id)?.process?.core(of: group.id)?.membership.contains(node.id) == true
                 else { continue }
                 do {
