@@ -75,7 +75,7 @@ struct SegmentRecovery {
 
     private func begin(_ number: UInt64, segmentBytes: Int, _ state: inout SegmentLog.State) throws {
         let name = SegmentLog.name(of: number)
-        let file = try self.files.create(name, sizeBytes: segmentBytes)
+        let file = try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)
         state.current = number
         state.segments[number] = SegmentLog.Segment(name: name, file: file)
     }
@@ -93,7 +93,7 @@ struct SegmentRecovery {
         }
         guard state.spares.isEmpty, sparesMax > 0 else { return }
         do {
-            state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes)))
+            state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)))
         } catch  where error.code == .full {
             // Without it the next segment is made when it is needed, or is refused then.
         }
