@@ -126,6 +126,8 @@ final class VirtualNode {
     var openReads: [UInt64: LogIndex] = [:]
     /// The replica was removed by the entry at this index; it begins anew for a later session.
     var removedAt: LogIndex?
+    /// The session for which the replica began anew, as far as it knew then.
+    var session = LogIndex.zero
     /// What the removed replica knew to be committed.
     var removalMark: (index: LogIndex, term: Term) = (.zero, .zero)
     var lastTerm = Term.zero

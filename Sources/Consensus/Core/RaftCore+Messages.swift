@@ -48,8 +48,11 @@ extension RaftCore {
             self.becomeFollower(message.term, leader: nil)
         case .append, .heartbeat, .snapshot:
             self.becomeFollower(message.term, leader: message.from)
+        case .readRequest, .readResponse(token: _, index: nil):
+            // Whoever asks, or knows nothing, says nothing of who leads: a read moves no term.
+            return true
         case .preVoteResponse(granted: false), .voteResponse, .appendAccepted, .appendRejected, .heartbeatResponse,
-            .timeoutNow, .readRequest, .readResponse:
+            .timeoutNow, .readResponse:
             self.becomeFollower(message.term, leader: nil)
         }
         return true
@@ -69,8 +72,8 @@ extension RaftCore {
             self.learnCommit(of: request)
             if message.term == .zero { break }
             self.promise(to: message.from, term: self.term, .preVoteResponse(granted: false))
-        case .readRequest(let token):
-            self.send(to: message.from, term: self.term, .readResponse(token: token, index: nil))
+        case .readRequest:
+            return true
         case .appendAccepted, .appendRejected, .voteResponse:
             return self.faults.contains(.olderAcksTaken)
         case .voteRequest, .preVoteResponse, .heartbeatResponse, .snapshot, .timeoutNow, .readResponse:

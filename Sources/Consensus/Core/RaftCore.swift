@@ -343,9 +343,13 @@ package struct RaftCore: Sendable {
 
     /// Ends every input.
     mutating func settle() {
-        if self.configuration.eagerMessages, self.role == .leader, self.failure == nil {
-            self.startReadRound()
-            self.sendDueAppends()
+        if self.configuration.eagerMessages, self.failure == nil {
+            if self.role == .leader {
+                self.startReadRound()
+                self.sendDueAppends()
+            } else {
+                self.forwardReads()
+            }
         }
         self.assertInvariants()
     }
