@@ -142,7 +142,9 @@ package final class ShardApplier: CommandApplier {
         }
         try self.store.flush()
         self.groups.withLock { groups in
-            for (group, index) in applied where groups.applied[group] != nil {
+            for (group, index) in applied {
+                // A group that was discarded meanwhile, and perhaps begun anew, is not what was flushed.
+                guard let now = groups.applied[group], now.index >= index else { continue }
                 groups.durable[group] = max(groups.durable[group] ?? .zero, index)
             }
         }
