@@ -338,6 +338,35 @@ internal import Testing
         #expect(cut(nil, durable: 105) == nil, "a cut that is not worth a write")
     }
 
+    @Test func boundsTheBytesOfTheTail() {
+        var configuration = RaftConfiguration()
+        configuration.logTailEntries = 100
+        configuration.logTailBytes = 1_000
+        configuration.logTailBytesMax = 2_000
+        var tail = LogTail()
+        for index in 1...50 as ClosedRange<UInt64> {
+            let payload = [UInt8](repeating: 0, count: 100 - LogEntry.overheadBytes)
+            let entry = LogEntry(index: LogIndex(index), term: Term(1), kind: .commands, payload: payload)
+            tail.wrote([entry], configuration: configuration)
+        }
+        func cut(_ slowest: UInt64?, durable: UInt64 = 50) -> UInt64? {
+            tail.cut(
+                first: LogIndex(1),
+                last: LogIndex(50),
+                durable: LogIndex(durable),
+                slowest: slowest.map { LogIndex($0) },
+                configuration: configuration
+            )?.rawValue
+        }
+        #expect(tail.mayCut(first: LogIndex(1), last: LogIndex(50), configuration: configuration))
+        #expect(cut(nil) == 40)
+        #expect(cut(nil, durable: 30) == 30, "what is not durable in the state stays")
+        #expect(cut(35) == 35)
+        #expect(cut(20) == 40, "3,000 bytes are too much to keep for one")
+        tail.compacted(through: LogIndex(40))
+        #expect(!tail.mayCut(first: LogIndex(41), last: LogIndex(50), configuration: configuration))
+    }
+
     // MARK: - Leadership
 
     @Test func commandsThatWaitDuringATransferLearnTheNewLeader() throws {

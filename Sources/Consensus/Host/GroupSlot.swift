@@ -28,18 +28,6 @@ final class GroupSlot {
         let last: LogIndex
         let isAsleep: Bool
         let isInstalling: Bool
-
-        init(_ core: borrowing RaftCore, isInstalling: Bool) {
-            self.role = core.role
-            self.leader = core.leader
-            self.term = core.term
-            self.commit = core.commit
-            self.applied = core.appliedIndex
-            self.first = core.firstIndex
-            self.last = core.lastIndex
-            self.isAsleep = core.isAsleep
-            self.isInstalling = isInstalling
-        }
     }
 
     var core: RaftCore

@@ -33,7 +33,7 @@ extension RaftLoop {
     /// Ticks between two looks at whether a group's log is to be cut.
     private static let compactionTicks: UInt64 = 16
     /// Ticks between two reports of what a leader knows of its replicas.
-    private static let statusTicks: UInt64 = 4
+    private static let statusTicks: UInt64 = 8
 
     private func tickRequests(_ slot: GroupSlot) {
         if slot.hasOrphans { self.expireOrphans(slot) }

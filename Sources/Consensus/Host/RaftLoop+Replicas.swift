@@ -83,8 +83,11 @@ extension RaftLoop {
             waitsMax: self.configuration.applyWaitersMax
         )
         let slot = GroupSlot(core: core, replica: replica)
-        let place = self.slots.firstIndex { $0.group > group } ?? self.slots.count
-        self.slots.insert(slot, at: place)
+        if let last = self.slots.last, last.group > group {
+            self.slots.insert(slot, at: self.slots.firstIndex { $0.group > group } ?? self.slots.count)
+        } else {
+            self.slots.append(slot)
+        }
         self.slotOf[group] = slot
         self.countPeers(restored.membership.replicas, by: 1)
         self.keepAwakeList(slot)
@@ -198,7 +201,9 @@ extension RaftLoop {
     func compact(_ slot: GroupSlot) {
         let first = slot.core.firstIndex
         let last = slot.core.lastIndex
-        guard last >= first else { return }
+        guard last >= first, slot.tail.mayCut(first: first, last: last, configuration: self.configuration) else {
+            return
+        }
         let applied = slot.core.appliedIndex
         let durable = min(self.parts.applier.durableApplied(of: slot.group), applied)
         guard durable >= first else { return }

@@ -298,7 +298,18 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     // MARK: - Status
 
     func publish(_ slot: GroupSlot) {
-        let seen = GroupSlot.Published(slot.core, isInstalling: slot.isInstalling)
+        // Property by property: to hand over the core would copy it.
+        let seen = GroupSlot.Published(
+            role: slot.core.role,
+            leader: slot.core.leader,
+            term: slot.core.term,
+            commit: slot.core.commit,
+            applied: slot.core.appliedIndex,
+            first: slot.core.firstIndex,
+            last: slot.core.lastIndex,
+            isAsleep: slot.core.isAsleep,
+            isInstalling: slot.isInstalling
+        )
         if seen == slot.seen { return }
         slot.seen = seen
         slot.replica.published.withLock { status in
