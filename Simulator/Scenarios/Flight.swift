@@ -86,7 +86,8 @@ struct Flight: Sendable, Hashable {
     var isRejection: Bool {
         guard case .message(let message, _) = self.cargo else { return false }
         switch message.body {
-        case .preVoteResponse(let isGranted), .voteResponse(let isGranted): return !isGranted
+        case .preVoteResponse(let isGranted): return !isGranted
+        case .voteResponse(let answer): return !answer.isGranted
         case .appendRejected: return true
         default: return false
         }

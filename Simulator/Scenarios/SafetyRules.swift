@@ -93,7 +93,7 @@ struct SafetyRules: Sendable {
         guard case .message(let message, _) = flight.cargo, message.from == sender.id else { return nil }
         let disk = sender.disk.contents
         switch message.body {
-        case .voteResponse(granted: true):
+        case .voteResponse(let answer) where answer.isGranted:
             let ballot = Ballot(voter: sender.id, term: message.term)
             if let earlier = self.votes[ballot], earlier != message.to {
                 let details = "\(sender.id) voted for \(earlier) and \(message.to) in term \(message.term)"

@@ -32,8 +32,9 @@ struct ScenarioCommand: ParsableCommand {
         if self.everyFault { return try self.findFaults(files) }
         var faults: CoreFaults = []
         if let name = self.coreFault {
-            guard let fault = CoreFaults.named(name) else {
-                let known = CoreFaults.all.map(\.name).joined(separator: ", ")
+            let known = CoreFaults.all + CoreFaults.further
+            guard let fault = known.first(where: { $0.name == name })?.fault else {
+                let known = known.map(\.name).joined(separator: ", ")
                 throw ValidationError("There is no fault \"\(name)\"; there are \(known).")
             }
             faults = fault

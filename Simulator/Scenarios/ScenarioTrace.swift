@@ -188,15 +188,8 @@ struct ScenarioTrace: Encodable {
             transferee: core.transferee?.rawValue ?? 0,
             asleep: core.isAsleep,
             conf: Conf(core.membership),
-            progress: core.membership.replicas.compactMap { id in
-                core.progress(of: id).map {
-                    Progress(
-                        id: id.rawValue,
-                        state: "\($0.state)",
-                        match: $0.match.rawValue,
-                        next: $0.next.rawValue
-                    )
-                }
+            progress: core.replicas.map {
+                Progress(id: $0.node.rawValue, state: "\($0.state)", match: $0.match.rawValue, next: $0.next.rawValue)
             },
             hardState: HardStateText(
                 term: disk.hardState.term.rawValue,

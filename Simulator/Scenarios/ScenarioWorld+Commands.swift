@@ -45,6 +45,9 @@ extension ScenarioWorld {
         if [settings.inflightMax, settings.messageBytesMax, settings.uncommittedBytesMax].contains(0) {
             throw reader.error(.badArgument, "a limit is at least 1")
         }
+        if settings.leaseReads, !settings.checkQuorum {
+            throw reader.error(.badArgument, "read-only=lease-based needs checkquorum=true")
+        }
         if settings.heartbeatTicks < 1 || settings.electionTicks <= settings.heartbeatTicks {
             throw reader.error(.badArgument, "election-tick lies above heartbeat-tick, that above zero")
         }
@@ -174,9 +177,9 @@ extension ScenarioWorld {
         }
         if isSingle, steps.count != 1 { throw reader.error(.badArgument, "v1=true takes one change") }
         switch reader.step.option("transition") {
-        case nil, "auto": return MembershipChange(steps: steps, transition: .auto)
-        case "implicit": return MembershipChange(steps: steps, transition: .implicit)
-        case "explicit": return MembershipChange(steps: steps, transition: .explicit)
+        case nil, "auto": return MembershipChange(steps, transition: .auto)
+        case "implicit": return MembershipChange(steps, transition: .implicit)
+        case "explicit": return MembershipChange(steps, transition: .explicit)
         case .some(let other): throw reader.error(.badArgument, "unknown transition \"\(other)\"")
         }
     }
@@ -298,7 +301,7 @@ extension ScenarioWorld {
         let node = self.nodes[place]
         let version = node.machine.newest
         let session = node.core.membership.session(of: target) ?? .zero
-        let offer = SnapshotOffer(session: session, beat: 0, mark: version.mark)
+        let offer = RaftMessage.SnapshotOffer(session: session, beat: 0, mark: version.mark)
         let message = RaftMessage(from: node.id, to: target, term: node.core.term, body: .snapshot(offer))
         self.inFlight.append(Flight(message, content: version))
         return []

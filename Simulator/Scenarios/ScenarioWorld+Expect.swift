@@ -89,10 +89,10 @@ extension ScenarioWorld {
         case .entry(let index): return self.compareEntry(value, node.entry(at: index))
         case .entryType(let index): return self.compareType(value, node.entry(at: index))
         case .match(let other):
-            guard let found = core.progress(of: other) else { return (value == "none", "unknown") }
+            guard let found = node.progress(of: other) else { return (value == "none", "none") }
             return number(found.match.rawValue)
         case .progress(let other):
-            guard let found = core.progress(of: other) else { return (value == "none", "unknown") }
+            guard let found = node.progress(of: other) else { return (value == "none", "none") }
             return ("\(found.state)" == value, "\(found.state)")
         }
     }

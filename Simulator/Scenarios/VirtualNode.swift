@@ -80,7 +80,7 @@ struct VirtualNode: Sendable {
         life: UInt64
     ) -> RaftCore {
         let contents = disk.contents
-        var terms = TermRuns(baseIndex: contents.base.index, baseTerm: contents.base.term)
+        var terms = TermRuns(base: contents.base.index, term: contents.base.term)
         for entry in contents.entries { terms.append(entry.term) }
         let mark = machine.newest.mark
         let restored = RestoredReplica(
@@ -108,9 +108,11 @@ struct VirtualNode: Sendable {
         configuration.checkQuorum = settings.checkQuorum
         configuration.stepDownOnRemoval = settings.stepDownOnRemoval
         configuration.leaseReads = settings.leaseReads
-        configuration.leaseDriftTicks = 0
+        configuration.leaseDriftTicks = 1
         configuration.electionPriority = settings.priority
         configuration.lazyCommitPush = false
+        configuration.eagerMessages = true
+        configuration.appliesUnpersisted = !settings.isAsync
         configuration.inflightMessagesMax = settings.inflightMax ?? Int(Int32.max)
         configuration.inflightBytesMax = Int(Int32.max)
         configuration.messageBytesMax = settings.messageBytesMax ?? Int(Int32.max)
@@ -144,6 +146,9 @@ struct VirtualNode: Sendable {
         )
         return true
     }
+
+    /// What the node knows of a replica as its leader; nil when it does not lead or there is no such replica.
+    func progress(of replica: NodeID) -> ReplicaProgress? { self.core.replicas.first { $0.node == replica } }
 
     /// An entry of the log as the core has it, on disk or not.
     func entry(at index: LogIndex) -> LogEntry? { self.core.entry(at: index) }
