@@ -37,7 +37,9 @@ struct ScenarioRunner {
         let steps = try ScenarioParser(file: self.file).parse(text)
         var report = Report(file: self.file)
         var world = ScenarioWorld(file: self.file, faults: self.faults)
+        world.isTraced = self.trace != nil
         for step in steps {
+            world.sent = []
             let refusal = world.unseenRefusal
             let failures = try world.run(step)
             report.commands += 1
@@ -58,6 +60,7 @@ struct ScenarioRunner {
             if !breaches.isEmpty { return report }
         }
         if let line = world.unseenRefusal { self.note(refused: line, steps, &report) }
+        report.findings.sort { $0.line < $1.line }
         return report
     }
 

@@ -113,6 +113,8 @@ struct ScenarioTrace: Encodable {
     let nodes: [Node]
     let inFlight: [Message]
     let reads: [Read]
+    /// What the nodes sent in the command, delivered meanwhile or not.
+    let sent: [Message]
 
     enum CodingKeys: String, CodingKey {
         case line
@@ -125,6 +127,7 @@ struct ScenarioTrace: Encodable {
         case nodes
         case inFlight = "in_flight"
         case reads
+        case sent
     }
 
     init(_ step: ScenarioStep, failures: [String], _ world: ScenarioWorld) {
@@ -138,6 +141,7 @@ struct ScenarioTrace: Encodable {
         self.quiescent = world.isQuiescent
         self.nodes = world.nodes.map(Self.node)
         self.inFlight = world.inFlight.map(Self.message)
+        self.sent = world.sent.map(Self.message)
         self.reads = world.reads.map {
             Read(node: $0.node.rawValue, ctx: $0.context, index: $0.index?.rawValue, dropped: $0.isDropped)
         }

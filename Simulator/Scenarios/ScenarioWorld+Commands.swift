@@ -230,7 +230,7 @@ extension ScenarioWorld {
         default:
             let name = try reader.text("name")
             guard let place = self.held.firstIndex(where: { $0.name == name }) else {
-                throw reader.error(.noSuchThing, "nothing is held under \"\(name)\"")
+                return ["nothing is held under \"\(name)\""]
             }
             flights = self.held.remove(at: place).flights
             for flight in flights { self.receive(flight) }

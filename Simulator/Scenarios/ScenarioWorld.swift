@@ -38,9 +38,13 @@ struct ScenarioWorld: Sendable {
     /// The line whose refused proposal no `expect last-error` has looked at.
     var unseenRefusal: Int?
     var safety = SafetyRules()
+    /// What was sent in the running command.
+    var sent: [Flight] = []
     /// Broken rules of the running command.
     var breaches: [SafetyRules.Breach] = []
     var nextToken: UInt64 = 1
+    /// Whether `sent` is wanted.
+    var isTraced = false
 
     init(file: String, faults: CoreFaults) {
         self.file = file
@@ -77,6 +81,7 @@ struct ScenarioWorld: Sendable {
         for flight in round.flights {
             if let breach = self.safety.check(flight, of: node) { self.breaches.append(breach) }
             if self.inFlight.count < ScenarioLimits.inFlightMax { self.inFlight.append(flight) }
+            if self.isTraced { self.sent.append(flight) }
         }
         for read in round.reads { self.answer(token: read.token, index: read.index, of: node.id) }
         for token in round.droppedReads where token >= 1 && token <= UInt64(self.reads.count) {
