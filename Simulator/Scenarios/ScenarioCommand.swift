@@ -70,6 +70,8 @@ struct ScenarioCommand: ParsableCommand {
     /// Shows for each fault which scenario finds it.
     private func findFaults(_ files: [String]) throws {
         var missed: [String] = []
+        // Only what holds without a fault can show one.
+        let files = files.filter { self.report($0, faults: []).isGood }
         for (name, fault) in CoreFaults.all {
             let finder = files.lazy.compactMap { self.report($0, faults: fault).findings.first }.first
             if let finder = finder {
