@@ -21,8 +21,6 @@ struct SafetyRules: Sendable {
         case appliedMonotone = "applied never goes back"
         /// No promise leaves before what it promises is on disk.
         case promiseOnDisk = "promises are on disk"
-        /// applied ≤ commit ≤ last, match < next.
-        case bounds = "bounds of a log"
         /// A read gives at least what was committed when it began.
         case freshRead = "reads see what was committed before"
         /// The core itself refuses to go on.
@@ -140,10 +138,6 @@ struct SafetyRules: Sendable {
             if node.machine.applied < before.applied {
                 breach(.appliedMonotone, "\(before.applied)", "\(node.machine.applied)")
             }
-        }
-        if core.appliedIndex > core.commit || core.commit > core.lastIndex {
-            let details = "\(node.id): applied \(core.appliedIndex), commit \(core.commit), last \(core.lastIndex)"
-            breaches.append(Breach(rule: .bounds, details: details))
         }
         self.seen[node.id] = Seen(
             life: node.life,
