@@ -58,7 +58,10 @@ struct ScenarioExpectation: Sendable {
             self.form = .leaderCount(try reader.count("n") ?? 1)
         case "in-flight":
             try reader.allow(["type", "from", "to", "term", "reject", "n", "local"])
-            self.form = .inFlight(try reader.filter(), count: try reader.count("n"))
+            var filter = try reader.filter()
+            // Asking for what a node sends itself is clear enough.
+            if let from = filter.from, from == filter.to, from.count == 1 { filter.isLocalIncluded = true }
+            self.form = .inFlight(filter, count: try reader.count("n"))
         case "read":
             try reader.allow(["ctx", "min", "node"])
             let least = LogIndex(UInt64(try reader.count("min") ?? 0))
@@ -177,7 +180,8 @@ enum ExpectedValue {
         case "normal": return [.empty, .commands]
         case "empty": return [.empty]
         case "commands", "data": return [.commands]
-        case "conf", "confchange", "confchangev1", "confchangev2", "confv1", "confv2", "conf1", "conf2", "membership":
+        case "conf", "confchange", "confchangev1", "confchangev2", "confv1", "confv2", "conf1", "conf2", "v1", "v2",
+            "membership":
             return [.membership]
         default: return nil
         }

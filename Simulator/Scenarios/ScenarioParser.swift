@@ -91,7 +91,12 @@ struct ScenarioParser {
         )
     }
 
-    private func check(_ option: ScenarioStep.Option, of command: ScenarioVerb, form: ScenarioVerb.Form, line: Int)
+    private func check(
+        _ option: ScenarioStep.Option,
+        of command: ScenarioVerb,
+        form: ScenarioVerb.Form,
+        line: Int
+    )
         throws
     {
         if option.key == "may-fail" {

@@ -219,7 +219,9 @@ extension ScenarioWorld {
         case .drop: flights = self.takeOut(filter)
         case .dup:
             flights = self.matching(filter)
-            guard self.inFlight.count + flights.count <= ScenarioLimits.inFlightMax else { return ["too many messages"] }
+            guard self.inFlight.count + flights.count <= ScenarioLimits.inFlightMax else {
+                return ["too many messages"]
+            }
             self.inFlight.append(contentsOf: flights)
         case .hold:
             flights = self.takeOut(filter)
@@ -282,8 +284,8 @@ extension ScenarioWorld {
             let place = try self.place(words[0], reader)
             let isGood: Bool
             switch reader.step.option("status") {
-            case "finish", "finished", "ok", "succeeded", "success": isGood = true
-            case "failure", "fail", "failed": isGood = false
+            case "finish", "finished", "ok", "succeeded", "success", "true": isGood = true
+            case "failure", "fail", "failed", "false": isGood = false
             default: throw reader.error(.badArgument, "status is finish or failure")
             }
             self.nodes[place].core.snapshotReport(to: try reader.node(text: words[1]), succeeded: isGood)

@@ -129,7 +129,8 @@ struct ScenarioRunnerTests {
     }
 
     @Test func commentsQuotesAndEmptyLinesAreNotCommands() throws {
-        let text = "# first\n\nadd-nodes 1 voters=1 index=2 # a comment\ncampaign 1\nstabilize\npropose 1 \"a b#c\"\nstabilize\nexpect node=1 \"sm=a b#c\"\n"
+        let text =
+            "# first\n\nadd-nodes 1 voters=1 index=2 # a comment\ncampaign 1\nstabilize\npropose 1 \"a b#c\"\nstabilize\nexpect node=1 \"sm=a b#c\"\n"
         #expect(try self.findings(text, after: "").isEmpty)
     }
 
@@ -158,7 +159,10 @@ struct ScenarioRunnerTests {
         #expect(messages.map { $0["type"] as? String } == ["App", "App"])
         let nodes = try #require(objects[7]["nodes"] as? [[String: Any]])
         #expect(nodes.map { $0["role"] as? String } == ["leader", "follower", "follower"])
-        let keys = ["term", "vote", "lead", "commit", "applied", "conf", "progress", "hard_state", "log", "sm", "pending", "config"]
+        let keys = [
+            "term", "vote", "lead", "commit", "applied", "conf", "progress", "hard_state", "log", "sm", "pending",
+            "config",
+        ]
         for key in keys { #expect(nodes[0][key] != nil, "\(key)") }
     }
 }
