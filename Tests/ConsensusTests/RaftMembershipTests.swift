@@ -138,9 +138,12 @@ internal import Testing
         let cluster = RaftCluster(3)
         cluster.elect(1)
         cluster.isolate(3)
-        cluster.propose(1, "a")
-        cluster.stabilize()
         cluster.isApplyingByHand = true
+        cluster.propose(1, "a")
+        for _ in 0..<3 {
+            for id in [1, 2] as [UInt64] { while !cluster[id].writes.isEmpty { cluster.persist(NodeID(id)) } }
+            cluster.deliver()
+        }
         cluster.restart(2)
         cluster.crash(NodeID(1))
         cluster.heal()

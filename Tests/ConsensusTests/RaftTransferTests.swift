@@ -55,9 +55,12 @@ internal import Testing
             let cluster = RaftCluster(3, faults: faults)
             cluster.elect(1)
             cluster.isolate(1)
-            cluster.tick(1, count: 8)
             cluster.transfer(1, to: 3)
-            cluster.tick(1, count: 25)
+            let later = RaftMessage.AppendRejection(previousIndex: .zero, hintIndex: .zero, hintTerm: .zero)
+            cluster.change(NodeID(1)) { core in
+                let term = core.term.next
+                core.step(RaftMessage(from: NodeID(2), to: NodeID(1), term: term, body: .appendRejected(later)))
+            }
             #expect(cluster.core(1).role != .leader)
             cluster.heal()
             for id in [2, 3] as [UInt64] { cluster.change(NodeID(id)) { $0.forgetLeader() } }

@@ -123,7 +123,8 @@ package struct Ready: Sendable {
     var isEmpty: Bool {
         self.ticket == nil && self.sendNow.isEmpty && self.committed.isEmpty && self.dropped.isEmpty
             && self.reads.isEmpty && self.droppedReads.isEmpty && self.roleChange == nil
-            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil && self.isAsleepChange == nil
+            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil
+            && self.isAsleepChange == nil
             && self.failure == nil
     }
 }
