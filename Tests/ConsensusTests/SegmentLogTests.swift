@@ -222,6 +222,7 @@ internal import Testing
         try log.close()
         try log.close()
         #expect(self.error { try log.write([self.write(2)]) }?.code == .store)
+        #expect(self.error { _ = try log.verify(self.group) }?.code == .store)
     }
 
     @Test func keepsItsPromisesOnARealDisk() throws {

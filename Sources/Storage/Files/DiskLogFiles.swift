@@ -51,9 +51,11 @@ package final class DiskLogFiles: LogFiles {
         try DiskLogFile(path: self.place(name), flags: O_RDWR | O_CLOEXEC)
     }
 
-    package func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile {
+    package func create(_ name: String, sizeBytes: Int, isFilled: Bool) throws(StorageError) -> any LogFile {
         let file = try DiskLogFile(path: self.place(name), flags: O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC)
         try file.reserve(sizeBytes)
+        if isFilled { try file.fill(sizeBytes) }
+        try file.sync()
         try self.syncDirectory()
         return file
     }
@@ -98,8 +100,7 @@ private final class DiskLogFile: LogFile {
 
     var sizeBytes: Int { self.size.load(ordering: .relaxed) }
 
-    /// Takes room on the disk and fills it, so that later writes neither grow the file nor find the disk full, and a
-    /// sync has nothing but data to write: one of a block that was never written also writes the file system's journal.
+    /// Takes room on the disk, so that later writes neither grow the file nor find the disk full.
     func reserve(_ bytes: Int) throws(StorageError) {
         let code = posix_fallocate(self.descriptor, 0, off_t(bytes))
         guard code == 0 else {
@@ -107,6 +108,11 @@ private final class DiskLogFile: LogFile {
             throw fileError("reserve room for", self.path)
         }
         self.size.store(bytes, ordering: .relaxed)
+    }
+
+    /// Writes zeros, so that a later sync has nothing but data to write: the first write of a block also goes into the
+    /// file system's journal.
+    func fill(_ bytes: Int) throws(StorageError) {
         let zeros = [UInt8](repeating: 0, count: min(bytes, Self.fillBytes))
         var offset = 0
         while offset < bytes {
@@ -114,7 +120,6 @@ private final class DiskLogFile: LogFile {
             try self.write(part, at: offset)
             offset += part.count
         }
-        guard fsync(self.descriptor) == 0 else { throw fileError("sync", self.path) }
     }
 
     func write(_ bytes: [UInt8], at offset: Int) throws(StorageError) {

@@ -173,7 +173,9 @@ package final class SegmentLog: RaftLogStorage {
             try self.files.rename(spare.name, to: name)
             return Segment(name: name, file: spare.file)
         }
-        let file = try self.files.create(name, sizeBytes: max(self.configuration.segmentBytes, bytes))
+        // Not filled, because writes wait: it pays once the segment is used again.
+        let sizeBytes = max(self.configuration.segmentBytes, bytes)
+        let file = try self.files.create(name, sizeBytes: sizeBytes, isFilled: false)
         return Segment(name: name, file: file)
     }
 

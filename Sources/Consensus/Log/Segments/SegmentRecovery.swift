@@ -62,7 +62,8 @@ struct SegmentRecovery {
         if isNewestSealed { try self.begin(newest + 1, segmentBytes: segmentBytes, &state) }
         for (group, found) in gathered { state.groups[group] = try Self.log(of: group, found, &state) }
         for number in scanners.keys.sorted() where number < first {
-            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.count < sparesMax else {
+            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.count < sparesMax
+            else {
                 try self.files.remove(SegmentLog.name(of: number))
                 continue
             }
@@ -74,7 +75,7 @@ struct SegmentRecovery {
 
     private func begin(_ number: UInt64, segmentBytes: Int, _ state: inout SegmentLog.State) throws {
         let name = SegmentLog.name(of: number)
-        let file = try self.files.create(name, sizeBytes: segmentBytes)
+        let file = try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)
         state.current = number
         state.segments[number] = SegmentLog.Segment(name: name, file: file)
     }
@@ -92,8 +93,8 @@ struct SegmentRecovery {
         }
         guard state.spares.isEmpty, sparesMax > 0 else { return }
         do {
-            state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes)))
-        } catch where error.code == .full {
+            state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)))
+        } catch  where error.code == .full {
             // Without it the next segment is made when it is needed, or is refused then.
         }
     }
