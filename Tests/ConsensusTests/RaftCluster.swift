@@ -178,8 +178,9 @@ final class RaftCluster {
 
     func sleep(_ id: UInt64, live: [UInt64]) -> Bool {
         var isAsleep = false
+        let wasAsleep = self[id].core?.isAsleep ?? false
         self.change(NodeID(id)) { isAsleep = $0.trySleep(live: live.map { NodeID($0) }) }
-        if isAsleep { self.checker.slept(self[id], live: live.map { self[$0] }) }
+        if isAsleep, !wasAsleep { self.checker.slept(self[id], live: live.map { self[$0] }) }
         self.ready(NodeID(id))
         return isAsleep
     }
