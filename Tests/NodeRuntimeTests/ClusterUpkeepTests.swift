@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import Consensus
 internal import Foundation
 internal import Laboratory
@@ -34,7 +35,12 @@ struct ClusterBench {
 
     @discardableResult
     mutating func apply(_ command: Command) -> CommandResult {
-        self.state.apply(command, stampedAt: Timestamp(microseconds: 1_000_000), into: &self.batch)
+        var bytes = command.encoded()
+        var records: [EventDraft] = []
+        guard (try? Command.stamp(&bytes, at: Timestamp(microseconds: 1_000_000))) != nil,
+            let decoded = try? Command.decode(bytes[...])
+        else { return .refused(.malformed) }
+        return self.state.apply(decoded, into: &self.batch, records: &records)
     }
 
     mutating func set(_ node: UInt64, _ state: NodeState, replacement: UInt64? = nil) {
