@@ -108,6 +108,8 @@ package struct ClusterPlanner {
         for id in current where wanted.count < count && !wanted.contains(id) && self.node(id).state != .removed {
             wanted.append(id)
         }
+        // What a recovery left may be an even number: better than fewer copies, until another place is there.
+        if Set(wanted) == Set(current) { return wanted.sorted() }
         while wanted.count > 1, !SystemState.replicaCounts.contains(wanted.count) {
             let new = wanted.last { !current.contains($0) }
             guard let one = new ?? self.dispensable(wanted, group) else { break }
