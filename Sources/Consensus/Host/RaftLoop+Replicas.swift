@@ -42,7 +42,9 @@ extension RaftLoop {
             commit: stored.commit,
             applied: applied.index,
             appliedTerm: applied.term,
-            membership: membership
+            membership: membership,
+            formerLife: isFounder
+                ? nil : FormerLife(removedAt: stored.removedAt, committed: stored.commit, committedTerm: .zero)
         )
         self.touch(self.add(group, restored))
     }
@@ -135,7 +137,14 @@ extension RaftLoop {
         self.tombstones[item.group] = nil
         let restored = RestoredReplica(
             hardState: tombstone?.hardState ?? HardState(),
-            membership: Membership(voters: [])
+            membership: Membership(voters: []),
+            formerLife: tombstone.map {
+                FormerLife(
+                    removedAt: $0.removedAt,
+                    committed: $0.committed.index,
+                    committedTerm: $0.committed.term
+                )
+            }
         )
         let slot = self.add(item.group, restored)
         self.output.created.append(slot.replica)
