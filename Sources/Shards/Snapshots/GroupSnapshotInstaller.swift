@@ -212,8 +212,13 @@ package final class GroupSnapshotInstaller: Sendable {
         guard first == head.lastSequence.next, count >= 1, head.size + UInt64(count) <= organization.head.size else {
             throw SnapshotError(code: .mismatch, message: "records from \(first) do not follow", organization: id)
         }
+        let size = self.sizes[id] ?? 0
+        guard try self.applier.head(of: id).size == size else {
+            throw SnapshotError(code: .outOfOrder, message: "records are applied meanwhile: ask anew", organization: id)
+        }
         var appender = LedgerAppender(head: head)
         var batch = WriteBatch()
+        if head.size == size { head.clearBeyond(into: &batch) }
         for _ in 0..<count {
             let bytes = Array(try reader.readPrefixed())
             do throws(LedgerError) {
@@ -229,7 +234,8 @@ package final class GroupSnapshotInstaller: Sendable {
             throw SnapshotError(code: .mismatch, message: message, organization: id)
         }
         appender.finishNodes(into: &batch)
-        let staged = StagedRecords(from: self.sizes[id] ?? 0, head: appender.head)
+        let staged = StagedRecords(from: size, head: appender.head)
+        self.applier.didStage(id)
         batch.put(.groupState, key: GroupStateKey.staged(self.group, id), value: staged.encoded())
         try self.applier.store.write(batch, durability: .unlogged)
         self.applier.didStage(bytes: batch.sizeBytes)
@@ -357,6 +363,9 @@ extension ShardApplier {
         return found
     }
 
+    /// Records of `organization` lie beyond its head.
+    func didStage(_ organization: OrganizationID) { _ = self.groups.withLock { $0.staged.insert(organization) } }
+
     /// Counts bytes that were written beside the batches of applying.
     func didStage(bytes: Int) {
         let isDue = self.groups.withLock { groups in
@@ -398,6 +407,7 @@ extension ShardApplier {
             groups.applied[group] = applied
             groups.durable[group] = mark.index
             groups.levels[group] = level
+            for head in heads { groups.staged.remove(head.organization) }
         }
         self.forget(heads.map(\.organization))
         if group == .system { self.directory.publish(try SystemState(reading: self.store)) }
