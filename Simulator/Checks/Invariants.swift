@@ -161,6 +161,11 @@ struct Invariants {
         self.memories[key] = memory
     }
 
+    /// The end of a replica left its core to be written.
+    mutating func buries(_ write: RaftLogStore.Write, by node: NodeID) {
+        self.memories[ReplicaKey(node: node, group: write.group)]?.handed = DurableLog()
+    }
+
     /// `write` is durable on `node`.
     mutating func persisted(_ write: RaftLogStore.Write, by node: NodeID) {
         let group = write.group

@@ -115,7 +115,12 @@ final class SimClient {
             guard !isOver, self.nextAttempt == attempt else { return }
             isOver = true
             self.lastAnswer = "\(answer) of node \(node)"
-            self.world.note(.answer, nil, UInt64(self.number), "client \(self.number): \(answer.traceText) from \(node)")
+            self.world.note(
+                .answer,
+                nil,
+                UInt64(self.number),
+                "client \(self.number): \(answer.traceText) from \(node)"
+            )
             done(answer)
         }
         self.world.after(self.dice.pick(Self.timeouts)) { finish(.unknown) }

@@ -234,7 +234,9 @@ final class SimProcess {
 
     private func handOut(_ write: PendingWrite) {
         self.pending.append(write)
-        guard let made = write.write, let core = self.loop.core(of: made.group) else { return }
+        guard let made = write.write else { return }
+        if made.removedAt != nil { return self.world.invariants.buries(made, by: self.node.id) }
+        guard let core = self.loop.core(of: made.group) else { return }
         self.world.invariants.handedOut(made, by: core)
     }
 
