@@ -54,6 +54,7 @@ internal import Testing
     /// Those that need a rare course of events have tests of their own, and are the simulator's to find.
     static let rare: CoreFaults = [
         .campaignWithUnappliedMembership, .olderAcksTaken, .ackOfOwnLastIndex, .earlierSessionsTaken,
+        .votesForFormerLife,
     ]
     static let mistakes = (CoreFaults.all + CoreFaults.further).filter { rare.isDisjoint(with: $0.fault) }
         .map { Mistake(name: $0.name, fault: $0.fault) }

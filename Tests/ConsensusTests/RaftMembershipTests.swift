@@ -291,4 +291,26 @@ internal import Testing
         #expect(cluster.leaders == [NodeID(2)])
         #expect(cluster.core(2).membership.voters == [NodeID(2)])
     }
+
+    /// Found by chaos: node 1 helped to commit its own removal, came back blank, and must not help to undo it.
+    @Test func doesNotVoteInTheSteadOfAFormerLife() {
+        for (faults, isGranted) in [(CoreFaults(), false), (.votesForFormerLife, true)] {
+            let cluster = RaftCluster(3, faults: faults)
+            cluster.elect(3)
+            cluster.isolate(2)
+            cluster.changeMembership(3, [.remove(NodeID(1)), .remove(NodeID(2))])
+            cluster.stabilize()
+            #expect(cluster.core(3).membership.voters == [NodeID(3)] && cluster[1].removedAt != nil)
+            cluster.changeMembership(3, [.addLearner(NodeID(1))])
+            cluster.isInstallingByHand = true
+            cluster.stabilize()
+            cluster.run(ticks: 2)
+            #expect(cluster.core(1).membership.isBlank)
+            cluster.heal()
+            cluster.change(NodeID(1)) { $0.forgetLeader() }
+            cluster.isolate(3)
+            cluster.run(ticks: 60)
+            #expect((cluster.core(2).role == .leader) == isGranted)
+        }
+    }
 }

@@ -128,8 +128,8 @@ final class VirtualNode {
     var removedAt: LogIndex?
     /// The session for which the replica began anew, as far as it knew then.
     var session = LogIndex.zero
-    /// What the removed replica knew to be committed.
-    var removalMark: (index: LogIndex, term: Term) = (.zero, .zero)
+    /// What is left of a life that a removal ended; durable.
+    var formerLife: FormerLife?
     var lastTerm = Term.zero
     var lastCommit = LogIndex.zero
 

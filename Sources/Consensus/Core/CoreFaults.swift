@@ -41,6 +41,9 @@ package struct CoreFaults: OptionSet, Sendable {
     /// A leader sleeps although something is left to do.
     package static let sleepsWithWork = CoreFaults(rawValue: 1 << 38)
 
+    /// A replica that was removed and added again votes in its former life's stead.
+    package static let votesForFormerLife = CoreFaults(rawValue: 1 << 39)
+
     package static let promisesBeforeDisk: CoreFaults = [.ackBeforeDisk, .voteBeforeDisk]
 
     /// The 21 mistakes that a simulator must find, by name.
@@ -77,5 +80,6 @@ package struct CoreFaults: OptionSet, Sendable {
         ("snapshot-keeps-membership", .snapshotKeepsMembership),
         ("dropped-reads-forgotten", .droppedReadsForgotten),
         ("sleeps-with-work", .sleepsWithWork),
+        ("votes-for-former-life", .votesForFormerLife),
     ]
 }

@@ -5,7 +5,7 @@ extension RaftCore {
     /// Takes a message of a peer; anybody may ask for a vote or lead, answers count from replicas only.
     package mutating func step(_ message: RaftMessage) {
         guard self.failure == nil, message.to == self.id, message.from != self.id else { return }
-        if self.isSuperseded(by: message) { return }
+        if self.isSuperseded(by: message) || self.isForFormerLife(message) { return }
         if self.isAsleep, !self.wakes(for: message) { return }
         if message.term > self.term {
             guard self.admitsLater(message) else { return }
@@ -31,6 +31,28 @@ extension RaftCore {
             self.configuration.replacesSuperseded
         else { return false }
         if self.supersededBy == nil { self.supersededBy = session }
+        return true
+    }
+
+    /// Whether a candidate asks a former life of this replica for its vote.
+    ///
+    /// What that life knew is gone: a vote in its stead could elect a leader that lacks what it helped to commit. The
+    /// candidate counts by a membership that is over, and is told what was committed since.
+    private mutating func isForFormerLife(_ message: RaftMessage) -> Bool {
+        let request: RaftMessage.VoteRequest
+        switch message.body {
+        case .preVoteRequest(let asked), .voteRequest(let asked): request = asked
+        default: return false
+        }
+        guard self.configuration.replacesSuperseded, message.term > .zero else { return false }
+        var session = self.formerLife.map(\.removedAt.next) ?? .zero
+        if self.isMember { session = max(session, self.members.progress[self.members.ownPlace].session) }
+        guard request.session < session, !self.faults.contains(.votesForFormerLife) else { return false }
+        var mark = self.commitMark
+        if let life = self.formerLife, life.committed > mark.index { mark = (life.committed, life.committedTerm) }
+        if let answer = RaftMessage.answerOfRemoved(to: message, index: mark.index, term: mark.term) {
+            self.sendNow.append(answer)
+        }
         return true
     }
 

@@ -129,6 +129,21 @@ package struct Ready: Sendable {
     }
 }
 
+/// What is left of a replica's life in the group that ended by its removal, when it was added again later.
+package struct FormerLife: Sendable, Hashable {
+    /// The index of the entry that removed it; its sessions of now are later.
+    package var removedAt: LogIndex
+    /// The last entry that it knew to be committed, see ``RaftCore/commitMark``.
+    package var committed: LogIndex
+    package var committedTerm: Term
+
+    package init(removedAt: LogIndex, committed: LogIndex, committedTerm: Term) {
+        self.removedAt = removedAt
+        self.committed = committed
+        self.committedTerm = committedTerm
+    }
+}
+
 /// What a replica starts with: what its disk and its state machine hold.
 package struct RestoredReplica: Sendable {
     package var hardState: HardState
@@ -143,6 +158,8 @@ package struct RestoredReplica: Sendable {
     package var appliedTerm: Term
     /// The membership after that entry.
     package var membership: Membership
+    /// Of a replica that was removed here before and added again: in this life and in each restart of it.
+    package var formerLife: FormerLife?
 
     /// - Parameter appliedTerm: nil when the log is known to hold the entry.
     package init(
@@ -151,8 +168,10 @@ package struct RestoredReplica: Sendable {
         commit: LogIndex = .zero,
         applied: LogIndex = .zero,
         appliedTerm: Term? = nil,
-        membership: Membership
+        membership: Membership,
+        formerLife: FormerLife? = nil
     ) {
+        self.formerLife = formerLife
         self.hardState = hardState
         self.terms = terms
         self.commit = commit
