@@ -77,6 +77,8 @@ extension Invariants {
 
     private mutating func elected(_ core: RaftCore, group: GroupID) {
         self.coverage[.electionsWon] += 1
+        let ballot = GroupHistory.Ballot(voter: core.id, term: core.term)
+        if self.history(group).transferBallots.contains(ballot) { self.coverage[.transfersDone] += 1 }
         self.expect(self.histories[group]?.leads(core.id, core.term), group)
         let history = self.history(group)
         for (offset, fact) in history.committed.enumerated() where fact.committerTerm < core.term {
@@ -184,10 +186,7 @@ extension Invariants {
     /// A transfer dies with its leadership and ends after an election timeout.
     private mutating func checkTransfer(_ core: RaftCore, _ memory: inout ReplicaMemory, group: GroupID, tick: Int) {
         guard let target = core.transferee else {
-            if let transfer = memory.transfer {
-                let isDone = core.role != .leader && core.leader == transfer.target
-                self.coverage[isDone ? .transfersDone : .transfersCut] += 1
-            }
+            if memory.transfer != nil, core.role == .leader { self.coverage[.transfersCut] += 1 }
             memory.transfer = nil
             return
         }

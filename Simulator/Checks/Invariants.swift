@@ -70,6 +70,7 @@ struct Invariants {
         memory.removedAt = nil
         memory.durable = isNew ? durable : rebuilt
         memory.handed = isNew ? durable : rebuilt
+        if memory.applied > core.appliedIndex, !isNew { self.coverage[.appliedLost] += 1 }
         memory.isAlive = true
         memory.term = core.term
         memory.vote = core.hardState.vote

@@ -33,8 +33,8 @@ struct LedgerOracle {
     func floor(of organization: OrganizationID) -> UInt64 { self.ledgers[organization]?.shown ?? 0 }
     /// Whether the call's records are in the ledger.
     func isApplied(_ call: UInt64) -> Bool { self.firsts[call] != nil }
-    /// All organizations with records, ascending.
-    var organizations: [OrganizationID] { self.ledgers.keys.sorted() }
+    /// Records of all ledgers.
+    private(set) var recordCount = 0
 
     // MARK: - Replicas
 
@@ -92,6 +92,7 @@ struct LedgerOracle {
         ledger.checksums.append(checksum)
         ledger.roots.append(ledger.tree.root)
         ledger.recordedAt.append(fields.recordedAt)
+        self.recordCount += 1
         return nil
     }
 

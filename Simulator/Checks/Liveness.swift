@@ -87,7 +87,7 @@ struct Liveness {
         for group in self.world.plan.groups {
             var first: (node: NodeID, rows: [StateRow])?
             for node in self.world.nodes {
-                guard let process = node.process, process.core(of: group.id) != nil,
+                guard let process = node.process, process.core(of: group.id) != nil, !node.isDamaged,
                     self.world.leader(of: group.id)?.process?.core(of: group.id)?.membership.contains(node.id) == true
                 else { continue }
                 do {
@@ -130,6 +130,8 @@ struct StateRow: Equatable {
     let key: [UInt8]
     let value: [UInt8]
 
+    // How tree nodes lie in rows is a replica's own too: the verification of each ledger reads them all.
+
     /// Kinds of rows of `group_state` that are a replica's own: applied mark, membership, staged records.
     private static let ownKinds: [UInt8] = [0, 10, 12]
 
@@ -150,7 +152,7 @@ struct StateRow: Equatable {
         for organization in organizations {
             var prefix = ByteWriter()
             prefix.write(organization.rawValue)
-            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency] {
+            for family in [ColumnFamily.records, .ledgerHeads, .idempotency] {
                 try store.scan(family, prefix: prefix.bytes) { key, value in
                     rows.append(StateRow(family: family, key: key, value: value))
                     return true

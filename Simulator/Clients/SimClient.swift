@@ -188,6 +188,7 @@ final class SimClient {
                 case .success(let found): answer(.done(found))
                 case .failure(let error):
                     if case .overloaded = error.code { process.world.coverage[.overloads] += 1 }
+                    if case .outcomeUnknown = error.code { process.world.coverage[.proposalsDropped] += 1 }
                     answer(Self.attempt(error))
                 }
             }
@@ -244,6 +245,9 @@ final class SimClient {
         let floor = self.world.oracle.floor(of: organization.id)
         let commit = self.world.invariants.history(group).commit
         self.ask(node) { process, target, answer in
+            // An answer without a round of messages comes before the call returns.
+            var isAtOnce = true
+            defer { isAtOnce = false }
             process.read(group) { result in
                 switch result {
                 case .success(let index):
@@ -252,12 +256,16 @@ final class SimClient {
                     }
                     do {
                         answer(.readable(try process.applier.head(of: organization.id)))
-                        let isLeader = process.core(of: group)?.role == .leader
-                        process.world.coverage[isLeader ? .readsByIndex : .readsFromFollowers] += 1
+                        let core = process.core(of: group)
+                        let isLeader = core?.role == .leader
+                        let isByLease = isLeader && isAtOnce && (core?.membership.voters.count ?? 0) > 1
+                        process.world.coverage[isByLease ? .readsByLease : isLeader ? .readsByIndex : .readsFromFollowers] += 1
                     } catch {
                         process.fail(error)
                     }
-                case .failure(let error): answer(Self.attempt(error))
+                case .failure(let error):
+                    if !isAtOnce { process.world.coverage[.readsDropped] += 1 }
+                    answer(Self.attempt(error))
                 }
             }
         } _: { [self] answer in

@@ -50,6 +50,15 @@ final class SimOperator {
 
     /// Lets the whole cluster use the next feature level, as an operator does once every node is upgraded.
     func raise(_ level: FeatureLevel) {
+        for node in self.world.nodes where !node.isLost {
+            let command = RegisterNodeCommand(
+                node: node.id,
+                api: "n\(node.id):1",
+                peer: "n\(node.id):2",
+                features: node.features
+            )
+            self.steps.append((.registerNode(command), .system))
+        }
         self.steps.append((.raiseFeatureLevel(level), .system))
         for group in self.world.plan.groups where group.id != .system {
             self.steps.append((.setFeatureLevel(level), group.id))

@@ -4,8 +4,8 @@ internal import Storage
 
 /// Makes the troubles of a plan happen, at random times and in random order.
 final class Nemesis {
-    private unowned let world: World
-    private var dice: Dice
+    unowned let world: World
+    var dice: Dice
     private var isRunning = false
     private let troubles: [SimulationPlan.Trouble]
 
@@ -64,11 +64,12 @@ final class Nemesis {
         case .transfer: self.transfer()
         case .forcedCampaign: self.forceCampaign()
         case .compaction: self.compact()
-        case .wipe, .upgrade: break
+        case .wipe: self.wipe()
+        case .upgrade: self.upgrade()
         }
     }
 
-    private var anyNode: SimNode { self.dice.pick(self.world.nodes) }
+    var anyNode: SimNode { self.dice.pick(self.world.nodes.filter { !$0.isLost }) }
 
     // MARK: - Network
 
@@ -193,11 +194,6 @@ final class Nemesis {
             StoreFault(operation, number: self.dice.draw(1...6), code: code, hasEffect: self.dice.chance(50))
         )
     }
-
-    private func flipBit() {}
-
-    /// A node whose disk is gone or damaged leaves the cluster for good.
-    func replace(_ node: SimNode) {}
 
     // MARK: - Operators
 

@@ -116,6 +116,8 @@ final class SimNode {
         } catch {
             self.world.violate("node \(self.id): the simulated disk failed: \(error)")
         }
+        let isTorn = (1..<max(unsynced, 1)).contains(outcome.unsyncedKept)
+        if isTorn || (1..<max(unflushed, 1)).contains(outcome.flushedThrough) { self.world.coverage[.tornWrites] += 1 }
         if unsynced > outcome.unsyncedKept { self.world.coverage[.unsyncedLost] += 1 }
         if unsynced > 0, outcome.unsyncedKept > 0 { self.world.coverage[.unsyncedKept] += 1 }
     }

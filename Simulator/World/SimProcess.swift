@@ -130,7 +130,13 @@ final class SimProcess {
         answer: @escaping (Result<Membership, ProposalError>) -> Void
     ) {
         let box = OneThread(value: answer)
-        let waiter = Waiter<Membership> { result in box.value(result) }
+        let world = OneThread(value: self.world)
+        let waiter = Waiter<Membership> { result in
+            if case .failure(let error) = result, [.refusedChange, .changePending].contains(error.code) {
+                world.value.coverage[.changesRefused] += 1
+            }
+            box.value(result)
+        }
         self.input { $0.orders.append(.changeMembership(group, change, waiter)) }
     }
 
@@ -339,6 +345,7 @@ final class SimProcess {
                         try reader.records(from: from, limit: count)
                     }
                     self.world.coverage[.rootsCompared] += 1
+                    self.world.coverage[.ledgerRecords] = self.world.oracle.recordCount
                     if let problem { self.world.violate("node \(self.node.id), \(problem)") }
                 }
             } catch {

@@ -36,6 +36,8 @@ final class GroupSlot {
 
     var seen: Published?
     var isTouched = false
+    /// The applied membership has no longer had this node since this index; a later entry may have added it again.
+    var goneAt: LogIndex?
     /// In the loop's list of awake groups.
     var awakePlace: Int?
     /// Ticks since something last happened that was not a heartbeat.

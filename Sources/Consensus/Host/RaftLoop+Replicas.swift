@@ -33,7 +33,9 @@ extension RaftLoop {
                 throw ConsensusError(code: .logLost, message: message, group: group, index: applied.index)
             }
         }
-        let membership = applied.membership ?? first ?? Membership(voters: [])
+        // A replica that was removed and came back empty is no founder any more: it waits for a snapshot.
+        let isFounder = stored.removedAt == .zero
+        let membership = applied.membership ?? (isFounder ? first : nil) ?? Membership(voters: [])
         let restored = RestoredReplica(
             hardState: stored.hardState,
             terms: stored.terms,

@@ -230,7 +230,7 @@ extension RaftLoop {
         self.publishReplicas(slot)
         self.output.membershipChanges.append((slot.group, membership))
         let isGone = !membership.isJoint && !membership.replicas.isEmpty && !membership.replicas.contains(self.node)
-        if isGone, slot.removedAt == nil { slot.removedAt = slot.core.appliedIndex }
+        slot.goneAt = isGone ? slot.core.appliedIndex : nil
     }
 
     // MARK: - Transfers of leadership

@@ -201,6 +201,10 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
             self.drain(slot)
             self.endTransfers(slot)
             slot.isTouched = false
+            // Entries that were acknowledged in a later life of the replica lie after those that are not applied yet.
+            if let index = slot.goneAt, slot.removedAt == nil, slot.core.appliedIndex >= slot.core.commit {
+                slot.removedAt = index
+            }
             if slot.removedAt == nil {
                 self.keepAwakeList(slot)
                 self.publish(slot)
