@@ -298,6 +298,13 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
         }
     }
 
+    @Test func aDeviceWithoutRoomHasACodeOfItsOwn() {
+        let text =
+            "IO error: No space left on device: While appending to file: /data/000012.log: No space left on device"
+        #expect(code(ofStatus: text) == .full)
+        #expect(code(ofStatus: "IO error: While appending to file: /data/000012.log: Input/output error") == .io)
+    }
+
     @Test func smallMemoryTablesLoseNothing() throws {
         try withTemporaryDirectory { directory in
             var options = RocksOptions()

@@ -140,7 +140,7 @@ package final class SimulatedLogFiles: LogFiles {
         }
     }
 
-    package func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile {
+    package func create(_ name: String, sizeBytes: Int, isFilled: Bool) throws(StorageError) -> any LogFile {
         try self.state.withLock { (state) throws(StorageError) in
             try state.check()
             guard state.names[name] == nil else {
