@@ -137,7 +137,7 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Primitives", "Columnar", "Transport", argumentParser, crypto, httpTypes,
+                "Primitives", "Storage", "Consensus", "Columnar", "Transport", argumentParser, crypto, httpTypes,
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"),
             ],
             path: "Benchmarks/Bench",

@@ -56,6 +56,7 @@ struct Coverage: Sendable {
         case diskFailures = "failed writes and syncs"
         case diskFull = "full disks"
         case diskSlow = "slow disks"
+        case appliesSlow = "slow appliers"
         case pauses = "paused processes"
         case clockJumps = "clock jumps"
         case wipes = "nodes lost and replaced under a new id"

@@ -8,7 +8,7 @@ extension Invariants {
     mutating func observe(_ core: RaftCore, group: GroupID, tick: Int) {
         let key = ReplicaKey(node: core.id, group: group)
         guard var memory = self.memories[key], memory.isAlive else {
-            self.started(core, group: group, tick: tick)
+            self.started(core, group: group, tick: tick, isNew: true)
             return
         }
         if core.term < memory.term { self.violate("group \(group): the term of node \(core.id) went back") }
@@ -165,7 +165,8 @@ extension Invariants {
                 let term = core.term(at: replica.match)
             else { continue }
             // A later leader may have cut what this one has not heard of.
-            // What the leader knows of an earlier life of the replica in the group.
+            // Of an earlier life of the replica in the group; what was committed before it came back counts no more.
+            if replica.session > .zero, replica.match <= replica.session { continue }
             if let session = follower.membership.session(of: replica.node), session != replica.session { continue }
             if follower.durable.hardState.term > core.term || follower.durable.holds(replica.match, term) { continue }
             self.violate(

@@ -47,7 +47,9 @@ struct Invariants {
     // MARK: - Life
 
     /// A replica was restored from its disk or made new.
-    mutating func started(_ core: RaftCore, group: GroupID, tick: Int) {
+    ///
+    /// - Parameter isNew: It was made just now, and nothing of it is durable yet.
+    mutating func started(_ core: RaftCore, group: GroupID, tick: Int, isNew: Bool = false) {
         let key = ReplicaKey(node: core.id, group: group)
         var memory = self.memory(key)
         let durable = memory.removedAt == nil ? memory.durable : DurableLog(hardState: memory.durable.hardState)
@@ -66,8 +68,8 @@ struct Invariants {
         }
         self.compare(durable, rebuilt, core, group)
         memory.removedAt = nil
-        memory.durable = rebuilt
-        memory.handed = rebuilt
+        memory.durable = isNew ? durable : rebuilt
+        memory.handed = isNew ? durable : rebuilt
         memory.isAlive = true
         memory.term = core.term
         memory.vote = core.hardState.vote

@@ -21,7 +21,8 @@ final class SimClient {
     private var hasRead = false
     private(set) var lastAnswer = "none"
 
-    private static let timeout: VirtualTime = 400_000
+    /// How long a client waits for an answer.
+    private static let timeouts: [VirtualTime] = [20_000, 60_000, 400_000]
     private static let attemptsMax = 12
     private static let callsMax: UInt64 = 1_000_000
 
@@ -105,7 +106,7 @@ final class SimClient {
             self.lastAnswer = "\(answer) of node \(node)"
             done(answer)
         }
-        self.world.after(Self.timeout) { finish(.unknown) }
+        self.world.after(self.dice.pick(Self.timeouts)) { finish(.unknown) }
         guard !self.world.network.losesNow() else { return }
         self.world.after(self.world.network.drawLatency()) { [self] in
             guard let target = self.world.node(node), target.process != nil else { return finish(.notDone(nil)) }
@@ -205,7 +206,7 @@ final class SimClient {
             return
         case .notDone(let leader): self.believed[group] = leader
         case .unknown, .readable:
-            self.believed[group] = nil
+            if self.dice.chance(50) { self.believed[group] = nil }
             guard append.hasKey else { return self.planNext() }
         }
         guard append.attempts < Self.attemptsMax, !self.isStopped else { return self.planNext() }
@@ -241,10 +242,14 @@ final class SimClient {
         let group = organization.group
         let node = self.target(group)
         let floor = self.world.oracle.floor(of: organization.id)
+        let commit = self.world.invariants.history(group).commit
         self.ask(node) { process, target, answer in
             process.read(group) { result in
                 switch result {
-                case .success:
+                case .success(let index):
+                    if index < commit {
+                        process.world.violate("group \(group): node \(node) reads at \(index), \(commit) was committed before")
+                    }
                     do {
                         answer(.readable(try process.applier.head(of: organization.id)))
                         let isLeader = process.core(of: group)?.role == .leader

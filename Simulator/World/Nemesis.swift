@@ -53,6 +53,7 @@ final class Nemesis {
         case .crashAll: self.crashAll()
         case .crashAtIO: self.failDisk(code: .io, coverage: nil)
         case .slowDisk: self.stallDisk()
+        case .slowApply: self.stallApply()
         case .diskFailure: self.failDisk(code: .io, coverage: nil)
         case .fullDisk: self.failDisk(code: .full, coverage: .diskFull)
         case .bitFlip: self.flipBit()
@@ -72,7 +73,7 @@ final class Nemesis {
     // MARK: - Network
 
     private func healLater() {
-        self.world.after(self.dice.draw(20_000...800_000)) { [self] in
+        self.world.after(self.dice.draw(20_000...self.dice.pick([100_000, 300_000, 800_000]))) { [self] in
             if self.isRunning { self.world.network.healLinks() }
         }
     }
@@ -86,7 +87,13 @@ final class Nemesis {
     private func cutWhole() {
         self.world.coverage[.partitionsWhole] += 1
         let ids = self.world.nodes.map(\.id)
-        let side = self.dice.subset(ids, count: self.dice.roll(ids.count) + 1)
+        var side = self.dice.subset(ids, count: self.dice.roll(ids.count) + 1)
+        let group = self.dice.pick(self.world.plan.groups).id
+        if self.dice.chance(50), let leader = self.world.leader(of: group) {
+            // The leader with too few others to lead on.
+            let others = ids.filter { $0 != leader.id }
+            side = [leader.id] + self.dice.subset(others, count: self.dice.roll(max(1, ids.count / 2)))
+        }
         for one in ids where side.contains(one) {
             for other in ids where !side.contains(other) {
                 self.world.network.cut(one, other)
@@ -167,6 +174,12 @@ final class Nemesis {
     private func stallDisk() {
         self.world.coverage[.diskSlow] += 1
         self.anyNode.stalledUntil = self.world.now + self.dice.draw(50_000...500_000)
+    }
+
+    /// Commands are taken and committed, but not applied for a while.
+    private func stallApply() {
+        self.world.coverage[.appliesSlow] += 1
+        self.anyNode.appliesStalledUntil = self.world.now + self.dice.draw(50_000...600_000)
     }
 
     /// The n-th write, sync, read or flush to come fails, and with it the node.

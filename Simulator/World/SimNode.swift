@@ -29,6 +29,8 @@ final class SimNode {
     var clockOffset: VirtualTime = 0
     /// The disk works again after this time.
     var stalledUntil: VirtualTime = 0
+    /// Nothing is applied before this time.
+    var appliesStalledUntil: VirtualTime = 0
     private var lastTick: VirtualTime = 0
     private var isTickMissed = false
 
@@ -173,6 +175,7 @@ final class SimNode {
         self.store.disarm()
         self.driftPerMille = 0
         self.stalledUntil = 0
+        self.appliesStalledUntil = 0
         self.resume()
         if self.process == nil, !self.isLost {
             self.isFailureExpected = false
@@ -223,6 +226,11 @@ final class SimNode {
         self.world.after(delay) { [self] in
             if self.life == life { self.whenRunning(action) }
         }
+    }
+
+    /// How long it takes until a lane that has work gets its turn.
+    func drawApplyTime() -> VirtualTime {
+        max(self.dice.draw(self.world.plan.applyTime), self.appliesStalledUntil - self.world.now)
     }
 
     /// How long a write that begins now takes to be durable.

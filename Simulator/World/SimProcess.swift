@@ -293,7 +293,7 @@ final class SimProcess {
     // MARK: - Lanes
 
     private func scheduleLane(_ lane: LaneQueue) {
-        self.node.after(self.node.dice.draw(self.world.plan.applyTime)) { process in process.runLane(lane) }
+        self.node.after(self.node.drawApplyTime()) { process in process.runLane(lane) }
     }
 
     private func runLane(_ lane: LaneQueue) {
@@ -319,7 +319,7 @@ final class SimProcess {
     }
 
     private func scheduleDiscard(_ group: GroupID) {
-        self.node.after(self.node.dice.draw(self.world.plan.applyTime)) { process in process.discard(group) }
+        self.node.after(self.node.drawApplyTime()) { process in process.discard(group) }
     }
 
     private func discard(_ group: GroupID) {

@@ -9,7 +9,7 @@ struct SimulationPlan {
         case loss, delay, doubling, reordering, earlierLife
         case wholePartition, oneWayPartition, partialPartition
         case crash, crashAll, crashAtIO, longOutage
-        case slowDisk, diskFailure, fullDisk, bitFlip
+        case slowDisk, slowApply, diskFailure, fullDisk, bitFlip
         case pause, clockJump, drift
         case membership, transfer, forcedCampaign, compaction, wipe, upgrade
     }
@@ -161,7 +161,7 @@ struct SimulationPlan {
         case .elections:
             troubles.formUnion([.loss, .delay, .reordering, .crash, .wholePartition, .partialPartition, .earlierLife])
             troubles.subtract([.bitFlip, .wipe, .membership])
-        case .membership: troubles.formUnion([.membership, .crash, .wholePartition, .oneWayPartition])
+        case .membership: troubles.formUnion([.membership, .crash, .wholePartition, .oneWayPartition, .slowApply])
         case .reads:
             troubles.formUnion([.wholePartition, .partialPartition, .delay])
             troubles.subtract([.bitFlip, .wipe, .membership])
