@@ -40,7 +40,9 @@ struct NodeRunTests {
         try LedgerVerifier.verify(store: store, organization: Self.organization, key: LedgerFixture.key)
     }
 
-    private static let shapes: [[Int]] = [[1], [2, 1, 1], [3, 7, 1, 20, 1], [600], [255, 2, 256, 3], [1, 1, 1, 500, 1, 1]]
+    private static let shapes: [[Int]] = [
+        [1], [2, 1, 1], [3, 7, 1, 20, 1], [600], [255, 2, 256, 3], [1, 1, 1, 500, 1, 1],
+    ]
 
     @Test(arguments: Self.shapes)
     func readTheSameAsNodesOneByOne(shape: [Int]) throws {
@@ -86,7 +88,10 @@ struct NodeRunTests {
         for row in rows {
             var damages: [(String, (inout WriteBatch) -> Void)] = [
                 ("removed", { $0.delete(.treeNodes, key: row.key) }),
-                ("longer by a node", { $0.put(.treeNodes, key: row.key, value: row.value + Array(repeating: 7, count: 32)) }),
+                (
+                    "longer by a node",
+                    { $0.put(.treeNodes, key: row.key, value: row.value + Array(repeating: 7, count: 32)) }
+                ),
                 ("longer by a byte", { $0.put(.treeNodes, key: row.key, value: row.value + [0]) }),
                 ("shorter by a node", { $0.put(.treeNodes, key: row.key, value: Array(row.value.dropLast(32))) }),
                 ("empty", { $0.put(.treeNodes, key: row.key, value: []) }),

@@ -83,8 +83,8 @@ struct Machine {
         return mark
     }
 
-    /// What both replicas of a group must have in common: everything but what is a replica's own. Tree nodes one by one, as rows of them are cut
-    /// by commands on one replica and by chunks on another.
+    /// What both replicas of a group must have in common: everything but what is a replica's own. Tree nodes one by
+    /// one, as rows of them are cut by commands on one replica and by chunks on another.
     func shared() throws -> [Row] {
         try contents(of: self.store).flatMap { row -> [Row] in
             if row.family == .groupState { return GroupStateKey.isShared(row.key) ? [row] : [] }

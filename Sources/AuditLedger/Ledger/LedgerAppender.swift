@@ -28,8 +28,8 @@ package struct LedgerAppender: Sendable {
         var bytes: [UInt8]
     }
 
-    /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the other,
-    /// because a memory table takes sequential keys without a search.
+    /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the
+    /// other, because a memory table takes sequential keys without a search.
     private var unwrittenNodes: [[NodeRun]] = []
     private var command = 0
 

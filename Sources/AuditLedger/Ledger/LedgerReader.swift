@@ -125,7 +125,8 @@ package struct LedgerReader: Sendable {
 
     /// The row that holds a tree node if any does: the last one that begins at it or before.
     func run(at position: TreePosition) throws(LedgerError) -> (first: UInt64, bytes: [UInt8])? {
-        // Whoever asks for the records of one command asks for the beginning of a row; a get costs much less than a scan.
+        // Whoever asks for the records of one command asks for the beginning of a row; a get costs much less than a
+        // scan.
         if let bytes = try self.get(LedgerKeys.node(self.organization, position), .treeNodes) {
             return (position.index, bytes)
         }

@@ -482,7 +482,9 @@ private struct StoredNodes {
             do {
                 // The row that holds the first node may begin before it.
                 var start = first
-                if first > 0, let run = try reader.run(at: TreePosition(level: level, index: first)) { start = run.first }
+                if first > 0, let run = try reader.run(at: TreePosition(level: level, index: first)) {
+                    start = run.first
+                }
                 try reader.store.scan(
                     .treeNodes,
                     from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: start)),
@@ -498,7 +500,10 @@ private struct StoredNodes {
                         seen += 1
                         return true
                     }
-                    for index in max(position.index, first)..<max(min(position.index + count, end), position.index, first) {
+                    for index in max(
+                        position.index,
+                        first
+                    )..<max(min(position.index + count, end), position.index, first) {
                         let place = Int(index - first)
                         let digest = LedgerHash.digest(stored: value, at: Int(index - position.index))
                         // Two rows that hold the same node: no append wrote the second.
