@@ -35,7 +35,7 @@ struct ClusterBench {
 
     @discardableResult
     mutating func apply(_ command: Command) -> CommandResult {
-        var bytes = command.encoded()
+        var bytes = command.encoded(origin: .node(NodeID(1)))
         var records: [EventDraft] = []
         guard (try? Command.stamp(&bytes, at: Timestamp(microseconds: 1_000_000))) != nil,
             let decoded = try? Command.decode(bytes[...])
