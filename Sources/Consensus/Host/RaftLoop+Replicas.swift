@@ -42,7 +42,10 @@ extension RaftLoop {
             commit: stored.commit,
             applied: applied.index,
             appliedTerm: applied.term,
-            membership: membership
+            membership: membership,
+            // What the former life knew is told as long as its tombstone lies there; that it ended, for ever.
+            formerLife: isFounder
+                ? nil : FormerLife(removedAt: stored.removedAt, committed: .zero, committedTerm: .zero)
         )
         self.touch(self.add(group, restored))
     }
@@ -135,7 +138,14 @@ extension RaftLoop {
         self.tombstones[item.group] = nil
         let restored = RestoredReplica(
             hardState: tombstone?.hardState ?? HardState(),
-            membership: Membership(voters: [])
+            membership: Membership(voters: []),
+            formerLife: tombstone.map { tombstone in
+                FormerLife(
+                    removedAt: tombstone.removedAt,
+                    committed: tombstone.committed.index,
+                    committedTerm: tombstone.committed.term
+                )
+            }
         )
         let slot = self.add(item.group, restored)
         self.output.created.append(slot.replica)
