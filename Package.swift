@@ -137,13 +137,22 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Primitives", "Columnar", "Transport", argumentParser, crypto, httpTypes,
+                "Primitives", "Storage", "Consensus", "Columnar", "Transport", argumentParser, crypto, httpTypes,
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"),
             ],
             path: "Benchmarks/Bench",
             swiftSettings: columnarUserSettings
         ),
 
+        .executableTarget(
+            name: "simulator",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", argumentParser,
+            ],
+            path: "Simulator",
+            exclude: ["OVERVIEW.md", "Scenarios/README.md", "Scenarios/Files"],
+            swiftSettings: nodeSettings
+        ),
         .target(
             name: "Linearizability",
             path: "Chaos/Linearizability",
@@ -217,6 +226,13 @@ let package = Package(
                 protobuf,
             ],
             swiftSettings: columnarUserSettings
+        ),
+        .testTarget(
+            name: "SimulatorTests",
+            dependencies: [
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "simulator", argumentParser,
+            ],
+            swiftSettings: nodeSettings
         ),
         .testTarget(
             name: "LinearizabilityTests",

@@ -98,7 +98,8 @@ final class ClusterUnderTest {
     }
 
     private func configuration(of node: Int, joinToken: String?) -> String {
-        let members = self.seeds.map {
+        let known = joinToken == nil ? self.seeds : Set(self.nodes.keys).union([node]).sorted()
+        let members = known.map {
             let address = self.network.address(of: $0)
             return "    - {id: \($0), api: \"\(address):\(self.network.apiPort(of: $0))\", "
                 + "peer: \"\(address):\(self.network.peerPort(of: $0))\"}\n"
@@ -128,6 +129,48 @@ final class ClusterUnderTest {
     /// Runs a command of `ftnode` against the cluster.
     func command(_ arguments: String...) throws -> (status: Int32, output: String) {
         try Shell.status([self.ftnode] + arguments + ["--context", self.contextFile])
+    }
+
+    /// Makes a new node known to the cluster, prepares and starts it.
+    func add(_ node: Int) throws {
+        let added = try self.command(
+            "cluster",
+            "add-node",
+            "--id",
+            "\(node)",
+            "--api",
+            "\(self.network.address(of: node)):\(self.network.apiPort(of: node))",
+            "--peer",
+            "\(self.network.address(of: node)):\(self.network.peerPort(of: node))"
+        )
+        guard added.status == 0, let token = added.output.firstMatch(of: /join_token: (\S+)/)?.1 else {
+            throw Shell.Failure(description: "add-node \(node): \(added.output)")
+        }
+        try self.prepare(node, joinToken: String(token))
+        try self.nodes[node]?.start()
+    }
+
+    /// Puts `new` in the place of `old`; waits until it has joined, then until all is moved.
+    func replace(_ old: Int, by new: Int) async throws {
+        let triesMax = 120
+        for _ in 0..<triesMax {
+            let replaced = try self.command(
+                "cluster",
+                "replace-node",
+                "\(old)",
+                "\(new)",
+                "--wait",
+                "--wait-timeout",
+                "120"
+            )
+            if replaced.status == 0 { return }
+            // Not in the table before it has joined.
+            guard replaced.output.contains("node_not_found") || replaced.output.contains("node_not_available") else {
+                throw Shell.Failure(description: "replace-node \(old) \(new): \(replaced.output)")
+            }
+            try await Task.sleep(for: .milliseconds(250))
+        }
+        throw Shell.Failure(description: "node \(new) has not joined within 30 s")
     }
 
     /// Takes a node that was removed from the cluster out of the test.

@@ -226,26 +226,9 @@ struct CatchUpCommand: AsyncParsableCommand {
             let cluster = measured.cluster
             let (lost, new) = (3, 4)
             cluster.nodes[lost]?.signal(SIGKILL)
-            let added = try cluster.command(
-                "cluster",
-                "add-node",
-                "--id",
-                "\(new)",
-                "--api",
-                "\(cluster.network.address(of: new)):\(cluster.network.apiPort(of: new))",
-                "--peer",
-                "\(cluster.network.address(of: new)):\(cluster.network.peerPort(of: new))",
-                "--format",
-                "json"
-            )
-            struct Added: Decodable { var join_token: String }
-            guard added.status == 0 else { throw Shell.Failure(description: added.output) }
-            let token = try JSONDecoder().decode(Added.self, from: Data(added.output.utf8)).join_token
-            try cluster.prepare(new, joinToken: token)
             let startedAt = measured.clock.now
-            try cluster.nodes[new]?.start()
-            let replaced = try cluster.command("cluster", "replace-node", "\(lost)", "\(new)", "--wait")
-            guard replaced.status == 0 else { throw Shell.Failure(description: replaced.output) }
+            try cluster.add(new)
+            try await cluster.replace(lost, by: new)
             let took = startedAt.duration(to: measured.clock.now) / .milliseconds(1)
             await cluster.retire(lost)
             let bytes = Double(self.records) * Self.recordBytes

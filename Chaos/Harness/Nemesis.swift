@@ -204,30 +204,8 @@ struct Nemesis {
         self.say("node \(victim) lost for good, node \(new) replaces it")
         self.process(victim)?.signal(SIGKILL)
         self.everUsed.append(new)
-        let network = self.cluster.network
-        let added = try self.cluster.command(
-            "cluster",
-            "add-node",
-            "--id",
-            "\(new)",
-            "--api",
-            "\(network.address(of: new)):\(network.apiPort(of: new))",
-            "--peer",
-            "\(network.address(of: new)):\(network.peerPort(of: new))",
-            "--format",
-            "json"
-        )
-        struct Added: Decodable { var join_token: String }
-        guard added.status == 0,
-            let token = try? JSONDecoder().decode(Added.self, from: Data(added.output.utf8)).join_token
-        else {
-            self.problems.append("add-node \(new): \(added.output)")
-            return
-        }
-        try self.cluster.prepare(new, joinToken: token)
-        try self.process(new)?.start()
-        let replaced = try self.cluster.command("cluster", "replace-node", "\(victim)", "\(new)", "--wait")
-        if replaced.status != 0 { self.problems.append("replace-node \(victim) \(new): \(replaced.output)") }
+        try self.cluster.add(new)
+        try await self.cluster.replace(victim, by: new)
         await self.cluster.retire(victim)
     }
 }

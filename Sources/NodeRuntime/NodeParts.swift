@@ -228,7 +228,10 @@ final class NodeParts: Sendable {
             onReplicaRemoved: { group in
                 logger.info("replica removed", metadata: ["raft.group": "\(group)"])
                 if group == .system {
-                    logger.error("this node was removed from the cluster: stop it", metadata: ["node.id": "\(identity.node)"])
+                    logger.error(
+                        "this node was removed from the cluster: stop it",
+                        metadata: ["node.id": "\(identity.node)"]
+                    )
                 }
             },
             onSnapshotOffered: { group, leader, offer in

@@ -2,7 +2,8 @@ internal import Consensus
 internal import Primitives
 internal import Storage
 
-/// Keys of the family `group_state`: group u32 · kind u8 · rest. Kinds 1 to 7 and 11 are the system group's (``SystemState``).
+/// Keys of the family `group_state`: group u32 · kind u8 · rest. Kinds 1 to 7 and 11 are the system group's
+/// (``SystemState``).
 enum GroupStateKey {
     private static let appliedKind: UInt8 = 0
     private static let featureLevelKind: UInt8 = 8
@@ -44,8 +45,8 @@ enum GroupStateKey {
         return writer.bytes
     }
 
-    /// Whether a row is part of the group's state, equal on every replica at equal applied indexes; the others are a replica's own, or go
-    /// with the mark.
+    /// Whether a row is part of the group's state, equal on every replica at equal applied indexes; the others are a
+    /// replica's own, or go with the mark.
     static func isShared(_ key: [UInt8]) -> Bool {
         guard key.count > 4 else { return false }
         return ![self.appliedKind, self.membershipKind, self.stagedKind].contains(key[4])

@@ -5,8 +5,9 @@ internal import Synchronization
 
 /// Owns one organization on one node: the head of its ledger and the answers to its repeated requests.
 ///
-/// Runs on the lane of its group, one thread that applies all of the group's commands in order; so applying needs no suspension, and all shards of
-/// a group share one atomic batch. What others may read at any time is published after the batch is written.
+/// Runs on the lane of its group, one thread that applies all of the group's commands in order; so applying needs no
+/// suspension, and all shards of a group share one atomic batch. What others may read at any time is published after
+/// the batch is written.
 package actor OrganizationShard {
     package nonisolated let organization: OrganizationID
     private nonisolated let lane: any ApplyLane
@@ -46,8 +47,10 @@ package actor OrganizationShard {
         return (!self.isInTurn, self.appender.head.size == 0)
     }
 
-    /// Adds the command's records to the batch that is being built, or finds the answer that its idempotency key got before.
-    /// - Throws: ``LedgerError``, ``StorageError`` or ``MalformedBytes`` when the store cannot be read: the node must stop.
+    /// Adds the command's records to the batch that is being built, or finds the answer that its idempotency key got
+    /// before.
+    /// - Throws: ``LedgerError``, ``StorageError`` or ``MalformedBytes`` when the store cannot be read: the node must
+    ///   stop.
     func append(
         _ command: AppendCommand,
         stampedAt stamp: Timestamp,
@@ -69,15 +72,8 @@ package actor OrganizationShard {
     /// Adds records that no client asked for by a key of its own.
     @discardableResult
     func append(_ drafts: [EventDraft], stampedAt stamp: Timestamp, into batch: inout WriteBatch) -> AppendReceipt {
-        var checksums: [Digest] = []
-        checksums.reserveCapacity(drafts.count)
         let first = self.appender.head.lastSequence.next
-        var recordedAt = stamp
-        for draft in drafts {
-            let record = self.appender.append(draft, stampedAt: stamp, into: &batch)
-            checksums.append(record.checksum)
-            recordedAt = record.recordedAt
-        }
+        let (checksums, recordedAt) = self.appender.append(drafts, stampedAt: stamp, into: &batch)
         return AppendReceipt(firstSequence: first, checksums: checksums, recordedAt: recordedAt, isReplay: false)
     }
 
@@ -88,16 +84,12 @@ package actor OrganizationShard {
         let key = IdempotencyRow.key(self.organization, idempotency.key)
         guard let value = try self.store.get(key, in: .idempotency) else { return nil }
         let row = try IdempotencyRow(value)
-        // A row beyond the head was staged by a snapshot that was never finished; the append that comes now writes it again.
+        // A row beyond the head was staged by a snapshot that was never finished; the append that comes now writes it
+        // again.
         guard row.lastSequence <= self.appender.head.lastSequence else { return nil }
         guard row.request == idempotency.request else { return .refused(.idempotencyKeyReused) }
-        let reader = LedgerReader(store: self.store, organization: self.organization)
-        var checksums: [Digest] = []
-        checksums.reserveCapacity(Int(row.count))
-        for offset in 0..<UInt64(row.count) {
-            let index = row.firstSequence.rawValue - 1 + offset
-            checksums.append(try reader.node(at: TreePosition(level: 0, index: index)))
-        }
+        let checksums = try LedgerReader(store: self.store, organization: self.organization)
+            .checksums(from: row.firstSequence, count: Int(row.count))
         let receipt = AppendReceipt(
             firstSequence: row.firstSequence,
             checksums: checksums,

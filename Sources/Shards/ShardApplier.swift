@@ -9,7 +9,8 @@ internal import Synchronization
 package struct ShardEvents: Sendable {
     /// The ledger of an organization has grown.
     package var onAdvance: @Sendable (OrganizationID) -> Void
-    /// Enough was written since the last flush: ``ShardApplier/flush()`` should be called on a thread that may block. Once a flush.
+    /// Enough was written since the last flush: ``ShardApplier/flush()`` should be called on a thread that may block.
+    /// Once a flush.
     package var onFlushDue: @Sendable () -> Void
     /// An organization's ledger is no longer on this node: what was derived from it should go.
     package var onDiscard: @Sendable (OrganizationID) -> Void
@@ -25,10 +26,12 @@ package struct ShardEvents: Sendable {
     }
 }
 
-/// Applies committed entries: finds the shard of each command, gathers all changes in one batch and writes it with the applied indexes.
+/// Applies committed entries: finds the shard of each command, gathers all changes in one batch and writes it with the
+/// applied indexes.
 ///
-/// One call writes one batch over all groups of a lane's turn, without the store's log: the Raft log makes it again after a crash, from the
-/// applied index on that survived with the effects. ``flush()`` makes effects durable, and ``durableApplied(of:)`` says how far.
+/// One call writes one batch over all groups of a lane's turn, without the store's log: the Raft log makes it again
+/// after a crash, from the applied index on that survived with the effects. ``flush()`` makes effects durable, and
+/// ``durableApplied(of:)`` says how far.
 package final class ShardApplier: CommandApplier {
     /// What is known of the groups of this node.
     struct Groups: Sendable {
@@ -60,7 +63,8 @@ package final class ShardApplier: CommandApplier {
     ///   - lanes: The host's lanes: group g is applied on `lanes[g % lanes.count]`.
     ///   - features: What this program can apply; another than ``FeatureRange/supported`` is for tests of upgrades.
     ///   - faults: For tests only.
-    /// - Throws: ``StorageError`` or ``MalformedBytes``; ``ShardError`` `.unsupported` when the state is of a newer program.
+    /// - Throws: ``StorageError`` or ``MalformedBytes``; ``ShardError`` `.unsupported` when the state is of a newer
+    ///   program.
     package init(
         store: any KeyValueStore,
         lanes: [any ApplyLane],
@@ -138,7 +142,9 @@ package final class ShardApplier: CommandApplier {
         }
         try self.store.flush()
         self.groups.withLock { groups in
-            for (group, index) in applied where groups.applied[group] != nil {
+            for (group, index) in applied {
+                // A group that was discarded meanwhile, and perhaps begun anew, is not what was flushed.
+                guard let now = groups.applied[group], now.index >= index else { continue }
                 groups.durable[group] = max(groups.durable[group] ?? .zero, index)
             }
         }
@@ -357,9 +363,11 @@ package final class ShardApplier: CommandApplier {
         return found.sorted()
     }
 
-    /// The head of an organization's ledger on this node, as of the last written batch; the empty head when it has no record here.
+    /// The head of an organization's ledger on this node, as of the last written batch; the empty head when it has no
+    /// record here.
     ///
-    /// Reads the store for an organization that was not used since the start: call it off the cooperative pool, or accept one short read.
+    /// Reads the store for an organization that was not used since the start: call it off the cooperative pool, or
+    /// accept one short read.
     /// - Throws: ``LedgerError``.
     package func head(of organization: OrganizationID) throws(LedgerError) -> LedgerHead {
         if let shard = self.shards.withLock({ $0[organization] }) { return shard.head }

@@ -13,7 +13,8 @@ package struct ShardError: CausedError, Sendable, CustomStringConvertible {
         case projection
         /// The organization is not served by this node.
         case notHosted
-        /// A group's log or state asks for a feature level, or holds a command, that this program does not know: upgrade the node.
+        /// A group's log or state asks for a feature level, or holds a command, that this program does not know:
+        /// upgrade the node.
         case unsupported
         /// The host gave entries that do not follow the applied ones: a fault of the program, stop the node.
         case outOfOrder

@@ -72,7 +72,13 @@ final class HostLoopCluster {
         self.members = Array(ids.prefix(members ?? count))
         for id in ids {
             self.epoch += 1
-            let node = try Node(id: id, store: InMemoryStore(), applier: ListApplier(), cluster: self, epoch: self.epoch)
+            let node = try Node(
+                id: id,
+                store: InMemoryStore(),
+                applier: ListApplier(),
+                cluster: self,
+                epoch: self.epoch
+            )
             self.nodes.append(node)
         }
     }
@@ -124,7 +130,9 @@ final class HostLoopCluster {
         let output = node.loop.output
         node.loop.clearOutput()
         if let failure = output.failure { throw failure }
-        for batch in output.outbox.batches where !batch.messages.isEmpty { self.send(batch.messages, from: node, to: batch.to) }
+        for batch in output.outbox.batches where !batch.messages.isEmpty {
+            self.send(batch.messages, from: node, to: batch.to)
+        }
         let writes = output.writes.compactMap(\.write)
         if !writes.isEmpty { try node.loop.parts.store.write(writes) }
         if !output.writes.isEmpty { node.loop.persisted(output.writes) }

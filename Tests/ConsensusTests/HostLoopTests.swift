@@ -226,6 +226,29 @@ internal import Testing
         #expect(cluster[1].loop.core(of: self.group)?.role == .leader, "nobody was disturbed")
     }
 
+    @Test func aTombstoneTellsACandidateThatTheRemovalIsCommitted() throws {
+        let cluster = try HostLoopCluster(3)
+        try cluster.elect(1)
+        _ = cluster.change(MembershipChange([.remove(NodeID(3))]), on: 1)
+        try cluster.tick(10)
+        try cluster.restart(3)
+        let tombstone = try #require(try cluster[3].loop.parts.store.tombstones().first)
+        #expect(tombstone.committed.index >= tombstone.removedAt)
+        // A candidate that still counts the replica, and does not know of the commit.
+        let request = RaftMessage.VoteRequest(lastIndex: LogIndex(2), lastTerm: Term(1), commit: LogIndex(1))
+        let message = RaftMessage(from: NodeID(2), to: NodeID(3), term: Term(9), body: .preVoteRequest(request))
+        cluster[3].inbox.messages.append((NodeID(2), [.raft(GroupMessage(group: self.group, message: message))]))
+        cluster[3].loop.turn(&cluster[3].inbox)
+        let answers = cluster[3].loop.output.outbox.batches.first { $0.to == NodeID(2) }?.messages ?? []
+        let expected = RaftMessage.answerOfRemoved(
+            to: message,
+            index: tombstone.committed.index,
+            term: tombstone.committed.term
+        )!
+        #expect(answers == [.raft(GroupMessage(group: self.group, message: expected))])
+        #expect(cluster[3].loop.groups.isEmpty)
+    }
+
     @Test func anOldNoticeDoesNotRemoveAReplicaThatWasAddedAgain() throws {
         let cluster = try HostLoopCluster(3)
         try cluster.elect(1)
@@ -313,6 +336,35 @@ internal import Testing
         #expect(cut(10) == 1_900, "too far behind: a snapshot is cheaper than the log")
         #expect(cut(nil, durable: 500) == 400)
         #expect(cut(nil, durable: 105) == nil, "a cut that is not worth a write")
+    }
+
+    @Test func boundsTheBytesOfTheTail() {
+        var configuration = RaftConfiguration()
+        configuration.logTailEntries = 100
+        configuration.logTailBytes = 1_000
+        configuration.logTailBytesMax = 2_000
+        var tail = LogTail()
+        for index in 1...50 as ClosedRange<UInt64> {
+            let payload = [UInt8](repeating: 0, count: 100 - LogEntry.overheadBytes)
+            let entry = LogEntry(index: LogIndex(index), term: Term(1), kind: .commands, payload: payload)
+            tail.wrote([entry], configuration: configuration)
+        }
+        func cut(_ slowest: UInt64?, durable: UInt64 = 50) -> UInt64? {
+            tail.cut(
+                first: LogIndex(1),
+                last: LogIndex(50),
+                durable: LogIndex(durable),
+                slowest: slowest.map { LogIndex($0) },
+                configuration: configuration
+            )?.rawValue
+        }
+        #expect(tail.mayCut(first: LogIndex(1), last: LogIndex(50), configuration: configuration))
+        #expect(cut(nil) == 40)
+        #expect(cut(nil, durable: 30) == 30, "what is not durable in the state stays")
+        #expect(cut(35) == 35)
+        #expect(cut(20) == 40, "3,000 bytes are too much to keep for one")
+        tail.compacted(through: LogIndex(40))
+        #expect(!tail.mayCut(first: LogIndex(41), last: LogIndex(50), configuration: configuration))
     }
 
     // MARK: - Leadership

@@ -104,7 +104,12 @@ internal import Testing
 
     // MARK: - Lanes and waiters
 
-    private func work(_ replica: GroupReplica, _ index: UInt64, _ text: String, _ waiter: Waiter<[UInt8]>) -> LaneQueue.Work {
+    private func work(
+        _ replica: GroupReplica,
+        _ index: UInt64,
+        _ text: String,
+        _ waiter: Waiter<[UInt8]>
+    ) -> LaneQueue.Work {
         let payload = CommandBatch.encode([Array(text.utf8)])
         return LaneQueue.Work(
             replica: replica,
@@ -203,7 +208,8 @@ internal import Testing
         let changes: [(inout RaftConfiguration) -> Void] = [
             { $0.tickInterval = .zero }, { $0.heartbeatTicks = 0 }, { $0.electionTicks = $0.heartbeatTicks },
             { $0.messageBytesMax = 0 }, { $0.inflightMessagesMax = 0 }, { $0.applyWaitersMax = 0 },
-            { $0.loopCount = 0 }, { $0.inlineWriteBytesMax = -1 }, { $0.hibernateTicks = -1 }, { $0.logTailEntries = 0 },
+            { $0.loopCount = 0 }, { $0.inlineWriteBytesMax = -1 }, { $0.hibernateTicks = -1 },
+            { $0.logTailEntries = 0 },
         ]
         for change in changes {
             var configuration = RaftConfiguration()

@@ -256,10 +256,36 @@ struct RaftChaos {
         }
         self.cluster.heal()
         self.cluster.run(ticks: 40)
+        self.drillStaleRead()
         self.drillStepDown()
         self.drillPartialCut()
         self.cluster.run(ticks: 40)
         self.serve("last")
+    }
+
+    /// A leader that is left with one follower, while the others have another leader, must not serve a read.
+    private mutating func drillStaleRead() {
+        guard let leader = self.settledLeader, !self.cluster.configuration.leaseReads else { return }
+        let voters = self.cluster.nodes[leader]!.membership.voters.filter { $0 != leader }
+        guard voters.count >= 4, let friend = voters.first else { return }
+        let others = voters.dropFirst()
+        for one in self.cluster.ids {
+            for other in self.cluster.ids where [leader, friend].contains(one) != [leader, friend].contains(other) {
+                self.cluster.cut.insert([one, other])
+            }
+        }
+        for _ in 0..<40 where !others.contains(where: { self.cluster.nodes[$0]!.core?.role == .leader }) {
+            for other in others { self.cluster.tick(other.rawValue) }
+            self.cluster.stabilize()
+        }
+        if let new = others.first(where: { self.cluster.nodes[$0]!.core?.role == .leader }) {
+            self.cluster.propose(new.rawValue, "n")
+            self.cluster.stabilize()
+        }
+        self.cluster.read(leader.rawValue)
+        self.cluster.stabilize()
+        self.cluster.heal()
+        self.cluster.run(ticks: 40)
     }
 
     /// A leader in the middle of a transfer loses its majority and steps down; it must be able to lead again.

@@ -95,8 +95,7 @@ struct RaftChecker {
         if other.lastTerm > core.term { return }
         // The replica was removed, which this leader does not know, or is of another life.
         if other.removedAt != nil { return }
-        if let session = other.membership.session(of: other.id), session != replica.session { return }
-        if other.membership.isBlank, replica.match <= core.commit { return }
+        if replica.session < max(other.session, other.membership.session(of: other.id) ?? .zero) { return }
         if !other.disk.holds(replica.match, term) {
             self.violate("leader \(node.id) counts entry \(replica.match), which \(replica.node) does not hold")
         }
@@ -161,6 +160,17 @@ struct RaftChecker {
             }
             if !node.disk.holds(entry.index, entry.term) {
                 self.violate("node \(node.id) applies entry \(entry.index) before it is durable")
+            }
+        }
+    }
+
+    /// A group that sleeps has no work, and equal logs on all live members.
+    mutating func slept(_ node: VirtualNode, live: [VirtualNode]) {
+        guard let core = node.core else { return }
+        if core.appliedIndex != core.lastIndex { self.violate("leader \(node.id) sleeps with work") }
+        for other in live where core.membership.contains(other.id) {
+            if let last = other.core?.lastIndex, last < core.lastIndex {
+                self.violate("leader \(node.id) sleeps, and node \(other.id) lacks entries")
             }
         }
     }

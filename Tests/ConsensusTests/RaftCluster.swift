@@ -64,7 +64,8 @@ final class RaftCluster {
 
     func start(_ id: NodeID) {
         let node = self.nodes[id]!
-        let restored = node.disk.restored
+        var restored = node.disk.restored
+        restored.formerLife = node.formerLife
         node.core = RaftCore(
             id: id,
             configuration: self.configuration,
@@ -87,7 +88,8 @@ final class RaftCluster {
 
     /// What a host does with a replica that was removed: it begins anew for a later session.
     private func remove(_ node: VirtualNode, at index: LogIndex) {
-        node.removalMark = node.core!.commitMark
+        let mark = node.core!.commitMark
+        node.formerLife = FormerLife(removedAt: index, committed: mark.index, committedTerm: mark.term)
         node.loseMemory()
         node.disk.blank()
         node.removedAt = index
@@ -178,7 +180,9 @@ final class RaftCluster {
 
     func sleep(_ id: UInt64, live: [UInt64]) -> Bool {
         var isAsleep = false
+        let wasAsleep = self[id].core?.isAsleep ?? false
         self.change(NodeID(id)) { isAsleep = $0.trySleep(live: live.map { NodeID($0) }) }
+        if isAsleep, !wasAsleep { self.checker.slept(self[id], live: live.map { self[$0] }) }
         self.ready(NodeID(id))
         return isAsleep
     }
@@ -310,12 +314,17 @@ final class RaftCluster {
         let node = self.nodes[message.to]!
         if let removedAt = node.removedAt {
             guard let session = message.session, session > removedAt else {
-                let mark = node.removalMark
-                let answer = RaftMessage.answerOfRemoved(to: message, index: mark.index, term: mark.term)
+                let life = node.formerLife!
+                let answer = RaftMessage.answerOfRemoved(
+                    to: message,
+                    index: life.committed,
+                    term: life.committedTerm
+                )
                 if let answer { self.send(answer) }
                 return
             }
             node.removedAt = nil
+            node.session = session
             self.start(node.id)
         }
         self.change(message.to) { $0.step(message) }

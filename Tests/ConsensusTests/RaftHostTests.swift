@@ -93,7 +93,9 @@ internal import Testing
 
     @Test func refusesToStartWithLessLogThanState() async throws {
         let cluster = try HostCluster(1)
-        cluster.appliers[NodeID(1)]!.state.withLock { $0.applied[self.group] = AppliedState(index: LogIndex(5), term: Term(1)) }
+        cluster.appliers[NodeID(1)]!.state.withLock {
+            $0.applied[self.group] = AppliedState(index: LogIndex(5), term: Term(1))
+        }
         do {
             try cluster.start(NodeID(1))
             Issue.record("the log is shorter than what was applied")

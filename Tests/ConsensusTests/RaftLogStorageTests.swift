@@ -76,7 +76,13 @@ struct LogModel {
         func below(_ bound: Int) -> Int { Int(generator.next() % UInt64(bound)) }
         if below(40) == 0 {
             group = Group(hardState: group.hardState, removedAt: LogIndex(UInt64(below(100))), isRemoved: true)
-            return RaftLogStore.Write(tombstone: id, hardState: group.hardState, removedAt: group.removedAt)
+            let committed = LogMark(index: LogIndex(UInt64(below(50))), term: Term(1))
+            return RaftLogStore.Write(
+                tombstone: id,
+                hardState: group.hardState,
+                removedAt: group.removedAt,
+                committed: committed
+            )
         }
         group.isRemoved = false
         if below(5) == 0 {
@@ -132,7 +138,10 @@ struct LogModel {
             guard let group = self.groups[id] else { continue }
             let restored = try storage.load(id)
             #expect(restored.hardState == group.hardState, "\(place) group \(id)")
-            #expect(restored.isRemoved == group.isRemoved && restored.removedAt == group.removedAt, "\(place) group \(id)")
+            #expect(
+                restored.isRemoved == group.isRemoved && restored.removedAt == group.removedAt,
+                "\(place) group \(id)"
+            )
             #expect(restored.terms.base == group.base.index, "\(place) group \(id)")
             #expect(restored.terms.baseTerm == group.base.term, "\(place) group \(id)")
             #expect(restored.terms.last == group.last, "\(place) group \(id)")
@@ -228,13 +237,26 @@ struct LogModel {
         let disk = try LogDisk(kind)
         try disk.storage.write([self.write((1...5).map { self.entry($0, 1) }, commit: 5)])
         let hardState = HardState(term: Term(9), vote: NodeID(2))
-        let tombstone = RaftLogStore.Write(tombstone: self.group, hardState: hardState, removedAt: LogIndex(5))
+        let committed = LogMark(index: LogIndex(5), term: Term(1))
+        let tombstone = RaftLogStore.Write(
+            tombstone: self.group,
+            hardState: hardState,
+            removedAt: LogIndex(5),
+            committed: committed
+        )
         try disk.storage.write([tombstone])
         try disk.restart()
         #expect(try disk.storage.groups() == [])
         #expect(
             try disk.storage.tombstones()
-                == [RaftLogStore.Tombstone(group: self.group, hardState: hardState, removedAt: LogIndex(5))]
+                == [
+                    RaftLogStore.Tombstone(
+                        group: self.group,
+                        hardState: hardState,
+                        removedAt: LogIndex(5),
+                        committed: committed
+                    )
+                ]
         )
         let restored = try disk.storage.load(self.group)
         #expect(restored.isRemoved && restored.terms == TermRuns() && restored.hardState == hardState)

@@ -113,7 +113,14 @@ internal import Testing
         let last = cluster.nodes[leader]!.core!.lastIndex
         cluster.heal()
         if old < cluster.nodes[leader]!.core!.term {
-            cluster.deliver(RaftMessage(from: other, to: leader, term: old, body: .appendAccepted(RaftMessage.AppendAcceptance(match: last))))
+            cluster.deliver(
+                RaftMessage(
+                    from: other,
+                    to: leader,
+                    term: old,
+                    body: .appendAccepted(RaftMessage.AppendAcceptance(match: last))
+                )
+            )
         }
         let beyond = RaftMessage.Body.appendAccepted(
             RaftMessage.AppendAcceptance(match: LogIndex(last.rawValue + 5))

@@ -126,8 +126,10 @@ final class VirtualNode {
     var openReads: [UInt64: LogIndex] = [:]
     /// The replica was removed by the entry at this index; it begins anew for a later session.
     var removedAt: LogIndex?
-    /// What the removed replica knew to be committed.
-    var removalMark: (index: LogIndex, term: Term) = (.zero, .zero)
+    /// The session for which the replica began anew, as far as it knew then.
+    var session = LogIndex.zero
+    /// What is left of a life that a removal ended; durable.
+    var formerLife: FormerLife?
     var lastTerm = Term.zero
     var lastCommit = LogIndex.zero
 

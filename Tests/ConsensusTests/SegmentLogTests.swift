@@ -124,7 +124,7 @@ internal import Testing
         let files = SimulatedLogFiles()
         let log = try self.open(files)
         for index in UInt64(1)...60 { try log.write([self.write(index)]) }
-        let names = try files.names()
+        let names = try files.names().filter { $0 != "spare.log" }
         #expect(names.count > 3)
         for name in names.dropLast() {
             let copy = files.restart()
@@ -194,7 +194,7 @@ internal import Testing
 
     @Test func aFullDiskIsTold() throws {
         let files = SimulatedLogFiles()
-        files.limit(capacityBytes: 3 * (4 << 10))
+        files.limit(capacityBytes: 4 * (4 << 10))
         let log = try self.open(files)
         var written = UInt64(0)
         var failure: ConsensusError?
@@ -222,10 +222,13 @@ internal import Testing
         try log.close()
         try log.close()
         #expect(self.error { try log.write([self.write(2)]) }?.code == .store)
+        #expect(self.error { _ = try log.verify(self.group) }?.code == .store)
     }
 
     @Test func keepsItsPromisesOnARealDisk() throws {
-        let path = FileManager.default.temporaryDirectory.path + "/flask-track-log-\(ProcessInfo.processInfo.processIdentifier)"
+        let path =
+            FileManager.default.temporaryDirectory.path
+            + "/flask-track-log-\(ProcessInfo.processInfo.processIdentifier)"
         defer { try? FileManager.default.removeItem(atPath: path) }
         var model = LogModel()
         var generator = SeededGenerator(seed: 5)

@@ -94,13 +94,15 @@ struct NodeIdentityTests {
         #expect(error?.message.hasPrefix("data directory /data is of format \(version), this program needs 2") == true)
     }
 
-    @Test func oneThatWasCutShortIsRefused() throws {
+    @Test(arguments: [0, 3, 6, 20, 40])
+    func oneThatWasCutShortIsRefused(count: Int) throws {
         let store = InMemoryStore()
         try NodeIdentity(founding: Self.configuration()).claim(store)
         let whole = try #require(try store.get(Array("identity".utf8), in: .meta))
         var batch = WriteBatch()
-        batch.put(.meta, key: Array("identity".utf8), value: Array(whole.dropLast(3)))
+        batch.put(.meta, key: Array("identity".utf8), value: Array(whole.prefix(count)))
         try store.write(batch)
-        #expect(throws: NodeError.self) { try NodeIdentity.read(store, directory: "/data") }
+        let error = #expect(throws: NodeError.self) { try NodeIdentity.read(store, directory: "/data") }
+        #expect(error?.code == .dataDirectory)
     }
 }

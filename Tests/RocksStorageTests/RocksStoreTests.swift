@@ -12,7 +12,13 @@ extension StoreHarness {
         openCheckpoint: { try RocksStore.open(path: $0) },
         // A flush must make a new file, which needs the directory.
         breakStore: { _, path in try FileManager.default.removeItem(atPath: path) },
-        isDurable: true
+        isDurable: true,
+        kill: { store, path in
+            // What lies in the directory while the store is open is what the end of the process leaves.
+            try FileManager.default.copyItem(atPath: path, toPath: path + "-killed")
+            try store.close()
+            return try RocksStore.open(path: path + "-killed")
+        }
     )
 
     static let faultInjectingRocks = StoreHarness(
@@ -21,6 +27,21 @@ extension StoreHarness {
         breakStore: { store, _ in (store as? FaultInjectingStore)?.arm(StoreFault(.flush)) },
         isDurable: true
     )
+}
+
+/// What a writer and a flusher tell each other.
+private final class Progress: Sendable {
+    let isStopped = Atomic<Bool>(false)
+    let written = Atomic<UInt32>(0)
+}
+
+/// Counts of two families, written together.
+private func putCounts(_ store: any KeyValueStore, _ number: UInt32) throws {
+    var batch = WriteBatch()
+    let value = withUnsafeBytes(of: number.bigEndian) { Array($0) }
+    batch.put(.records, key: value, value: Array(repeating: 1, count: 300))
+    batch.put(.ledgerHeads, key: [1], value: value)
+    try store.write(batch, durability: .unlogged)
 }
 
 /// Writes one record whose key is `number`.
@@ -134,6 +155,51 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
         }
     }
 
+    /// A flush beside writers takes one moment of all families.
+    @Test func flushesBesideWritersAreAtomicOverFamilies() async throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("flask-track-\(UUID())").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let store = try RocksStore.open(path: directory + "/store")
+        let threads = try StoreThreads(name: "test", count: 2, queuedMax: 100)
+        let flushes = 6
+        let progress = Progress()
+        let flushed: UInt32 = try await withThrowingTaskGroup { group in
+            group.addTask {
+                try await threads.run {
+                    var number = UInt32(0)
+                    while !progress.isStopped.load(ordering: .acquiring) {
+                        try putCounts(store, number)
+                        number += 1
+                        progress.written.store(number, ordering: .releasing)
+                    }
+                    return UInt32(0)
+                }
+            }
+            group.addTask {
+                try await threads.run {
+                    defer { progress.isStopped.store(true, ordering: .releasing) }
+                    var flushed = UInt32(0)
+                    for _ in 0..<flushes {
+                        flushed = progress.written.load(ordering: .acquiring)
+                        try store.flush()
+                    }
+                    return flushed
+                }
+            }
+            return try await group.reduce(0, max)
+        }
+        try FileManager.default.copyItem(atPath: directory + "/store", toPath: directory + "/killed")
+        let killed = try RocksStore.open(path: directory + "/killed")
+        let count = try killed.entries(.records).count
+        let head = try #require(try killed.get([1], in: .ledgerHeads))
+        #expect(head.reduce(0) { $0 << 8 | Int($1) } == count - 1)
+        #expect(count >= Int(flushed))
+        try killed.close()
+        try store.close()
+        threads.shutdown()
+    }
+
     @Test func writersGoOnWhileOthersSync() async throws {
         let directory = FileManager.default.temporaryDirectory.appendingPathComponent("flask-track-\(UUID())").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -230,6 +296,13 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
             let code = try storageErrorCode { _ = try RocksStore.open(path: directory + "/file/store") }
             #expect(code == .io)
         }
+    }
+
+    @Test func aDeviceWithoutRoomHasACodeOfItsOwn() {
+        let text =
+            "IO error: No space left on device: While appending to file: /data/000012.log: No space left on device"
+        #expect(code(ofStatus: text) == .full)
+        #expect(code(ofStatus: "IO error: While appending to file: /data/000012.log: Input/output error") == .io)
     }
 
     @Test func smallMemoryTablesLoseNothing() throws {

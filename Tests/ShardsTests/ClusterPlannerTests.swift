@@ -263,7 +263,8 @@ struct ClusterPlannerTests {
         #expect(throws: PlannerError.duplicateNode(NodeID(1))) { try ClusterPlanner.plan(twice) }
     }
 
-    /// Random clusters and wishes, one after another in the same cluster: plans are safe, come to an end, and reach what can be reached.
+    /// Random clusters and wishes, one after another in the same cluster: plans are safe, come to an end, and reach
+    /// what can be reached.
     @Test(arguments: UInt64(1)...100)
     func randomWishesComeTrue(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)

@@ -12,7 +12,11 @@ internal import Testing
 struct ClusterStateTests {
     private let origin = CommandOrigin(actor: "admin", kind: .apiKey, requestID: "r-9")
 
-    private func node(_ number: UInt64, features: FeatureRange = .supported, token: Digest? = nil) -> RegisterNodeCommand {
+    private func node(
+        _ number: UInt64,
+        features: FeatureRange = .supported,
+        token: Digest? = nil
+    ) -> RegisterNodeCommand {
         RegisterNodeCommand(
             node: NodeID(number),
             api: "host-\(number):7000",
@@ -24,7 +28,8 @@ struct ClusterStateTests {
     }
 
     /// A system group of three nodes.
-    private func machine(_ store: any KeyValueStore = InMemoryStore(), level: FeatureLevel = .current) throws -> Machine {
+    private func machine(_ store: any KeyValueStore = InMemoryStore(), level: FeatureLevel = .current) throws -> Machine
+    {
         var machine = try Machine(store, group: .system)
         let begin = BootstrapCommand(
             clusterID: "c-1",
@@ -134,12 +139,19 @@ struct ClusterStateTests {
             (.setTarget(SetTargetCommand(group: GroupID(9), replicas: [])), .groupNotFound),
             (.setTarget(SetTargetCommand(group: GroupID(1), replicas: [NodeID(9)])), .nodeNotFound),
             (.registerNode(self.node(7, token: Digest(words: (9, 9, 9, 9)))), .joinTokenInvalid),
-            (.createJoinToken(CreateJoinTokenCommand(hash: .zero, node: NodeID(2), expiresAt: .init(microseconds: 9))), .nodeExists),
+            (
+                .createJoinToken(
+                    CreateJoinTokenCommand(hash: .zero, node: NodeID(2), expiresAt: .init(microseconds: 9))
+                ), .nodeExists
+            ),
             (.raiseFeatureLevel(FeatureLevel(rawValue: 9)), .featureUnsupported),
             (.raiseFeatureLevel(.one), .featureUnsupported),
             (.setFeatureLevel(.two), .wrongGroup),
             (.recordClusterEvent(.init(action: "", entityType: "a", entityID: "b", severity: .info)), .malformed),
-            (.recordClusterEvent(.init(action: "a", entityType: "a", entityID: "b", details: [1], severity: .info)), .malformed),
+            (
+                .recordClusterEvent(.init(action: "a", entityType: "a", entityID: "b", details: [1], severity: .info)),
+                .malformed
+            ),
         ]
         for (command, refusal) in wrong {
             #expect(try self.apply(command, &machine) == .refused(refusal), "\(command)")
@@ -202,7 +214,9 @@ struct ClusterStateTests {
         #expect(try confirm([1, 2, 3], at: 50) == .done)
         #expect(try confirm([1, 2], at: 40) == .refused(.staleChange))
         #expect(try confirm([2, 3], at: 60) == .done)
-        #expect(machine.applier.directory.current.placement(of: GroupID(1))?.membership.voters == [NodeID(2), NodeID(3)])
+        #expect(
+            machine.applier.directory.current.placement(of: GroupID(1))?.membership.voters == [NodeID(2), NodeID(3)]
+        )
     }
 
     @Test func theLevelRisesOnlyWhenEveryNodeKnowsIt() throws {
@@ -269,8 +283,12 @@ struct ClusterStateTests {
     @Test func everyCommandComesBackAsItWent() throws {
         let commands: [Command] = [
             .registerNode(self.node(3, token: .zero)),
-            .createJoinToken(CreateJoinTokenCommand(hash: .zero, node: NodeID(4), expiresAt: Timestamp(microseconds: 5))),
-            .setNodeState(SetNodeStateCommand(node: NodeID(1), state: .leaving, replacement: NodeID(2), isForced: true)),
+            .createJoinToken(
+                CreateJoinTokenCommand(hash: .zero, node: NodeID(4), expiresAt: Timestamp(microseconds: 5))
+            ),
+            .setNodeState(
+                SetNodeStateCommand(node: NodeID(1), state: .leaving, replacement: NodeID(2), isForced: true)
+            ),
             .confirmPlacement(
                 ConfirmPlacementCommand(
                     group: GroupID(3),

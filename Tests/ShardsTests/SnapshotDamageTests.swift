@@ -110,8 +110,11 @@ struct SnapshotDamageTests {
                 )
                 if try self.refusal(of: lying, follower: try Machine()) != nil { found += 1 }
             }
-            // The term, the level, the state's rows and an answer's request are the source's word alone; records and heads are not.
-            if chunk.kind == .records || chunk.kind == .organizations { #expect(found >= 100 || found == chunk.body.count) }
+            // The term, the level, the state's rows and an answer's request are the source's word alone; records and
+            // heads are not.
+            if chunk.kind == .records || chunk.kind == .organizations {
+                #expect(found >= 100 || found == chunk.body.count)
+            }
             #expect(found > 0, "chunk of kind \(chunk.kind)")
         }
         #expect(seen == [1, 2, 3, 4, 5, 6])

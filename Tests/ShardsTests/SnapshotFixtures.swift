@@ -83,10 +83,22 @@ struct Machine {
         return mark
     }
 
-    /// What both replicas of a group must have in common: everything but what is a replica's own.
+    /// What both replicas of a group must have in common: everything but what is a replica's own. Tree nodes one by
+    /// one, as rows of them are cut by commands on one replica and by chunks on another.
     func shared() throws -> [Row] {
-        try contents(of: self.store).filter { row in
-            row.family != .groupState || GroupStateKey.isShared(row.key)
+        try contents(of: self.store).flatMap { row -> [Row] in
+            if row.family == .groupState { return GroupStateKey.isShared(row.key) ? [row] : [] }
+            guard row.family == .treeNodes else { return [row] }
+            let first = row.key[5...].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+            return (0..<row.value.count / Digest.byteCount).map { place in
+                let position = TreePosition(level: row.key[4], index: first + UInt64(place))
+                let organization = row.key[..<4].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+                return Row(
+                    family: .treeNodes,
+                    key: LedgerKeys.node(OrganizationID(organization), position),
+                    value: Array(row.value[(place * Digest.byteCount)..<((place + 1) * Digest.byteCount)])
+                )
+            }
         }
     }
 }

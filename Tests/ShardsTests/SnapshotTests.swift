@@ -142,9 +142,13 @@ struct SnapshotTests {
         try follower.applier.flush()
         let installer = try follower.applier.snapshotInstaller(of: GroupID(1))
         // The follower's first record carries another time than the leader's, so this is no part of the same history.
-        #expect(SnapshotError.Code.thrown { for chunk in try leader.chunks(for: installer.request) {
-            try installer.accept(chunk)
-        } } == .fork)
+        #expect(
+            SnapshotError.Code.thrown {
+                for chunk in try leader.chunks(for: installer.request) {
+                    try installer.accept(chunk)
+                }
+            } == .fork
+        )
         try store.crash(CrashOutcome())
         let restarted = try Machine(try store.reopened())
         #expect(try restarted.applier.head(of: self.one).size == 2)

@@ -34,6 +34,9 @@ package struct StoreConformance: Sendable, CustomStringConvertible {
         StoreConformance("a checkpoint opens with what was there", checkpoints),
         StoreConformance("a checkpoint never overwrites", occupiedCheckpoints),
         StoreConformance("close and open keeps everything", reopening),
+        StoreConformance("unlogged writes are read like others", unloggedReads),
+        StoreConformance("what a flush took survives the end of the process", flushedWrites),
+        StoreConformance("unlogged writes survive up to one moment, in all families", unloggedFronts),
         StoreConformance("a store that failed refuses writes", poisoning),
         StoreConformance("a closed store refuses everything", closing),
     ]
@@ -312,15 +315,94 @@ private func reopening(_ harness: StoreHarness, _ check: Check) throws {
         try put(first, .records, (1...9).map { ([$0], [$0]) })
         try first.sync()
         try put(first, .meta, [([1], [])])
+        var batch = WriteBatch()
+        batch.put(.treeNodes, key: [1], value: [7])
+        try first.write(batch, durability: .unlogged)
         try first.close()
         let second = try harness.open(path)
         try check.equal(try second.entries(.records).count, 9, "the count of records")
-        try check.equal(try second.get([1], in: .meta), [], "the value written last")
+        try check.equal(try second.get([1], in: .meta), [], "the value logged last")
+        try check.equal(try second.get([1], in: .treeNodes), [7], "the value written unlogged")
         try second.flush()
         try second.close()
         let third = try harness.open(path)
         defer { try? third.close() }
         try check.equal(try third.entries(.records).count, 9, "the count after a flush")
+    }
+}
+
+private func unloggedReads(_ harness: StoreHarness, _ check: Check) throws {
+    try harness.withStore { store, _ in
+        var batch = WriteBatch()
+        batch.put(.records, key: [1], value: [1])
+        batch.put(.meta, key: [1], value: [1])
+        try store.write(batch, durability: .unlogged)
+        try put(store, .records, [([2], [2])])
+        try check.equal(try keys(store.entries(.records)), [[1], [2]], "the keys of both kinds of write")
+        try store.sync()
+        try store.flush()
+        var deletion = WriteBatch()
+        deletion.deleteRange(.records, lower: [0], upper: [2])
+        try store.write(deletion, durability: .unlogged)
+        try check.equal(try keys(store.entries(.records)), [[2]], "the keys after an unlogged deletion")
+    }
+}
+
+private func flushedWrites(_ harness: StoreHarness, _ check: Check) throws {
+    guard let kill = harness.kill else { return }
+    try withTemporaryDirectory { directory in
+        let path = directory + "/store"
+        let store = try harness.open(path)
+        for number in UInt8(1)...5 {
+            var batch = WriteBatch()
+            for family in ColumnFamily.allCases { batch.put(family, key: [number], value: [number]) }
+            try store.write(batch, durability: number % 2 == 0 ? .logged : .unlogged)
+        }
+        try store.flush()
+        try put(store, .meta, [([6], [6])])
+        try store.sync()
+        let found = try kill(store, path)
+        defer { try? found.close() }
+        for family in ColumnFamily.allCases {
+            let count = family == .meta ? UInt8(6) : 5
+            let wanted = (1...count).map { [$0] }
+            try check.equal(try keys(found.entries(family)), wanted, "the keys of \(family.rawValue)")
+        }
+    }
+}
+
+/// The number of unlogged batches that a restart found; every family must tell the same.
+private func unloggedFronts(_ harness: StoreHarness, _ check: Check) throws {
+    guard let kill = harness.kill else { return }
+    for flushed in [0, 1, 7] {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            let store = try harness.open(path)
+            for number in 0..<12 {
+                if number == flushed, number > 0 { try store.flush() }
+                var batch = WriteBatch()
+                for family in ColumnFamily.allCases where family != .raftLog {
+                    batch.put(family, key: [UInt8(number)], value: [])
+                    batch.put(family, key: [200], value: [UInt8(number)])
+                }
+                try store.write(batch, durability: .unlogged)
+                try put(store, .raftLog, [([UInt8(number)], [])])
+            }
+            try store.sync()
+            let found = try kill(store, path)
+            defer { try? found.close() }
+            try check.equal(try found.entries(.raftLog).count, 12, "the count of logged writes")
+            let front = try found.entries(.meta).count
+            for family in ColumnFamily.allCases where family != .raftLog {
+                let entries = try found.entries(family)
+                try check.equal(entries.count, front, "the count of keys of \(family.rawValue)")
+                if front == 0 { continue }
+                let last = UInt8(front - 2)
+                try check.equal(entries[front - 1].value, [last], "the newest value of \(family.rawValue)")
+                try check.equal(entries[front - 2].key, [last], "the newest key of \(family.rawValue)")
+            }
+            try check.holds(front >= (flushed == 0 ? 0 : flushed + 1), "\(front) keys are left of \(flushed) flushed")
+        }
     }
 }
 

@@ -12,13 +12,17 @@ package struct StoreHarness: Sendable {
     package let breakStore: @Sendable (_ store: any KeyValueStore, _ path: String) throws -> Void
     /// Whether the contents are there again after close and open.
     package let isDurable: Bool
+    /// Ends the process that uses the store without a close, and opens what is left; nil for a store that cannot.
+    package let kill: (@Sendable (_ store: any KeyValueStore, _ path: String) throws -> any KeyValueStore)?
 
     package init(
         open: @escaping @Sendable (_ path: String) throws -> any KeyValueStore,
         openCheckpoint: @escaping @Sendable (_ path: String) throws -> any KeyValueStore,
         breakStore: @escaping @Sendable (_ store: any KeyValueStore, _ path: String) throws -> Void,
-        isDurable: Bool
+        isDurable: Bool,
+        kill: (@Sendable (_ store: any KeyValueStore, _ path: String) throws -> any KeyValueStore)? = nil
     ) {
+        self.kill = kill
         self.open = open
         self.openCheckpoint = openCheckpoint
         self.breakStore = breakStore

@@ -60,14 +60,16 @@ struct ApplyLaneTests {
         #expect(order.list.isEmpty)
     }
 
+    private func add(to actor: Counted) -> Int { actor.assumeIsolated { $0.add() } }
+
     @Test func anActorsCodeIsIsolatedOnItsLane() async throws {
         let inline = Counted(lane: InlineLane())
-        #expect(inline.assumeIsolated { $0.add() } == 1)
+        #expect(self.add(to: inline) == 1)
         let thread = try SerialThread(name: "lane")
         defer { thread.shutdown() }
         let lane: any ApplyLane = thread
         let actor = Counted(lane: lane)
-        #expect(try await lane.run { actor.assumeIsolated { $0.add() } } == 1)
+        #expect(try await lane.run { self.add(to: actor) } == 1)
         #expect(await actor.add() == 2)
         #expect(!lane.isCurrent)
     }

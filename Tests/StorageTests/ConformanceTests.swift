@@ -34,6 +34,32 @@ import Testing
         }
         #expect(caught > 0, "\(lie)")
     }
+
+    /// What is left after a flush that took all families but one, and after one that took nothing.
+    @Test(arguments: [ColumnFamily.idempotency, nil]) func theSuiteCatchesAFlushThatLies(_ kept: ColumnFamily?) throws {
+        let harness = StoreHarness(
+            open: { _ in try FaultInjectingStore(InMemoryStore()) },
+            openCheckpoint: { try InMemoryStore(checkpoint: $0) },
+            breakStore: { store, _ in (store as? FaultInjectingStore)?.arm(StoreFault(.flush)) },
+            isDurable: false,
+            kill: { store, _ in
+                let left = InMemoryStore()
+                for family in ColumnFamily.allCases where kept != nil && family != kept {
+                    for entry in try store.entries(family) {
+                        var batch = WriteBatch()
+                        batch.put(family, key: entry.key, value: entry.value)
+                        try left.write(batch)
+                    }
+                }
+                return left
+            }
+        )
+        var caught = 0
+        for promise in StoreConformance.all {
+            do { try promise.run(harness) } catch is ConformanceFailure { caught += 1 }
+        }
+        #expect(caught == 2)
+    }
 }
 
 /// A way to break the contract of a store.

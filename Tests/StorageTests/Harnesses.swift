@@ -15,6 +15,14 @@ extension StoreHarness {
         open: { _ in try FaultInjectingStore(InMemoryStore()) },
         openCheckpoint: { try FaultInjectingStore(InMemoryStore(checkpoint: $0)) },
         breakStore: { store, _ in (store as? FaultInjectingStore)?.arm(StoreFault(.flush)) },
-        isDurable: false
+        isDurable: false,
+        kill: killed
     )
+}
+
+/// Ends the process that uses a ``FaultInjectingStore``.
+func killed(_ store: any KeyValueStore, _ path: String) throws -> any KeyValueStore {
+    guard let store = store as? FaultInjectingStore else { throw ConformanceFailure("a harness", "another store") }
+    try store.crash(keepingUnsynced: .max)
+    return try store.reopened()
 }

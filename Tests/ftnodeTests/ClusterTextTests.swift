@@ -1,3 +1,4 @@
+internal import ArgumentParser
 internal import Foundation
 internal import NodeRuntime
 internal import Testing
@@ -65,10 +66,9 @@ struct ClusterTextTests {
     }
 
     @Test func addNodePrintsWhatTheConfigurationNeeds() throws {
-        let settings = try #require(
-            try ClusterCommand.AddNode.parse(["--id", "4", "--api", "d:1", "--peer", "d:2", "--region", "north"])
-                as ClusterCommand.AddNode?
-        )
+        let settings = try ClusterCommand.AddNode.parse([
+            "--id", "4", "--api", "d:1", "--peer", "d:2", "--region", "north",
+        ])
         let added = try ClusterClient.decode(
             AddedNode.self,
             from: Array(#"{"id":4,"join_token":"ftj_x","expires_at":"2026-01-01T00:00:00Z"}"#.utf8)

@@ -20,9 +20,18 @@ package struct LedgerAppender: Sendable {
     private var isChanged = false
     /// The text of the last time, as the records of a batch share it.
     private var timeText: (time: Timestamp, text: [UInt8])?
-    /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the other,
-    /// because a memory table takes sequential keys without a search.
-    private var unwrittenNodes: [[(index: UInt64, digest: Digest)]] = []
+    /// Neighbouring tree nodes of one level, for one row of the store.
+    private struct NodeRun {
+        let first: UInt64
+        /// The command that made them; a run never holds nodes of two.
+        let command: Int
+        var bytes: [UInt8]
+    }
+
+    /// Tree nodes that the next ``finish(into:)`` writes, by level: in the store's order, neighbours one after the
+    /// other, because a memory table takes sequential keys without a search.
+    private var unwrittenNodes: [[NodeRun]] = []
+    private var command = 0
 
     package init(head: LedgerHead) { self.head = head }
 
@@ -30,6 +39,34 @@ package struct LedgerAppender: Sendable {
     ///
     /// - Parameter stampedAt: The leader's time; what is recorded is never earlier than the record before.
     package mutating func append(
+        _ draft: EventDraft,
+        stampedAt: Timestamp,
+        into batch: inout WriteBatch
+    ) -> AppendedRecord {
+        self.command += 1
+        return self.add(draft, stampedAt: stampedAt, into: &batch)
+    }
+
+    /// Adds the records of one command, whose tree nodes then share rows.
+    /// - Returns: The checksums of the records, and their time.
+    package mutating func append(
+        _ drafts: [EventDraft],
+        stampedAt: Timestamp,
+        into batch: inout WriteBatch
+    ) -> (checksums: [Digest], recordedAt: Timestamp) {
+        self.command += 1
+        var checksums: [Digest] = []
+        checksums.reserveCapacity(drafts.count)
+        var recordedAt = stampedAt
+        for draft in drafts {
+            let record = self.add(draft, stampedAt: stampedAt, into: &batch)
+            checksums.append(record.checksum)
+            recordedAt = record.recordedAt
+        }
+        return (checksums, recordedAt)
+    }
+
+    private mutating func add(
         _ draft: EventDraft,
         stampedAt: Timestamp,
         into batch: inout WriteBatch
@@ -61,14 +98,19 @@ package struct LedgerAppender: Sendable {
     }
 
     private mutating func push(_ checksum: Digest, recordedAt: Timestamp) {
-        var nodes = self.unwrittenNodes
+        var levels = self.unwrittenNodes
         self.unwrittenNodes = []
+        let command = self.command
         self.head.tree.push(checksum) { position, digest in
             let level = Int(position.level)
-            while nodes.count <= level { nodes.append([]) }
-            nodes[level].append((position.index, digest))
+            while levels.count <= level { levels.append([]) }
+            if let last = levels[level].last, last.command == command, last.bytes.count < LedgerKeys.nodeRunBytesMax {
+                digest.append(to: &levels[level][levels[level].count - 1].bytes)
+            } else {
+                levels[level].append(NodeRun(first: position.index, command: command, bytes: digest.bytes))
+            }
         }
-        self.unwrittenNodes = nodes
+        self.unwrittenNodes = levels
         self.head.lastChecksum = checksum
         self.head.lastRecordedAt = recordedAt
         self.isChanged = true
@@ -94,10 +136,10 @@ package struct LedgerAppender: Sendable {
     /// Writes the tree nodes but not the head, which then comes later: what was added is not yet a part of the ledger.
     package mutating func finishNodes(into batch: inout WriteBatch) {
         let organization = self.head.organization
-        for (level, nodes) in self.unwrittenNodes.enumerated() {
-            for (index, digest) in nodes {
-                let position = TreePosition(level: UInt8(level), index: index)
-                batch.put(.treeNodes, key: LedgerKeys.node(organization, position), value: digest.bytes)
+        for (level, runs) in self.unwrittenNodes.enumerated() {
+            for run in runs {
+                let position = TreePosition(level: UInt8(level), index: run.first)
+                batch.put(.treeNodes, key: LedgerKeys.node(organization, position), value: run.bytes)
             }
         }
         self.unwrittenNodes = []

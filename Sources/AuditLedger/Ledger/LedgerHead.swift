@@ -18,7 +18,8 @@ package struct LedgerHead: Sendable, Hashable {
         self.lastRecordedAt = nil
     }
 
-    /// The head as a faulty program would restore it: the next record breaks the chain. For tests of what must notice that.
+    /// The head as a faulty program would restore it: the next record breaks the chain. For tests of what must notice
+    /// that.
     package var withoutLastChecksum: LedgerHead {
         var head = self
         head.lastChecksum = .zero

@@ -11,7 +11,12 @@ package enum LedgerKeys {
         return key
     }
 
-    /// Of the family `treeNodes`: organization u32 · level u8 · index u64.
+    /// Bytes of the longest row of the family `treeNodes`.
+    package static let nodeRunBytesMax = 256 * Digest.byteCount
+
+    /// Of the family `treeNodes`: organization u32 · level u8 · index u64 of the first node of a run.
+    ///
+    /// The value holds the digests of one or more neighbouring nodes of the level: those that one command has made.
     package static func node(_ organization: OrganizationID, _ position: TreePosition) -> [UInt8] {
         var key: [UInt8] = []
         key.reserveCapacity(13)

@@ -105,15 +105,70 @@ package struct LedgerReader: Sendable {
 
     /// The digest of a stored tree node.
     ///
-    /// - Throws: `.damaged` when it is absent or has another length.
+    /// - Throws: `.damaged` when it is absent or its row has another form.
     package func node(at position: TreePosition) throws(LedgerError) -> Digest {
-        guard let bytes = try self.get(LedgerKeys.node(self.organization, position), .treeNodes) else {
+        guard let digest = try self.storedNode(at: position) else {
             throw self.damaged("tree node \(position.level)/\(position.index) is missing")
         }
-        guard let digest = LedgerHash.digest(stored: bytes) else {
-            throw self.damaged("tree node \(position.level)/\(position.index) is not a digest")
-        }
         return digest
+    }
+
+    /// The digest of a tree node; nil when it is absent.
+    func storedNode(at position: TreePosition) throws(LedgerError) -> Digest? {
+        guard let run = try self.run(at: position) else { return nil }
+        guard let count = LedgerHash.digestCount(stored: run.bytes) else {
+            throw self.damaged("the row of tree node \(position.level)/\(position.index) is not one of digests")
+        }
+        let offset = position.index - run.first
+        return offset < count ? LedgerHash.digest(stored: run.bytes, at: Int(offset)) : nil
+    }
+
+    /// The row that holds a tree node if any does: the last one that begins at it or before.
+    func run(at position: TreePosition) throws(LedgerError) -> (first: UInt64, bytes: [UInt8])? {
+        // Whoever asks for the records of one command asks for the beginning of a row; a get costs much less than a
+        // scan.
+        if let bytes = try self.get(LedgerKeys.node(self.organization, position), .treeNodes) {
+            return (position.index, bytes)
+        }
+        var found: (first: UInt64, bytes: [UInt8])?
+        do {
+            try self.store.scan(
+                .treeNodes,
+                from: LedgerKeys.node(self.organization, TreePosition(level: position.level, index: 0)),
+                to: LedgerKeys.node(self.organization, position) + [0],
+                direction: .descending
+            ) { key, value in
+                // A key of another form is no row of nodes.
+                guard let place = LedgerKeys.position(ofNodeKey: key) else { return true }
+                found = (place.index, value)
+                return false
+            }
+        } catch {
+            throw LedgerError(
+                code: error.code == .corruption ? .damaged : .storage,
+                message: "organization \(self.organization): reading tree nodes",
+                cause: error
+            )
+        }
+        return found
+    }
+
+    /// The checksums of `count` records from `sequence` on, from the tree.
+    ///
+    /// - Throws: `.damaged` when one of them is absent.
+    package func checksums(from sequence: SequenceNumber, count: Int) throws(LedgerError) -> [Digest] {
+        var checksums: [Digest] = []
+        checksums.reserveCapacity(count)
+        while checksums.count < count {
+            let index = sequence.rawValue - 1 + UInt64(checksums.count)
+            guard let run = try self.run(at: TreePosition(level: 0, index: index)),
+                let size = LedgerHash.digestCount(stored: run.bytes), index - run.first < size
+            else { throw self.damaged("tree node 0/\(index) is missing") }
+            for offset in Int(index - run.first)..<Int(size) where checksums.count < count {
+                checksums.append(LedgerHash.digest(stored: run.bytes, at: offset))
+            }
+        }
+        return checksums
     }
 
     /// The checksum of a record, from the tree.

@@ -3,8 +3,8 @@ package import Primitives
 /// A record without what only applying knows: `previous`, `recorded_at` and `sequence`.
 ///
 /// Kept as the canonical text of the record without those three members, and the three places where they go; applying
-/// splices bytes and parses nothing. Made from an event by ``parse(_:defaults:)`` and carried in a command; a draft read from a command
-/// is a slice of the command's bytes.
+/// splices bytes and parses nothing. Made from an event by ``parse(_:defaults:)`` and carried in a command; a draft
+/// read from a command is a slice of the command's bytes.
 package struct EventDraft: Sendable, Hashable {
     /// Canonical JSON of the other members; the places count from its start.
     let text: ArraySlice<UInt8>
@@ -101,7 +101,8 @@ package struct EventDraft: Sendable, Hashable {
     }
 }
 
-/// Fills a buffer that the caller made large enough: what is added to the text never takes more than ``EventDraft/addedBytesMax``.
+/// Fills a buffer that the caller made large enough: what is added to the text never takes more than
+/// ``EventDraft/addedBytesMax``.
 private struct RecordWriter {
     let buffer: UnsafeMutableBufferPointer<UInt8>
     private(set) var count = 0

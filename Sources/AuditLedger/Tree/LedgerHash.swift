@@ -28,10 +28,19 @@ package enum LedgerHash {
     /// SHA-256 of nothing: the root of the empty tree.
     package static let emptyRoot = Self.digest(SHA256().finalize())
 
-    /// Reads a stored digest: 32 bytes, or nil.
-    static func digest(stored bytes: [UInt8]) -> Digest? {
-        guard bytes.count == Digest.byteCount else { return nil }
-        return bytes.withUnsafeBytes { self.digest(in: $0) }
+    /// The number of digests in a row of the family `treeNodes`; nil when it has another form.
+    static func digestCount(stored bytes: [UInt8]) -> UInt64? {
+        let (count, rest) = bytes.count.quotientAndRemainder(dividingBy: Digest.byteCount)
+        return count > 0 && rest == 0 ? UInt64(count) : nil
+    }
+
+    /// One of the digests of a row of the family `treeNodes`.
+    static func digest(stored bytes: [UInt8], at place: Int) -> Digest {
+        let start = place * Digest.byteCount
+        precondition(place >= 0 && start + Digest.byteCount <= bytes.count, "a digest lies within its row")
+        return bytes.withUnsafeBytes { bytes in
+            self.digest(in: UnsafeRawBufferPointer(rebasing: bytes[start..<start + Digest.byteCount]))
+        }
     }
 
     private static let prefixes: [UInt8] = [0x00, 0x01]

@@ -158,8 +158,7 @@ package struct LedgerVerifier {
             )
         }
         // A leaf that is there says that the absent record was appended, whatever the head says.
-        let leaf = LedgerKeys.node(self.reader.organization, TreePosition(level: 0, index: expected.rawValue - 1))
-        if let head, expected.rawValue > head.size, try self.reader.get(leaf, .treeNodes) == nil {
+        if let head, expected.rawValue > head.size, try !self.hasLeaf(of: expected) {
             return LedgerFinding(
                 sequence: found,
                 kind: .extraRecord,
@@ -171,6 +170,15 @@ package struct LedgerVerifier {
             kind: .missing,
             detail: "records \(expected) to \(found.rawValue - 1) are absent, record \(found) is there"
         )
+    }
+
+    private func hasLeaf(of sequence: SequenceNumber) throws(LedgerError) -> Bool {
+        do {
+            return try self.reader.storedNode(at: TreePosition(level: 0, index: sequence.rawValue - 1)) != nil
+        } catch {
+            guard error.code == .damaged else { throw error }
+            return true
+        }
     }
 
     // MARK: Records
@@ -355,6 +363,7 @@ package struct LedgerVerifier {
         var finding: LedgerFinding?
         // Before the first leaf, then after the last node of each level.
         var lower = LedgerKeys.head(organization)
+        if let finding = try self.checkRunsBeyondEnd() { return finding }
         for level in UInt8(0)...65 {
             let upper =
                 level < 65
@@ -379,6 +388,25 @@ package struct LedgerVerifier {
             if finding != nil { break }
         }
         return finding
+    }
+
+    /// Rows that begin among the nodes of a level and go on beyond them.
+    private func checkRunsBeyondEnd() throws(LedgerError) -> LedgerFinding? {
+        for level in UInt8(0)..<64 {
+            let count = MerkleTree.nodeCount(level: level, size: self.tree.size)
+            guard count > 0 else { return nil }
+            do throws(LedgerError) {
+                guard let run = try self.reader.run(at: TreePosition(level: level, index: count - 1)),
+                    let size = LedgerHash.digestCount(stored: run.bytes), size > count - run.first
+                else { continue }
+                return self.beyondEnd(TreePosition(level: level, index: count))
+            } catch {
+                guard error.code == .damaged else { throw error }
+                let detail = "the store cannot read the tree nodes"
+                return LedgerFinding(sequence: self.expected, kind: .unreadable, detail: detail)
+            }
+        }
+        return nil
     }
 
     private func beyondEnd(_ position: TreePosition?) -> LedgerFinding {
@@ -452,21 +480,42 @@ private struct StoredNodes {
             var seen = 0
             var strange: Int?
             do {
+                // The row that holds the first node may begin before it.
+                var start = first
+                if first > 0, let run = try reader.run(at: TreePosition(level: level, index: first)) {
+                    start = run.first
+                }
                 try reader.store.scan(
                     .treeNodes,
-                    from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: first)),
+                    from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: start)),
                     to: LedgerKeys.node(reader.organization, TreePosition(level: level, index: end))
                 ) { key, value in
                     guard let position = LedgerKeys.position(ofNodeKey: key) else {
                         strange = min(seen, nodes.count - 1)
                         return true
                     }
-                    seen = Int(position.index - first)
-                    nodes[seen] = LedgerHash.digest(stored: value).map(Node.digest) ?? .digest(.zero)
-                    seen += 1
+                    guard let count = LedgerHash.digestCount(stored: value) else {
+                        seen = Int(max(position.index, first) - first)
+                        nodes[seen] = .digest(.zero)
+                        seen += 1
+                        return true
+                    }
+                    for index in max(
+                        position.index,
+                        first
+                    )..<max(min(position.index + count, end), position.index, first) {
+                        let place = Int(index - first)
+                        let digest = LedgerHash.digest(stored: value, at: Int(index - position.index))
+                        // Two rows that hold the same node: no append wrote the second.
+                        nodes[place] = nodes[place] == .absent ? .digest(digest) : .digest(.zero)
+                        seen = place + 1
+                    }
                     return true
                 }
-            } catch {
+            } catch let error as LedgerError {
+                guard error.code == .damaged else { throw error }
+                isDamaged = true
+            } catch let error as StorageError {
                 guard error.code == .corruption else {
                     throw LedgerError(
                         code: .storage,
@@ -475,6 +524,8 @@ private struct StoredNodes {
                     )
                 }
                 isDamaged = true
+            } catch {
+                throw LedgerError(code: .storage, message: "verifying tree nodes", cause: error)
             }
             // A key that no append wrote makes the node beside it a wrong one.
             if let strange { nodes[strange] = .digest(.zero) }

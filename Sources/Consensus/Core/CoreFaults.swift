@@ -38,8 +38,11 @@ package struct CoreFaults: OptionSet, Sendable {
     package static let snapshotKeepsMembership = CoreFaults(rawValue: 1 << 36)
     /// Reads that wait are not answered when leadership is lost.
     package static let droppedReadsForgotten = CoreFaults(rawValue: 1 << 37)
-    /// A follower sleeps although it does not know the last entry to be committed.
-    package static let sleepsWithoutCommit = CoreFaults(rawValue: 1 << 38)
+    /// A leader sleeps although something is left to do.
+    package static let sleepsWithWork = CoreFaults(rawValue: 1 << 38)
+
+    /// A replica that was removed and added again votes in its former life's stead.
+    package static let votesForFormerLife = CoreFaults(rawValue: 1 << 39)
 
     package static let promisesBeforeDisk: CoreFaults = [.ackBeforeDisk, .voteBeforeDisk]
 
@@ -76,6 +79,7 @@ package struct CoreFaults: OptionSet, Sendable {
         ("earlier-sessions-taken", .earlierSessionsTaken),
         ("snapshot-keeps-membership", .snapshotKeepsMembership),
         ("dropped-reads-forgotten", .droppedReadsForgotten),
-        ("sleeps-without-commit", .sleepsWithoutCommit),
+        ("sleeps-with-work", .sleepsWithWork),
+        ("votes-for-former-life", .votesForFormerLife),
     ]
 }

@@ -97,8 +97,8 @@ extension RaftCore {
         let own = self.members.ownPlace
         self.members.progress[own].match = self.log.persisted
         self.heartbeatElapsed = 0
-        self.beat = 0
-        self.reading.beginLeading(now: self.now)
+        self.beat = 1
+        self.reading.beginLeading(self.beat, now: self.now)
         self.firstOwnIndex = next
         // Any of the entries before may be a change that is not applied.
         self.pendingMembershipIndex = self.log.last

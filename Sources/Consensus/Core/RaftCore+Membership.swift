@@ -99,7 +99,12 @@ extension RaftCore {
     /// - Returns: False when this replica does not lead or `target` is not a voter.
     package mutating func transferLeadership(to target: NodeID) -> Bool {
         guard self.role == .leader, self.failure == nil else { return false }
-        if target == self.id { return true }
+        if target == self.id {
+            // Staying ends a transfer that is under way.
+            if self.transferee != nil { self.endTransfer() }
+            self.settle()
+            return true
+        }
         let place = self.members.place(of: target)
         guard self.members.isVoter(place) else { return false }
         if self.transferee == target { return true }
@@ -116,7 +121,7 @@ extension RaftCore {
 
     /// Tells the target of a transfer to stand for election when its log is complete.
     mutating func handOverIfReady(place: Int) {
-        guard let target = self.transferee, self.members.nodes[place] == target,
+        guard let target = self.transferee, self.transferTerm == self.term, self.members.nodes[place] == target,
             self.members.progress[place].match == self.log.last
         else { return }
         // Voters will not be true to this leader then, now or when the message is late.

@@ -5,7 +5,7 @@ extension RaftCore {
     /// Takes a message of a peer; anybody may ask for a vote or lead, answers count from replicas only.
     package mutating func step(_ message: RaftMessage) {
         guard self.failure == nil, message.to == self.id, message.from != self.id else { return }
-        if self.isSuperseded(by: message) { return }
+        if self.isSuperseded(by: message) || self.isForFormerLife(message) { return }
         if self.isAsleep, !self.wakes(for: message) { return }
         if message.term > self.term {
             guard self.admitsLater(message) else { return }
@@ -34,6 +34,28 @@ extension RaftCore {
         return true
     }
 
+    /// Whether a candidate asks a former life of this replica for its vote.
+    ///
+    /// What that life knew is gone: a vote in its stead could elect a leader that lacks what it helped to commit. The
+    /// candidate counts by a membership that is over, and is told what was committed since.
+    private mutating func isForFormerLife(_ message: RaftMessage) -> Bool {
+        let request: RaftMessage.VoteRequest
+        switch message.body {
+        case .preVoteRequest(let asked), .voteRequest(let asked): request = asked
+        default: return false
+        }
+        guard self.configuration.replacesSuperseded, message.term > .zero else { return false }
+        var session = self.formerLife.map(\.removedAt.next) ?? .zero
+        if self.isMember { session = max(session, self.members.progress[self.members.ownPlace].session) }
+        guard request.session < session, !self.faults.contains(.votesForFormerLife) else { return false }
+        var mark = self.commitMark
+        if let life = self.formerLife, life.committed > mark.index { mark = (life.committed, life.committedTerm) }
+        if let answer = RaftMessage.answerOfRemoved(to: message, index: mark.index, term: mark.term) {
+            self.sendNow.append(answer)
+        }
+        return true
+    }
+
     /// Moves to the later term of a message where that is due.
     /// - Returns: Whether the message is to be handled.
     private mutating func admitsLater(_ message: RaftMessage) -> Bool {
@@ -48,8 +70,11 @@ extension RaftCore {
             self.becomeFollower(message.term, leader: nil)
         case .append, .heartbeat, .snapshot:
             self.becomeFollower(message.term, leader: message.from)
+        case .readRequest, .readResponse(token: _, index: nil):
+            // Whoever asks, or knows nothing, says nothing of who leads: a read moves no term.
+            return true
         case .preVoteResponse(granted: false), .voteResponse, .appendAccepted, .appendRejected, .heartbeatResponse,
-            .timeoutNow, .readRequest, .readResponse:
+            .timeoutNow, .readResponse:
             self.becomeFollower(message.term, leader: nil)
         }
         return true
@@ -69,8 +94,8 @@ extension RaftCore {
             self.learnCommit(of: request)
             if message.term == .zero { break }
             self.promise(to: message.from, term: self.term, .preVoteResponse(granted: false))
-        case .readRequest(let token):
-            self.send(to: message.from, term: self.term, .readResponse(token: token, index: nil))
+        case .readRequest:
+            return true
         case .appendAccepted, .appendRejected, .voteResponse:
             return self.faults.contains(.olderAcksTaken)
         case .voteRequest, .preVoteResponse, .heartbeatResponse, .snapshot, .timeoutNow, .readResponse:

@@ -40,7 +40,9 @@ extension RaftCore {
     /// Whether ``takeReady()`` has anything to say; cheap, and makes the messages that are due.
     package mutating func hasReady() -> Bool {
         if self.failure == nil {
-            if self.role == .leader {
+            if self.configuration.eagerMessages {
+                // The inputs have made them.
+            } else if self.role == .leader {
                 self.startReadRound()
                 self.sendDueAppends()
             } else {
@@ -54,7 +56,8 @@ extension RaftCore {
         }
         if self.failure == nil ? self.canHandToApply : !self.isFailureReported { return true }
         return !self.dropped.isEmpty || !self.reading.granted.isEmpty || !self.reading.dropped.isEmpty
-            || self.offered != nil || (self.supersededBy != nil && !self.isSupersededReported) || self.newMembership != nil || self.isAsleep != self.reportedAsleep
+            || self.offered != nil || (self.supersededBy != nil && !self.isSupersededReported)
+            || self.newMembership != nil || self.isAsleep != self.reportedAsleep
             || self.role != self.reportedChange.role || self.leader != self.reportedChange.leader
             || self.term != self.reportedChange.term
     }

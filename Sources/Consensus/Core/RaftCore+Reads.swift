@@ -48,10 +48,10 @@ struct Reading: Sendable {
         return self.nextToken
     }
 
-    mutating func beginLeading(now: UInt64) {
+    mutating func beginLeading(_ beat: UInt64, now: UInt64) {
         self.endLease()
         self.isLeaseForfeited = false
-        self.beats.append((0, now))
+        self.beats.append((beat, now))
     }
 
     mutating func endLease() {

@@ -139,7 +139,12 @@ extension RaftCore {
         // An index that this leader's log does not have was never sent by it.
         guard match <= self.log.last else { return }
         self.members.progress[place].mustVerify = false
-        if self.members.progress[place].accept(match, base: self.log.base) { self.advanceCommit() }
+        let isNews = self.members.progress[place].accept(match, base: self.log.base)
+        if isNews { self.advanceCommit() }
+        if self.configuration.eagerMessages {
+            guard isNews else { return }
+            self.sendDueAppends()
+        }
         self.handOverIfReady(place: place)
     }
 

@@ -11,12 +11,13 @@ extension RaftCore {
     package mutating func trySleep(live: [NodeID]) -> Bool {
         guard self.role == .leader, self.failure == nil else { return false }
         if self.isAsleep { return true }
-        guard self.isAtRest else { return false }
+        guard self.isAtRest || self.faults.contains(.sleepsWithWork) else { return false }
         let own = self.members.ownPlace
         guard self.members.isQuorum({ $0 == own || live.contains(self.members.nodes[$0]) }) else { return false }
         for place in self.members.nodes.indices where place != own && live.contains(self.members.nodes[place]) {
             let progress = self.members.progress[place]
-            guard progress.state == .replicate, progress.match == self.log.last else { return false }
+            let isEqual = progress.state == .replicate && progress.match == self.log.last
+            guard isEqual || self.faults.contains(.sleepsWithWork) else { return false }
         }
         self.beginBeat()
         self.sleepBeat = self.beat
@@ -39,8 +40,7 @@ extension RaftCore {
 
     /// Follows the leader into sleep if this replica has and knows all of its log.
     mutating func fallAsleep(at end: LogIndex) -> Bool {
-        let isCommitted = self.commit == end || self.faults.contains(.sleepsWithoutCommit)
-        guard self.log.last == end, isCommitted, self.installing == nil, self.reading.count == 0,
+        guard self.log.last == end, self.commit == end, self.installing == nil, self.reading.count == 0,
             self.failure == nil
         else { return false }
         self.isAsleep = true

@@ -86,6 +86,8 @@ package struct RaftCore: Sendable {
     var installing: Installing?
     var offered: OfferedSnapshot?
     package internal(set) var isAsleep = false
+    /// The life of this replica before it was removed and added again.
+    let formerLife: FormerLife?
     /// The session of a later life of this replica, which makes this one obsolete.
     var supersededBy: LogIndex?
     var isSupersededReported = false
@@ -140,6 +142,7 @@ package struct RaftCore: Sendable {
         self.id = id
         self.configuration = configuration
         self.faults = faults
+        self.formerLife = restored.formerLife
         self.log = log
         self.reading = Reading(nonce: generator.next())
         self.generator = generator
@@ -343,9 +346,13 @@ package struct RaftCore: Sendable {
 
     /// Ends every input.
     mutating func settle() {
-        if self.configuration.eagerMessages, self.role == .leader, self.failure == nil {
-            self.startReadRound()
-            self.sendDueAppends()
+        if self.configuration.eagerMessages, self.failure == nil {
+            if self.role == .leader {
+                self.startReadRound()
+                self.sendDueAppends()
+            } else {
+                self.forwardReads()
+            }
         }
         self.assertInvariants()
     }

@@ -123,8 +123,24 @@ package struct Ready: Sendable {
     var isEmpty: Bool {
         self.ticket == nil && self.sendNow.isEmpty && self.committed.isEmpty && self.dropped.isEmpty
             && self.reads.isEmpty && self.droppedReads.isEmpty && self.roleChange == nil
-            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil && self.isAsleepChange == nil
+            && self.snapshotToInstall == nil && self.supersededBy == nil && self.membershipChange == nil
+            && self.isAsleepChange == nil
             && self.failure == nil
+    }
+}
+
+/// What is left of a replica's life in the group that ended by its removal, when it was added again later.
+package struct FormerLife: Sendable, Hashable {
+    /// The index of the entry that removed it; its sessions of now are later.
+    package var removedAt: LogIndex
+    /// The last entry that it knew to be committed, see ``RaftCore/commitMark``.
+    package var committed: LogIndex
+    package var committedTerm: Term
+
+    package init(removedAt: LogIndex, committed: LogIndex, committedTerm: Term) {
+        self.removedAt = removedAt
+        self.committed = committed
+        self.committedTerm = committedTerm
     }
 }
 
@@ -142,6 +158,8 @@ package struct RestoredReplica: Sendable {
     package var appliedTerm: Term
     /// The membership after that entry.
     package var membership: Membership
+    /// Of a replica that was removed here before and added again: in this life and in each restart of it.
+    package var formerLife: FormerLife?
 
     /// - Parameter appliedTerm: nil when the log is known to hold the entry.
     package init(
@@ -150,8 +168,10 @@ package struct RestoredReplica: Sendable {
         commit: LogIndex = .zero,
         applied: LogIndex = .zero,
         appliedTerm: Term? = nil,
-        membership: Membership
+        membership: Membership,
+        formerLife: FormerLife? = nil
     ) {
+        self.formerLife = formerLife
         self.hardState = hardState
         self.terms = terms
         self.commit = commit

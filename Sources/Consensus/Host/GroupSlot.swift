@@ -17,10 +17,24 @@ final class GroupSlot {
         let reads: [Inbox.Read]
     }
 
+    /// What callers of other threads see of the core.
+    struct Published: Equatable {
+        let role: RaftRole
+        let leader: NodeID?
+        let term: Term
+        let commit: LogIndex
+        let applied: LogIndex
+        let first: LogIndex
+        let last: LogIndex
+        let isAsleep: Bool
+        let isInstalling: Bool
+    }
+
     var core: RaftCore
     let replica: GroupReplica
     let group: GroupID
 
+    var seen: Published?
     var isTouched = false
     /// In the loop's list of awake groups.
     var awakePlace: Int?

@@ -147,7 +147,8 @@ package struct HostEvents: Sendable {
     package var mayHost: @Sendable (GroupID, NodeID) -> Bool
     /// On a raft thread: a blank replica was made; its leader will offer it a snapshot.
     package var onReplicaCreated: @Sendable (GroupID) -> Void
-    /// On the group's lane: the replica is gone, a tombstone is durable, and its state was discarded.
+    /// On the group's lane: the replica is gone, a tombstone is durable, and its state was discarded. Comes again after
+    /// each start, as the end may have come before whoever listens was done.
     package var onReplicaRemoved: @Sendable (GroupID) -> Void
     /// On a raft thread: the leader (the peer) has a snapshot that this replica needs. Whoever fetches it ends with
     /// ``RaftHost/install(_:_:_:)`` or ``RaftHost/installFailed(_:)``; until then no other offer of the group comes.

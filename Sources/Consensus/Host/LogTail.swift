@@ -27,6 +27,12 @@ struct LogTail: Sendable {
         while let first = self.marks.first, first.index <= index { self.marks.removeFirst() }
     }
 
+    /// Whether the log is long enough that ``cut(first:last:durable:slowest:configuration:)`` may find something.
+    func mayCut(first: LogIndex, last: LogIndex, configuration: RaftConfiguration) -> Bool {
+        if last.rawValue.subtracting(first.rawValue) >= UInt64(configuration.logTailEntries) { return true }
+        return self.total - (self.marks.first?.bytes ?? self.total) >= configuration.logTailBytes
+    }
+
     /// - Parameters:
     ///   - first: The first entry of the log.
     ///   - durable: The last entry that the state machine holds durably; nothing after it may go.

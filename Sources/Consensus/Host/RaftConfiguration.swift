@@ -93,7 +93,8 @@ package struct RaftConfiguration: Sendable {
             self.readsWaitingMax, self.readRoundsMax,
             self.messageBytesMax, self.inflightMessagesMax, self.inflightBytesMax, self.uncommittedBytesMax,
             self.commandBytesMax, self.entryBatchBytesMax, self.applyBacklogBytesMax, self.recentBytesMax,
-            self.inboxRequestsMax, self.inboxMessageBytesMax, self.applyWaitersMax, self.loopCount, self.wakesPerTickMax,
+            self.inboxRequestsMax, self.inboxMessageBytesMax, self.applyWaitersMax, self.loopCount,
+            self.wakesPerTickMax,
             self.logTailEntries, self.logTailBytes, self.logTailEntriesMax, self.logTailBytesMax,
         ]
         if self.inlineWriteBytesMax < 0 || self.hibernateTicks < 0 { return "a limit must not be negative" }

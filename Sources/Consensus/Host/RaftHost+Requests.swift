@@ -201,7 +201,9 @@ extension RaftHost {
                 for place in parts.indices { parts[place].append(message) }
             }
         }
-        for (place, part) in parts.enumerated() where !part.isEmpty { self.receive(part, from: peer, self.loops[place]) }
+        for (place, part) in parts.enumerated() where !part.isEmpty {
+            self.receive(part, from: peer, self.loops[place])
+        }
     }
 
     private func receive(_ messages: [HostMessage], from peer: NodeID, _ loop: HostLoop) {

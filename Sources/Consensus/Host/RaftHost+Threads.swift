@@ -116,8 +116,7 @@ extension RaftHost {
             if lane.hasMoreWork() { self.schedule(lane) }
         } catch {
             self.fail(error)
-            lane.abandon(cause: error)
-            _ = lane.hasMoreWork()
+            repeat { lane.abandon(cause: error) } while lane.hasMoreWork()
         }
     }
 

@@ -33,7 +33,7 @@ extension RaftLoop {
     /// Ticks between two looks at whether a group's log is to be cut.
     private static let compactionTicks: UInt64 = 16
     /// Ticks between two reports of what a leader knows of its replicas.
-    private static let statusTicks: UInt64 = 4
+    private static let statusTicks: UInt64 = 8
 
     private func tickRequests(_ slot: GroupSlot) {
         if slot.hasOrphans { self.expireOrphans(slot) }
@@ -67,7 +67,9 @@ extension RaftLoop {
 
     /// A peer was silent for an election timeout: groups that sleep in its care must find another leader.
     private func didLose(_ peer: NodeID) {
-        for slot in self.slots where slot.core.isAsleep && slot.core.leader == peer { self.wakeQueue.append(slot.group) }
+        for slot in self.slots where slot.core.isAsleep && slot.core.leader == peer {
+            self.wakeQueue.append(slot.group)
+        }
     }
 
     /// A peer is back, perhaps in another life: what it led has no leader, and what it follows may lag behind.

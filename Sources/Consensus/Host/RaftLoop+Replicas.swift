@@ -83,8 +83,11 @@ extension RaftLoop {
             waitsMax: self.configuration.applyWaitersMax
         )
         let slot = GroupSlot(core: core, replica: replica)
-        let place = self.slots.firstIndex { $0.group > group } ?? self.slots.count
-        self.slots.insert(slot, at: place)
+        if let last = self.slots.last, last.group > group {
+            self.slots.insert(slot, at: self.slots.firstIndex { $0.group > group } ?? self.slots.count)
+        } else {
+            self.slots.append(slot)
+        }
         self.slotOf[group] = slot
         self.countPeers(restored.membership.replicas, by: 1)
         self.keepAwakeList(slot)
@@ -100,7 +103,7 @@ extension RaftLoop {
 
     /// A message of a group that is not here: its leader may have added a replica on this node.
     func meet(_ item: GroupMessage, from peer: NodeID) {
-        guard self.isOurs(item.group), self.discarding[item.group] == nil else { return }
+        guard self.isOurs(item.group) else { return }
         let tombstone = self.tombstones[item.group]
         switch item.message.body {
         case .append(let append):
@@ -109,12 +112,15 @@ extension RaftLoop {
             if let tombstone, heartbeat.session <= tombstone.removedAt { return }
         case .snapshot(let offer):
             if let tombstone, offer.session <= tombstone.removedAt { return }
-        case .preVoteRequest, .voteRequest:
-            // A replica that never was here holds nothing back; one that was may not vote before its leader is heard.
-            if tombstone != nil { return }
+        case .preVoteRequest(let request), .voteRequest(let request):
+            // Its later life may vote, which the candidate can need before it can lead.
+            if let tombstone, request.session <= tombstone.removedAt {
+                self.answer(item, for: tombstone)
+                return
+            }
         default: return
         }
-        guard self.parts.events.mayHost(item.group, peer) else { return }
+        guard self.discarding[item.group] == nil, self.parts.events.mayHost(item.group, peer) else { return }
         do throws(ConsensusError) {
             guard try self.appliedState(of: item.group).index == .zero else {
                 self.discard(item.group, waiters: [])
@@ -133,6 +139,15 @@ extension RaftLoop {
         self.output.created.append(slot.replica)
         self.touch(slot)
         slot.core.step(item.message)
+    }
+
+    /// A candidate still counts a replica that was removed: it did not know that the removal is committed.
+    private func answer(_ item: GroupMessage, for tombstone: RaftLogStore.Tombstone) {
+        let mark = tombstone.committed
+        guard let answer = RaftMessage.answerOfRemoved(to: item.message, index: mark.index, term: mark.term) else {
+            return
+        }
+        self.output.outbox.add(.raft(GroupMessage(group: item.group, message: answer)), to: answer.to)
     }
 
     // MARK: - Snapshots
@@ -186,7 +201,9 @@ extension RaftLoop {
     func compact(_ slot: GroupSlot) {
         let first = slot.core.firstIndex
         let last = slot.core.lastIndex
-        guard last >= first else { return }
+        guard last >= first, slot.tail.mayCut(first: first, last: last, configuration: self.configuration) else {
+            return
+        }
         let applied = slot.core.appliedIndex
         let durable = min(self.parts.applier.durableApplied(of: slot.group), applied)
         guard durable >= first else { return }
@@ -247,16 +264,20 @@ extension RaftLoop {
         self.fail(slot, appended: .outcomeUnknown, "the replica was removed", cause: nil)
         slot.replica.close()
         self.countPeers(slot.replica.published.withLock { $0.membership.replicas }, by: -1)
+        let mark = slot.core.commitMark
+        let committed = LogMark(index: mark.index, term: mark.term)
         self.tombstones[slot.group] = RaftLogStore.Tombstone(
             group: slot.group,
             hardState: slot.core.hardState,
-            removedAt: removedAt
+            removedAt: removedAt,
+            committed: committed
         )
         self.discarding[slot.group] = slot.removalWaiters
         let write = RaftLogStore.Write(
             tombstone: slot.group,
             hardState: slot.core.hardState,
-            removedAt: removedAt
+            removedAt: removedAt,
+            committed: committed
         )
         self.output.writes.append(
             PendingWrite(replica: slot.replica, purpose: .tombstone, write: write, messages: [])
@@ -285,7 +306,9 @@ extension RaftLoop {
             }
         }
         inbox.clear()
-        for slot in self.slots { self.fail(slot, appended: cause == nil ? .outcomeUnknown : .failed, message, cause: cause) }
+        for slot in self.slots {
+            self.fail(slot, appended: cause == nil ? .outcomeUnknown : .failed, message, cause: cause)
+        }
         for group in self.discarding.keys.sorted() {
             for waiter in self.discarding[group] ?? [] { waiter.fail(.stopped, message, cause: cause) }
         }

@@ -270,7 +270,9 @@ extension RaftLoop {
             if slot.core.transferee != nil { return }
             slot.isTransferring = false
             slot.handOverDeadline = nil
-            for item in slot.transfers { item.waiter.fail(.notTransferred, "node \(item.to) did not take over in time") }
+            for item in slot.transfers {
+                item.waiter.fail(.notTransferred, "node \(item.to) did not take over in time")
+            }
             slot.transfers = []
             self.proposeCommands(slot)
             self.drain(slot)

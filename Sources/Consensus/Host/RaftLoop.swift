@@ -298,16 +298,30 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     // MARK: - Status
 
     func publish(_ slot: GroupSlot) {
+        // Property by property: to hand over the core would copy it.
+        let seen = GroupSlot.Published(
+            role: slot.core.role,
+            leader: slot.core.leader,
+            term: slot.core.term,
+            commit: slot.core.commit,
+            applied: slot.core.appliedIndex,
+            first: slot.core.firstIndex,
+            last: slot.core.lastIndex,
+            isAsleep: slot.core.isAsleep,
+            isInstalling: slot.isInstalling
+        )
+        if seen == slot.seen { return }
+        slot.seen = seen
         slot.replica.published.withLock { status in
-            status.role = slot.core.role
-            status.leader = slot.core.leader
-            status.term = slot.core.term
-            status.commit = slot.core.commit
-            status.applied = slot.core.appliedIndex
-            status.first = slot.core.firstIndex
-            status.last = slot.core.lastIndex
-            status.isAsleep = slot.core.isAsleep
-            status.isInstalling = slot.isInstalling
+            status.role = seen.role
+            status.leader = seen.leader
+            status.term = seen.term
+            status.commit = seen.commit
+            status.applied = seen.applied
+            status.first = seen.first
+            status.last = seen.last
+            status.isAsleep = seen.isAsleep
+            status.isInstalling = seen.isInstalling
         }
     }
 

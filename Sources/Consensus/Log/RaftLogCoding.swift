@@ -190,7 +190,7 @@ struct StoredState: Sendable, Hashable {
     var hardState = HardState()
     /// Later commits are in the entries written since.
     var commit: LogIndex = .zero
-    /// Where the log begins: its first entry is the next one.
+    /// Where the log begins: its first entry is the next one. Of a removed replica: what it knew to be committed.
     var base = LogMark.zero
     /// The end of the log when this was written; it has only grown since.
     var last: LogIndex = .zero

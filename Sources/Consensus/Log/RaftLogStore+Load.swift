@@ -35,11 +35,14 @@ extension RaftLogStore {
         package var hardState: HardState
         /// The entry that removed the replica.
         package var removedAt: LogIndex
+        /// The last entry that the replica knew to be committed.
+        package var committed: LogMark
 
-        package init(group: GroupID, hardState: HardState, removedAt: LogIndex) {
+        package init(group: GroupID, hardState: HardState, removedAt: LogIndex, committed: LogMark = .zero) {
             self.group = group
             self.hardState = hardState
             self.removedAt = removedAt
+            self.committed = committed
         }
     }
 
@@ -53,7 +56,12 @@ extension RaftLogStore {
     /// - Throws: As ``groups()``.
     package func tombstones() throws(ConsensusError) -> [Tombstone] {
         try self.states().filter(\.state.isRemoved).map {
-            Tombstone(group: $0.group, hardState: $0.state.hardState, removedAt: $0.state.removedAt)
+            Tombstone(
+                group: $0.group,
+                hardState: $0.state.hardState,
+                removedAt: $0.state.removedAt,
+                committed: $0.state.base
+            )
         }
     }
 
@@ -95,6 +103,16 @@ extension RaftLogStore {
             self.remember(group, stored: nil, lastTerm: .zero)
             return Restored(hardState: HardState(), terms: TermRuns(), commit: .zero)
         }
+        if state.isRemoved, end == nil {
+            self.remember(group, stored: state, lastTerm: .zero)
+            return Restored(
+                hardState: state.hardState,
+                terms: TermRuns(),
+                commit: .zero,
+                removedAt: state.removedAt,
+                isRemoved: true
+            )
+        }
         let last = end?.entry.index ?? state.base.index
         guard last >= state.last else {
             throw ConsensusError(
@@ -109,7 +127,7 @@ extension RaftLogStore {
         }
         let terms = try self.terms(of: group, base: state.base, last: last)
         let commit = max(state.commit, end?.commit ?? .zero)
-        guard commit <= last, commit >= state.base.index || state.isRemoved,
+        guard commit <= last, commit >= state.base.index, !state.isRemoved,
             end == nil || state.hardState.term >= terms.lastTerm
         else { throw Self.damaged("hard state contradicts the log", group, nil) }
         if last > state.base.index {

@@ -15,6 +15,8 @@ package final class RaftLogStore: RaftLogStorage {
         package var commit: LogIndex
         /// The replica was removed by the entry at this index: its log goes, its hard state and this index stay.
         package var removedAt: LogIndex?
+        /// With `removedAt`: the last entry that the replica knew to be committed.
+        package var committed = LogMark.zero
         /// The log becomes empty and begins after this place (an installed snapshot).
         package var resetTo: LogMark?
         /// The entries up to this place are forgotten; the log begins after it.
@@ -50,7 +52,12 @@ package final class RaftLogStore: RaftLogStorage {
         }
 
         /// What is left of a replica that the entry at `removedAt` removed; a later write of the group replaces it.
-        package init(tombstone group: GroupID, hardState: HardState, removedAt: LogIndex) {
+        package init(
+            tombstone group: GroupID,
+            hardState: HardState,
+            removedAt: LogIndex,
+            committed: LogMark = .zero
+        ) {
             self.init(
                 group: group,
                 hardState: hardState,
@@ -59,6 +66,7 @@ package final class RaftLogStore: RaftLogStorage {
                 last: .zero,
                 lastTerm: .zero
             )
+            self.committed = committed
         }
     }
 
@@ -146,11 +154,14 @@ package final class RaftLogStore: RaftLogStorage {
     ) -> Bool {
         let group = write.group
         var isCut = state.isRemoved
-        state.isRemoved = false
+        if state.isRemoved {
+            state.isRemoved = false
+            state.base = .zero
+        }
         if let removedAt = write.removedAt {
             precondition(write.entries.isEmpty && write.last == .zero, "a removed replica has no log")
             Self.remove(group, from: .zero, in: &batch)
-            state.base = .zero
+            state.base = write.committed
             state.isRemoved = true
             state.removedAt = removedAt
             lastTerm = .zero

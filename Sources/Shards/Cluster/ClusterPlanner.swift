@@ -3,9 +3,10 @@ internal import Primitives
 
 /// Decides the next steps that bring replicas and leaders where they are wanted.
 ///
-/// Pure: the same view gives the same plan. Made to be called again and again: every plan looks at what is, not at earlier plans. What it keeps:
-/// a group's voters are never an even number; voters change only in one joint change, when all who come have caught up and a majority of the
-/// new voters lives; a leader that goes hands over first; a group without a leader, or with a change under way, is left alone.
+/// Pure: the same view gives the same plan. Made to be called again and again: every plan looks at what is, not at
+/// earlier plans. What it keeps: a group's voters are never an even number; voters change only in one joint change,
+/// when all who come have caught up and a majority of the new voters lives; a leader that goes hands over first; a
+/// group without a leader, or with a change under way, is left alone.
 package struct ClusterPlanner {
     private let view: PlannerView
     private let nodes: [NodeID: PlannerNode]
@@ -15,7 +16,8 @@ package struct ClusterPlanner {
     private var leaderCounts: [NodeID: Int] = [:]
     private var moves = 0
 
-    /// The next steps, at most ``PlannerView/Limits/actionsMax``, at most one for a group; none when all is as wanted or nothing can be done.
+    /// The next steps, at most ``PlannerView/Limits/actionsMax``, at most one for a group; none when all is as wanted
+    /// or nothing can be done.
     /// - Throws: ``PlannerError`` when what is wanted cannot be.
     package static func plan(_ view: PlannerView) throws(PlannerError) -> [ClusterAction] {
         var planner = try ClusterPlanner(view)
@@ -42,7 +44,9 @@ package struct ClusterPlanner {
         self.view = view
         self.nodes = nodes
         for group in view.groups {
-            if group.id != .system { for voter in group.membership.voters { self.replicaCounts[voter, default: 0] += 1 } }
+            if group.id != .system {
+                for voter in group.membership.voters { self.replicaCounts[voter, default: 0] += 1 }
+            }
             if let leader = group.leader { self.leaderCounts[leader, default: 0] += 1 }
             if group.id != .system, group.isBusy || !group.membership.learners.isEmpty { self.moves += 1 }
         }
@@ -104,6 +108,8 @@ package struct ClusterPlanner {
         for id in current where wanted.count < count && !wanted.contains(id) && self.node(id).state != .removed {
             wanted.append(id)
         }
+        // What a recovery left may be an even number: better than fewer copies, until another place is there.
+        if Set(wanted) == Set(current) { return wanted.sorted() }
         while wanted.count > 1, !SystemState.replicaCounts.contains(wanted.count) {
             let new = wanted.last { !current.contains($0) }
             guard let one = new ?? self.dispensable(wanted, group) else { break }
@@ -130,7 +136,8 @@ package struct ClusterPlanner {
         func cost(_ id: NodeID) -> (Int, Int, Int, UInt8, UInt64) {
             let region = self.node(id).region
             return (
-                group.membership.isVoter(id) ? 0 : group.membership.isLearner(id) ? 1 : 2, voters.count { self.node($0).region == region },
+                group.membership.isVoter(id) ? 0 : group.membership.isLearner(id) ? 1 : 2,
+                voters.count { self.node($0).region == region },
                 self.replicaCounts[id] ?? 0, self.node(id).priority, id.rawValue
             )
         }

@@ -17,7 +17,8 @@ package final class ShardDirectory: Sendable {
         if let observer = self.observer.withLock({ $0 }) { observer(state) }
     }
 
-    /// Calls `body` now, and then on the lane of the system group after every change; it must return soon. One observer at a time.
+    /// Calls `body` now, and then on the lane of the system group after every change; it must return soon. One observer
+    /// at a time.
     package func observe(_ body: @escaping @Sendable (SystemState) -> Void) {
         self.observer.withLock { $0 = body }
         body(self.current)

@@ -20,10 +20,11 @@ package struct TokenEntry: Sendable, Equatable {
     }
 }
 
-/// What applying the system group's log builds: the directory of organizations, the tokens, the nodes and where the groups are.
+/// What applying the system group's log builds: the directory of organizations, the tokens, the nodes and where the
+/// groups are.
 ///
-/// Pure: a value that changes only by ``apply(_:into:records:)``. Every change also goes into the batch, so that the value read back by
-/// ``init(reading:)`` equals the one in memory.
+/// Pure: a value that changes only by ``apply(_:into:records:)``. Every change also goes into the batch, so that the
+/// value read back by ``init(reading:)`` equals the one in memory.
 package struct SystemState: Sendable, Equatable {
     package internal(set) var clusterID: String?
     package internal(set) var dataGroups = 0

@@ -3,9 +3,9 @@ package import Primitives
 
 /// What a client wants done, as it stands in a group's Raft log.
 ///
-/// Form on disk, big-endian: version u8 · kind u8 · stamp i64 · in version 2: who (``CommandOrigin``) · body. The stamp lies at a fixed place so
-/// that the leader writes its time into bytes that another node has made. A form never changes: what is new gets a new kind or version, which
-/// a ``FeatureLevel`` allows.
+/// Form on disk, big-endian: version u8 · kind u8 · stamp i64 · in version 2: who (``CommandOrigin``) · body. The stamp
+/// lies at a fixed place so that the leader writes its time into bytes that another node has made. A form never
+/// changes: what is new gets a new kind or version, which a ``FeatureLevel`` allows.
 package enum Command: Sendable {
     /// Data groups: appends records to one organization's ledger, all or none.
     case append(AppendCommand)
@@ -140,8 +140,8 @@ package enum Command: Sendable {
 
     /// The level that a group must have for these bytes, which says nothing about their body.
     ///
-    /// ``FeatureLevel/unknown`` for a version or kind that this program does not know: a newer one gave the command, and whoever cannot
-    /// read it cannot go on applying. nil for bytes that are too short for any version.
+    /// ``FeatureLevel/unknown`` for a version or kind that this program does not know: a newer one gave the command,
+    /// and whoever cannot read it cannot go on applying. nil for bytes that are too short for any version.
     package static func level(of bytes: ArraySlice<UInt8>) -> FeatureLevel? {
         guard bytes.count >= Self.headerByteCount else { return nil }
         let version = bytes[bytes.startIndex]
@@ -256,4 +256,3 @@ package struct AppendCommand: Sendable {
         self.drafts = drafts
     }
 }
-

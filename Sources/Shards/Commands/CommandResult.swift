@@ -10,8 +10,8 @@ package enum CommandResult: Sendable, Equatable {
     case refused(Refusal)
     /// The id that a new node gets.
     case node(NodeID)
-    /// The command was done or refused elsewhere, and its effect, if any, came here with a snapshot: a repeat with the same idempotency key
-    /// tells which.
+    /// The command was done or refused elsewhere, and its effect, if any, came here with a snapshot: a repeat with the
+    /// same idempotency key tells which.
     case unknown
 
     private enum Kind: UInt8 {

@@ -1,6 +1,7 @@
 /// How much of the program a group may use, so that no replica applies a command differently from another.
 ///
-/// A level is raised by a command in the group's own log, once every node that may hold a replica knows it; it never falls.
+/// A level is raised by a command in the group's own log, once every node that may hold a replica knows it; it never
+/// falls.
 package struct FeatureLevel: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
     package let rawValue: UInt32
 

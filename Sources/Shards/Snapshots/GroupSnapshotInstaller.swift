@@ -18,9 +18,10 @@ package struct SnapshotProgress: Sendable, Equatable {
 
 /// Takes a group's snapshot, checks every record of it, and makes it this node's state in one batch.
 ///
-/// Records, tree nodes and answers are written ahead of the ledgers' heads as they come, where nobody looks; how far they go is remembered with
-/// them, so that a next try asks only for the rest (``request``). The order of calls: ``accept(_:)`` for each chunk, ``seal()``, both on a
-/// thread that may block; then ``switchState()`` on the group's lane. Any error ends the installer; the replica is then as it was before.
+/// Records, tree nodes and answers are written ahead of the ledgers' heads as they come, where nobody looks; how far
+/// they go is remembered with them, so that a next try asks only for the rest (``request``). The order of calls:
+/// ``accept(_:)`` for each chunk, ``seal()``, both on a thread that may block; then ``switchState()`` on the group's
+/// lane. Any error ends the installer; the replica is then as it was before.
 package final class GroupSnapshotInstaller: Sendable {
     private enum Phase {
         case begin
@@ -261,7 +262,8 @@ package final class GroupSnapshotInstaller: Sendable {
 
     /// The manifest's entry of an organization; they come in its order.
     private func enter(_ id: OrganizationID, _ state: inout State) throws -> SnapshotManifest.Organization {
-        guard state.organizations.count == state.manifest?.organizationCount, state.rows.count == state.manifest?.rowCount
+        guard state.organizations.count == state.manifest?.organizationCount,
+            state.rows.count == state.manifest?.rowCount
         else { throw SnapshotError(code: .outOfOrder, message: "contents came before the whole manifest") }
         let start = max(state.place, 0)
         guard let place = state.organizations[start...].firstIndex(where: { $0.head.organization == id }) else {
@@ -280,7 +282,8 @@ package final class GroupSnapshotInstaller: Sendable {
             guard state.phase == .ended, let manifest = state.manifest,
                 state.organizations.count == manifest.organizationCount, state.rows.count == manifest.rowCount
             else { throw SnapshotError(code: .outOfOrder, message: "the snapshot has not come to its end") }
-            for organization in state.organizations where state.heads[organization.head.organization] != organization.head {
+            for organization in state.organizations
+            where state.heads[organization.head.organization] != organization.head {
                 let id = organization.head.organization
                 let message = "the ledger of organization \(id) does not have the root of the manifest"
                 throw SnapshotError(code: .mismatch, message: message, organization: id)
@@ -291,8 +294,10 @@ package final class GroupSnapshotInstaller: Sendable {
         }
     }
 
-    /// Makes the snapshot the group's state: one batch, durable when the call returns. On the group's lane, between two turns.
-    /// - Throws: ``SnapshotError`` `.superseded` when the group has meanwhile applied as much: nothing was changed; `.storage`.
+    /// Makes the snapshot the group's state: one batch, durable when the call returns. On the group's lane, between two
+    /// turns.
+    /// - Throws: ``SnapshotError`` `.superseded` when the group has meanwhile applied as much: nothing was changed;
+    ///   `.storage`.
     package func switchState() throws(SnapshotError) {
         try self.step { state in
             guard state.phase == .sealed, let manifest = state.manifest else {
@@ -327,7 +332,8 @@ extension ShardApplier {
         }
     }
 
-    /// Whether records of an unfinished snapshot lie beyond the heads of a group's ledgers, where a verification would take them for damage.
+    /// Whether records of an unfinished snapshot lie beyond the heads of a group's ledgers, where a verification would
+    /// take them for damage.
     /// - Throws: ``StorageError``, ``LedgerError`` or ``MalformedBytes``.
     package func isInstalling(_ group: GroupID) throws -> Bool {
         try self.stagedHeads(of: group).contains { try $0.size > self.head(of: $0.organization).size }

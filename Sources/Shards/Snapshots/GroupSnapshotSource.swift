@@ -27,8 +27,9 @@ package struct SnapshotCursor: Sendable {
 
 /// A group's state at one applied index, as chunks for a replica that has a part of it.
 ///
-/// Made on the group's lane in one short turn; read on any thread that may block, as long as it takes: records, tree nodes and answers are only
-/// ever added, so what the index had is found although the group goes on. Nothing is held back on the disk.
+/// Made on the group's lane in one short turn; read on any thread that may block, as long as it takes: records, tree
+/// nodes and answers are only ever added, so what the index had is found although the group goes on. Nothing is held
+/// back on the disk.
 package final class GroupSnapshotSource: Sendable {
     package let group: GroupID
     package let mark: SnapshotMark
@@ -125,8 +126,8 @@ package final class GroupSnapshotSource: Sendable {
 
     private var afterOrganizations: SnapshotCursor.Phase { self.rows.isEmpty ? self.contents(after: -1) : .state(0) }
 
-    /// The contents of the next organization that has new records: answers first, so that whoever has staged a record has its answers, and asks
-    /// for what comes after both when it goes on.
+    /// The contents of the next organization that has new records: answers first, so that whoever has staged a record
+    /// has its answers, and asks for what comes after both when it goes on.
     private func contents(after place: Int) -> SnapshotCursor.Phase {
         for next in (place + 1)..<max(self.organizations.count, place + 1) {
             let organization = self.organizations[next]
@@ -222,10 +223,10 @@ extension ShardApplier {
     /// What a replica that asks with `request` lacks of a group, as of now.
     ///
     /// To be called on the group's lane, between two turns; takes a few reads for each organization.
-    /// - Parameter membership: The group's as of what is applied here, from the host (`appliedMark`); needed while no entry and no snapshot has
-    ///   brought one, so that the state does not hold it.
-    /// - Throws: ``SnapshotError`` `.behind` when the replica has more than this node has applied, or the membership is not known; `.storage`,
-    ///   `.damaged`.
+    /// - Parameter membership: The group's as of what is applied here, from the host (`appliedMark`); needed while no
+    ///   entry and no snapshot has brought one, so that the state does not hold it.
+    /// - Throws: ``SnapshotError`` `.behind` when the replica has more than this node has applied, or the membership is
+    ///   not known; `.storage`, `.damaged`.
     package func snapshotSource(
         of group: GroupID,
         for request: SnapshotRequest,

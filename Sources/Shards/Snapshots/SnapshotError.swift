@@ -7,9 +7,11 @@ package struct SnapshotError: CausedError, Sendable, CustomStringConvertible {
         case damagedChunk
         /// A chunk of another snapshot, place or group: ask anew.
         case outOfOrder
-        /// What was sent is not what the source's manifest promised: nothing was changed; ask anew, and if it happens again look at the source.
+        /// What was sent is not what the source's manifest promised: nothing was changed; ask anew, and if it happens
+        /// again look at the source.
         case mismatch
-        /// This replica's ledger and the source's differ at a size that both have. Never overwritten: an operator must find out which is true.
+        /// This replica's ledger and the source's differ at a size that both have. Never overwritten: an operator must
+        /// find out which is true.
         case fork
         /// The source is behind this replica: ask later, or another.
         case behind

@@ -69,8 +69,8 @@ package struct SnapshotRequest: Sendable, Equatable {
 
 /// A piece of a snapshot on its way.
 ///
-/// Form: mark `FTSC` · version u8 = 1 · kind u8 · group u32 · number u32 · index u64 of the snapshot · length u32 · body · CRC-32C u32 of all
-/// before it. The numbers of a snapshot's chunks count from 0.
+/// Form: mark `FTSC` · version u8 = 1 · kind u8 · group u32 · number u32 · index u64 of the snapshot · length u32 ·
+/// body · CRC-32C u32 of all before it. The numbers of a snapshot's chunks count from 0.
 struct SnapshotChunk {
     enum Kind: UInt8 {
         /// The beginning: term, membership, counts.

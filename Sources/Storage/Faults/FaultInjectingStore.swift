@@ -62,15 +62,20 @@ package final class FaultInjectingStore: KeyValueStore {
     /// The number of logged batches that a power failure could lose.
     package var unsyncedCount: Int { self.state.withLock { $0.unstored.unsyncedCount } }
 
-    /// The number of batches, of either durability, that no flush has taken: the atomic points to which a flush of the
-    /// store's own may have come are `0...unflushedCount`.
+    /// The number of batches, of either durability, that no flush has taken (synced ones that no unlogged one stands
+    /// before do not count): the atomic points to which a flush of the store's own may have come are
+    /// `0...unflushedCount`.
     package var unflushedCount: Int { self.state.withLock { $0.unstored.count } }
 
     /// Changes what lies at rest under a key, as a failing disk would; the effect outlives crashes until the key is
     /// written again.
     /// - Returns: False when the key is absent, or has no such bit or other key.
     @discardableResult
-    package func damage(_ damage: StoreDamage.Kind, of key: [UInt8], in family: ColumnFamily) throws(StorageError)
+    package func damage(
+        _ damage: StoreDamage.Kind,
+        of key: [UInt8],
+        in family: ColumnFamily
+    ) throws(StorageError)
         -> Bool
     {
         try self.state.withLock { (state) throws(StorageError) in
@@ -191,6 +196,9 @@ package final class FaultInjectingStore: KeyValueStore {
             }
         }
     }
+
+    /// Everything written, read past all faults and damage: for those who watch a store from outside.
+    package var unfaulted: any KeyValueReader { self.live }
 
     // MARK: Reads
 

@@ -3,8 +3,8 @@ package struct CrashOutcome: Sendable, Hashable {
     /// Logged batches after the last sync that the disk had taken all the same: the oldest ones. More than there are
     /// means all of them.
     package var unsyncedKept: Int
-    /// The atomic point to which a flush of the store's own had come: this many of the batches since the last
-    /// ``KeyValueStore/flush()``, of either durability, survive in any case.
+    /// The atomic point to which a flush of the store's own had come: the first of the batches that
+    /// ``FaultInjectingStore/unflushedCount`` counts, of either durability, which survive in any case.
     package var flushedThrough: Int
 
     package init(unsyncedKept: Int = 0, flushedThrough: Int = 0) {

@@ -51,9 +51,11 @@ package final class DiskLogFiles: LogFiles {
         try DiskLogFile(path: self.place(name), flags: O_RDWR | O_CLOEXEC)
     }
 
-    package func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile {
+    package func create(_ name: String, sizeBytes: Int, isFilled: Bool) throws(StorageError) -> any LogFile {
         let file = try DiskLogFile(path: self.place(name), flags: O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC)
         try file.reserve(sizeBytes)
+        if isFilled { try file.fill(sizeBytes) }
+        try file.sync()
         try self.syncDirectory()
         return file
     }
@@ -79,6 +81,8 @@ package final class DiskLogFiles: LogFiles {
 
 /// A file on disk; closed when it is released.
 private final class DiskLogFile: LogFile {
+    private static let fillBytes = 1 << 20
+
     private let path: String
     private let descriptor: Int32
     private let size: Atomic<Int>
@@ -103,8 +107,19 @@ private final class DiskLogFile: LogFile {
             errno = code
             throw fileError("reserve room for", self.path)
         }
-        guard fsync(self.descriptor) == 0 else { throw fileError("sync", self.path) }
         self.size.store(bytes, ordering: .relaxed)
+    }
+
+    /// Writes zeros, so that a later sync has nothing but data to write: the first write of a block also goes into the
+    /// file system's journal.
+    func fill(_ bytes: Int) throws(StorageError) {
+        let zeros = [UInt8](repeating: 0, count: min(bytes, Self.fillBytes))
+        var offset = 0
+        while offset < bytes {
+            let part = bytes - offset < zeros.count ? Array(zeros.prefix(bytes - offset)) : zeros
+            try self.write(part, at: offset)
+            offset += part.count
+        }
     }
 
     func write(_ bytes: [UInt8], at offset: Int) throws(StorageError) {

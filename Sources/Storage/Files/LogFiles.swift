@@ -22,8 +22,10 @@ package protocol LogFiles: Sendable {
 
     func open(_ name: String) throws(StorageError) -> any LogFile
 
-    /// Makes a file of that size whose room is reserved; its name survives a power failure.
-    func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile
+    /// Makes a file of that size, all zero, whose room is taken; its name survives a power failure.
+    /// - Parameter isFilled: Whether the zeros are written too. That takes as long as any write of so much, and makes
+    ///   every later sync cheaper.
+    func create(_ name: String, sizeBytes: Int, isFilled: Bool) throws(StorageError) -> any LogFile
 
     /// Gives a file another name that no file has; the change survives a power failure.
     func rename(_ name: String, to other: String) throws(StorageError)

@@ -69,7 +69,8 @@ package final class SimulatedLogFiles: LogFiles {
     /// - Parameter keeps: Says of each sector that was written and not synced whether it reached the disk; asked in a
     ///   fixed order.
     /// - Returns: What a restarted node finds, with no faults.
-    package func crash(keeping keeps: (_ name: String, _ sector: Int) -> Bool = { _, _ in false }) -> SimulatedLogFiles {
+    package func crash(keeping keeps: (_ name: String, _ sector: Int) -> Bool = { _, _ in false }) -> SimulatedLogFiles
+    {
         self.state.withLock { state in
             state.isGone = true
             var after = State()
@@ -139,7 +140,7 @@ package final class SimulatedLogFiles: LogFiles {
         }
     }
 
-    package func create(_ name: String, sizeBytes: Int) throws(StorageError) -> any LogFile {
+    package func create(_ name: String, sizeBytes: Int, isFilled: Bool) throws(StorageError) -> any LogFile {
         try self.state.withLock { (state) throws(StorageError) in
             try state.check()
             guard state.names[name] == nil else {

@@ -2,8 +2,8 @@ internal import Synchronization
 
 /// Where the commands of some groups are applied: one closure or actor job at a time, first in, first out.
 ///
-/// A node's lanes are threads (``SerialThread``); a simulated node's lane is driven by hand (``InlineLane``). An actor takes part
-/// by returning `lane.asUnownedSerialExecutor()` as its `unownedExecutor`.
+/// A node's lanes are threads (``SerialThread``); a simulated node's lane is driven by hand (``InlineLane``). An actor
+/// takes part by returning `lane.asUnownedSerialExecutor()` as its `unownedExecutor`.
 package protocol ApplyLane: SerialExecutor {
     /// Runs `work` on the lane after everything that was enqueued before.
     func enqueue(_ work: @escaping @Sendable () -> Void)
@@ -25,8 +25,8 @@ extension SerialThread: ApplyLane {}
 
 /// A lane without a thread, for programs that run a whole cluster on one thread.
 ///
-/// What is enqueued waits until ``runNext()`` or ``drain()``, which the one thread calls when it wants; so every order of events is
-/// its own choice. The lane cannot tell threads apart: it takes every caller for its own.
+/// What is enqueued waits until ``runNext()`` or ``drain()``, which the one thread calls when it wants; so every order
+/// of events is its own choice. The lane cannot tell threads apart: it takes every caller for its own.
 package final class InlineLane: ApplyLane {
     private enum Item {
         case job(UnownedJob)

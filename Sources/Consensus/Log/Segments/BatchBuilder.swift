@@ -77,7 +77,8 @@ struct BatchBuilder {
             precondition(write.last == log.terms.last, "the log ends where the writer says")
             log.state.hardState = write.hardState
             log.state.commit = write.removedAt == nil ? write.commit : .zero
-            log.state.base = LogMark(index: log.terms.base, term: log.terms.baseTerm)
+            log.state.base =
+                write.removedAt == nil ? LogMark(index: log.terms.base, term: log.terms.baseTerm) : write.committed
             log.state.last = log.terms.last
             log.state.lastTerm = log.terms.lastTerm
             return SegmentCoding.Write(

@@ -137,7 +137,8 @@ enum SegmentCoding {
         var checksum: UInt32
     }
 
-    static func checksum(_ group: GroupID, _ index: LogIndex, _ term: Term, _ kind: UInt8, _ payload: [UInt8]) -> UInt32 {
+    static func checksum(_ group: GroupID, _ index: LogIndex, _ term: Term, _ kind: UInt8, _ payload: [UInt8]) -> UInt32
+    {
         var checksum = CRC32C()
         checksum.update(payload)
         checksum.update(UInt64(group.rawValue) << 8 | UInt64(kind))

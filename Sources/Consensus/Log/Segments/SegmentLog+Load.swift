@@ -29,7 +29,8 @@ extension SegmentLog {
                     RaftLogStore.Tombstone(
                         group: group,
                         hardState: log.state.hardState,
-                        removedAt: log.state.removedAt
+                        removedAt: log.state.removedAt,
+                        committed: log.state.base
                     )
                 }
                 .sorted { $0.group < $1.group }
@@ -81,7 +82,8 @@ extension SegmentLog {
         through last: LogIndex,
         bytesMax: Int
     ) throws(ConsensusError) -> [Found] {
-        let found: [Found] = self.state.withLock { state in
+        let found: [Found]? = self.state.withLock { state in
+            if state.segments.isEmpty { return nil }
             guard let log = state.groups[group] else { return [] }
             var found: [Found] = []
             var bytes = 0
@@ -96,6 +98,7 @@ extension SegmentLog {
             }
             return found
         }
+        guard let found else { throw ConsensusError(code: .store, message: "the log was closed", group: group) }
         guard !found.isEmpty else {
             throw ConsensusError(code: .hole, message: "entry is missing", group: group, index: first)
         }

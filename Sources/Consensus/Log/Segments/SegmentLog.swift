@@ -13,9 +13,9 @@ package final class SegmentLog: RaftLogStorage {
     /// The sizes of a ``SegmentLog``.
     package struct Configuration: Sendable {
         /// Bytes of a segment; a batch that is larger gets one of its own.
-        package var segmentBytes = 64 << 20
-        /// Emptied segments that are kept for later: what is written to them needs no new room from the file system.
-        package var sparesMax = 1
+        package var segmentBytes = 16 << 20
+        /// Emptied segments that are kept for later, because making one takes long; one is made at the start.
+        package var sparesMax = 4
         /// Segments that may hold more than twice what is needed, before the oldest is emptied by force.
         package var slackSegments = 3
         /// Payload bytes of the oldest segment that are written again with one batch.
@@ -63,7 +63,7 @@ package final class SegmentLog: RaftLogStorage {
         configuration: Configuration = Configuration()
     ) throws(ConsensusError) -> SegmentLog {
         let recovery = SegmentRecovery(files: files)
-        let state = try recovery.run(segmentBytes: configuration.segmentBytes)
+        let state = try recovery.run(segmentBytes: configuration.segmentBytes, sparesMax: configuration.sparesMax)
         return SegmentLog(files: files, configuration: configuration, state: state)
     }
 
@@ -77,6 +77,9 @@ package final class SegmentLog: RaftLogStorage {
         let digits = String(segment)
         return String(repeating: "0", count: max(20 - digits.count, 0)) + digits + ".log"
     }
+
+    /// Of a file that was made ahead and holds nothing yet.
+    static let spareName = "spare.log"
 
     static func number(of name: String) -> UInt64? {
         name.hasSuffix(".log") ? UInt64(name.dropLast(4)) : nil
@@ -170,14 +173,18 @@ package final class SegmentLog: RaftLogStorage {
             try self.files.rename(spare.name, to: name)
             return Segment(name: name, file: spare.file)
         }
-        let file = try self.files.create(name, sizeBytes: max(self.configuration.segmentBytes, bytes))
+        // Not filled, because writes wait: it pays once the segment is used again.
+        let sizeBytes = max(self.configuration.segmentBytes, bytes)
+        let file = try self.files.create(name, sizeBytes: sizeBytes, isFilled: false)
         return Segment(name: name, file: file)
     }
 
     /// Sets segments free that the batch just made durable says are needed no more.
     private func release() throws(StorageError) {
         let unneeded: [Segment] = self.state.withLock { state in
-            state.segments.keys.filter { $0 < state.first }.sorted().compactMap { state.segments.removeValue(forKey: $0) }
+            state.segments.keys.filter { $0 < state.first }.sorted().compactMap {
+                state.segments.removeValue(forKey: $0)
+            }
         }
         for segment in unneeded {
             let isKept = self.state.withLock { state in

@@ -14,9 +14,9 @@ struct SegmentRecovery {
 
     init(files: any LogFiles) { self.files = files }
 
-    func run(segmentBytes: Int) throws(ConsensusError) -> SegmentLog.State {
+    func run(segmentBytes: Int, sparesMax: Int) throws(ConsensusError) -> SegmentLog.State {
         do {
-            return try self.recover(segmentBytes: segmentBytes)
+            return try self.recover(segmentBytes: segmentBytes, sparesMax: sparesMax)
         } catch let error as ConsensusError {
             throw error
         } catch let error as StorageError {
@@ -26,7 +26,7 @@ struct SegmentRecovery {
         }
     }
 
-    private func recover(segmentBytes: Int) throws -> SegmentLog.State {
+    private func recover(segmentBytes: Int, sparesMax: Int) throws -> SegmentLog.State {
         var scanners: [UInt64: SegmentScanner] = [:]
         for name in try self.files.names() {
             guard let number = SegmentLog.number(of: name) else { continue }
@@ -35,6 +35,7 @@ struct SegmentRecovery {
         var state = SegmentLog.State()
         guard let newest = scanners.keys.max() else {
             try self.begin(1, segmentBytes: segmentBytes, &state)
+            try self.prepareSpare(segmentBytes: segmentBytes, sparesMax: sparesMax, &state)
             return state
         }
         let first = try self.firstSegment(newest: newest, scanners)
@@ -61,20 +62,41 @@ struct SegmentRecovery {
         if isNewestSealed { try self.begin(newest + 1, segmentBytes: segmentBytes, &state) }
         for (group, found) in gathered { state.groups[group] = try Self.log(of: group, found, &state) }
         for number in scanners.keys.sorted() where number < first {
-            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.isEmpty else {
+            guard let file = scanners[number]?.file, file.sizeBytes == segmentBytes, state.spares.count < sparesMax
+            else {
                 try self.files.remove(SegmentLog.name(of: number))
                 continue
             }
             state.spares.append((SegmentLog.name(of: number), file))
         }
+        try self.prepareSpare(segmentBytes: segmentBytes, sparesMax: sparesMax, &state)
         return state
     }
 
     private func begin(_ number: UInt64, segmentBytes: Int, _ state: inout SegmentLog.State) throws {
         let name = SegmentLog.name(of: number)
-        let file = try self.files.create(name, sizeBytes: segmentBytes)
+        let file = try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)
         state.current = number
         state.segments[number] = SegmentLog.Segment(name: name, file: file)
+    }
+
+    /// Makes sure that there is a segment for later, if there is room.
+    private func prepareSpare(segmentBytes: Int, sparesMax: Int, _ state: inout SegmentLog.State) throws {
+        let name = SegmentLog.spareName
+        if try self.files.names().contains(name) {
+            let file = try self.files.open(name)
+            if file.sizeBytes == segmentBytes {
+                state.spares.append((name, file))
+            } else {
+                try self.files.remove(name)
+            }
+        }
+        guard state.spares.isEmpty, sparesMax > 0 else { return }
+        do {
+            state.spares.append((name, try self.files.create(name, sizeBytes: segmentBytes, isFilled: true)))
+        } catch  where error.code == .full {
+            // Without it the next segment is made when it is needed, or is refused then.
+        }
     }
 
     /// The oldest segment that is needed, as the last whole batch says.
@@ -135,7 +157,7 @@ struct SegmentRecovery {
         log.state = found.state
         log.stateSegment = found.stateSegment
         state.segments[found.stateSegment]?.states += 1
-        log.reset(to: found.state.base) { _ in }
+        log.reset(to: found.state.isRemoved ? .zero : found.state.base) { _ in }
         while log.terms.last < found.state.last {
             let index = log.terms.last.next
             guard let entry = found.entries[index.rawValue] else {

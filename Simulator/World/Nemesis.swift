@@ -1,0 +1,246 @@
+internal import Consensus
+internal import Primitives
+internal import Storage
+
+/// Makes the troubles of a plan happen, at random times and in random order.
+final class Nemesis {
+    private unowned let world: World
+    private var dice: Dice
+    private var isRunning = false
+    private let troubles: [SimulationPlan.Trouble]
+
+    init(world: World, dice: Dice) {
+        self.world = world
+        self.dice = dice
+        self.troubles = SimulationPlan.Trouble.allCases.filter { world.plan.troubles.contains($0) }
+    }
+
+    func start() {
+        self.isRunning = true
+        self.planNext()
+        self.planHousekeeping()
+    }
+
+    func stop() { self.isRunning = false }
+
+    private func planNext() {
+        self.world.after(self.dice.draw(1...(self.world.plan.troubleInterval * 2))) { [self] in
+            guard self.isRunning else { return }
+            if !self.troubles.isEmpty { self.make(self.dice.pick(self.troubles)) }
+            self.planNext()
+        }
+    }
+
+    /// What the store of a running node does of its own accord now and then.
+    private func planHousekeeping() {
+        self.world.after(self.dice.draw(1_000...60_000)) { [self] in
+            let node = self.dice.pick(self.world.nodes)
+            node.whenRunning { process in process.flush() }
+            self.planHousekeeping()
+        }
+    }
+
+    private func make(_ trouble: SimulationPlan.Trouble) {
+        self.world.note(.fault, nil, "\(trouble)")
+        switch trouble {
+        case .loss, .delay, .doubling, .reordering: self.clog()
+        case .earlierLife: for _ in 0..<3 { self.world.network.deliverFromAttic() }
+        case .wholePartition: self.cutWhole()
+        case .oneWayPartition: self.cutOneWay()
+        case .partialPartition: self.cutPartial()
+        case .crash: self.crashOne(after: nil)
+        case .longOutage: self.crashOne(after: self.dice.draw(200_000...1_500_000))
+        case .crashAll: self.crashAll()
+        case .crashAtIO: self.failDisk(code: .io, coverage: nil)
+        case .slowDisk: self.stallDisk()
+        case .slowApply: self.stallApply()
+        case .diskFailure: self.failDisk(code: .io, coverage: nil)
+        case .fullDisk: self.failDisk(code: .full, coverage: .diskFull)
+        case .bitFlip: self.flipBit()
+        case .pause: self.pauseOne()
+        case .clockJump: self.jumpClock()
+        case .drift: self.drift()
+        case .membership: self.changeMembership()
+        case .transfer: self.transfer()
+        case .forcedCampaign: self.forceCampaign()
+        case .compaction: self.compact()
+        case .wipe, .upgrade: break
+        }
+    }
+
+    private var anyNode: SimNode { self.dice.pick(self.world.nodes) }
+
+    // MARK: - Network
+
+    private func healLater() {
+        self.world.after(self.dice.draw(20_000...self.dice.pick([100_000, 300_000, 800_000]))) { [self] in
+            if self.isRunning { self.world.network.healLinks() }
+        }
+    }
+
+    private func clog() {
+        let from = self.anyNode.id
+        let to = self.anyNode.id
+        self.world.network.clog(from, to, until: self.world.now + self.dice.draw(10_000...600_000))
+    }
+
+    private func cutWhole() {
+        self.world.coverage[.partitionsWhole] += 1
+        let ids = self.world.nodes.map(\.id)
+        var side = self.dice.subset(ids, count: self.dice.roll(ids.count) + 1)
+        let group = self.dice.pick(self.world.plan.groups).id
+        if self.dice.chance(50), let leader = self.world.leader(of: group) {
+            // The leader with too few others to lead on.
+            let others = ids.filter { $0 != leader.id }
+            side = [leader.id] + self.dice.subset(others, count: self.dice.roll(max(1, ids.count / 2)))
+        }
+        for one in ids where side.contains(one) {
+            for other in ids where !side.contains(other) {
+                self.world.network.cut(one, other)
+                self.world.network.cut(other, one)
+            }
+        }
+        self.healLater()
+    }
+
+    private func cutOneWay() {
+        self.world.coverage[.partitionsOneWay] += 1
+        let one = self.anyNode.id
+        let isDeaf = self.dice.chance(50)
+        for node in self.world.nodes where node.id != one {
+            if isDeaf { self.world.network.cut(node.id, one) } else { self.world.network.cut(one, node.id) }
+        }
+        self.healLater()
+    }
+
+    /// Single links, or all links but those of one node, or a chain.
+    private func cutPartial() {
+        self.world.coverage[.partitionsPartial] += 1
+        let ids = self.world.nodes.map(\.id)
+        switch self.dice.roll(3) {
+        case 0:
+            for one in ids { for other in ids where one != other && self.dice.chance(30) { self.world.network.cut(one, other) } }
+        case 1:
+            let hub = self.dice.pick(ids)
+            for one in ids { for other in ids where one != hub && other != hub { self.world.network.cut(one, other) } }
+        default:
+            for (left, one) in ids.enumerated() {
+                for (right, other) in ids.enumerated() where abs(left - right) > 1 { self.world.network.cut(one, other) }
+            }
+        }
+        self.healLater()
+    }
+
+    // MARK: - Processes
+
+    private func crashOne(after delay: VirtualTime?) {
+        let node = self.anyNode
+        guard node.process != nil else { return }
+        self.world.coverage[.crashes] += 1
+        node.crash()
+        node.planRestart(after: delay)
+    }
+
+    private func crashAll() {
+        self.world.coverage[.crashesOfAll] += 1
+        for node in self.world.nodes where node.process != nil {
+            node.crash()
+            node.planRestart()
+        }
+    }
+
+    private func pauseOne() {
+        let node = self.anyNode
+        guard node.isRunning else { return }
+        self.world.coverage[.pauses] += 1
+        node.pause()
+        let life = node.life
+        self.world.after(self.dice.draw(20_000...900_000)) { if node.life == life { node.resume() } }
+    }
+
+    private func jumpClock() {
+        self.world.coverage[.clockJumps] += 1
+        self.anyNode.clockOffset += self.dice.draw(-7_200_000_000...7_200_000_000)
+    }
+
+    /// As far as leases allow, when they are on.
+    private func drift() {
+        let most: VirtualTime = self.world.plan.configuration.leaseReads ? 80 : 300
+        self.anyNode.driftPerMille = self.dice.draw(-most...most)
+    }
+
+    // MARK: - Disks
+
+    private func stallDisk() {
+        self.world.coverage[.diskSlow] += 1
+        self.anyNode.stalledUntil = self.world.now + self.dice.draw(50_000...500_000)
+    }
+
+    /// Commands are taken and committed, but not applied for a while.
+    private func stallApply() {
+        self.world.coverage[.appliesSlow] += 1
+        self.anyNode.appliesStalledUntil = self.world.now + self.dice.draw(50_000...600_000)
+    }
+
+    /// The n-th write, sync, read or flush to come fails, and with it the node.
+    private func failDisk(code: StorageError.Code, coverage: Coverage.Event?) {
+        let node = self.anyNode
+        guard node.process != nil else { return }
+        if let coverage { self.world.coverage[coverage] += 1 }
+        node.isFailureExpected = true
+        let operation = self.dice.pick([StoreOperation.write, .sync, .read, .flush, .snapshot])
+        node.store.arm(
+            StoreFault(operation, number: self.dice.draw(1...6), code: code, hasEffect: self.dice.chance(50))
+        )
+    }
+
+    private func flipBit() {}
+
+    /// A node whose disk is gone or damaged leaves the cluster for good.
+    func replace(_ node: SimNode) {}
+
+    // MARK: - Operators
+
+    private func changeMembership() {
+        let group = self.dice.pick(self.world.plan.groups).id
+        guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
+        let change = self.drawChange(core.membership)
+        guard let change else { return }
+        leader.whenRunning { process in process.change(group, change) { _ in } }
+    }
+
+    private func drawChange(_ membership: Membership) -> MembershipChange? {
+        if membership.isJoint, self.dice.chance(60) { return MembershipChange([], transition: .auto) }
+        let ids = self.world.nodes.filter { !$0.isLost }.map(\.id)
+        var steps: [MembershipChange.Step] = []
+        let wanted = self.dice.draw(1...3)
+        for id in self.dice.subset(ids, count: wanted) {
+            if membership.isVoter(id) {
+                let kept = membership.voters.count
+                if kept > 1 { steps.append(self.dice.chance(70) ? .remove(id) : .addLearner(id)) }
+            } else {
+                steps.append(self.dice.chance(70) ? .addVoter(id) : (self.dice.chance(50) ? .addLearner(id) : .remove(id)))
+            }
+        }
+        if steps.isEmpty { return nil }
+        return MembershipChange(steps, transition: self.dice.pick([.auto, .auto, .implicit, .explicit]))
+    }
+
+    private func transfer() {
+        let group = self.dice.pick(self.world.plan.groups).id
+        guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
+        let target = self.dice.pick(core.membership.replicas)
+        leader.whenRunning { process in process.transfer(group, to: target) { _ in } }
+    }
+
+    private func forceCampaign() {
+        if self.world.plan.configuration.leaseReads { return }
+        let group = self.dice.pick(self.world.plan.groups).id
+        self.world.coverage[.leadersByForce] += 1
+        self.anyNode.whenRunning { process in process.campaign(group) }
+    }
+
+    private func compact() {
+        for node in self.world.nodes { node.whenRunning { process in process.flush() } }
+    }
+}
