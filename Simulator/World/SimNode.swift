@@ -45,7 +45,7 @@ final class SimNode {
         self.id = id
         self.world = world
         self.isFounder = isFounder
-        self.features = world.plan.features
+        self.features = isFounder ? world.plan.features : .supported
         self.electionPriority = world.plan.isPriorityUsed ? dice.roll(3) : 0
         self.dice = dice
         do {
@@ -87,7 +87,7 @@ final class SimNode {
             self.crash()
             self.planRestart()
         } else {
-            self.world.violate("node \(self.id) does not start: \(error)")
+            self.world.violate("node \(self.id) does not start: \(errorChain(error))")
         }
     }
 
@@ -132,7 +132,7 @@ final class SimNode {
             return
         }
         guard self.isFailureExpected else {
-            self.world.violate("node \(self.id) failed: \(error)")
+            self.world.violate("node \(self.id) failed: \(errorChain(error))")
             return
         }
         self.world.coverage[.diskFailures] += 1
