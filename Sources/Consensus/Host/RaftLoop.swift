@@ -258,6 +258,10 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
         for read in ready.reads { self.answerRead(read.token, index: read.index, slot) }
         for token in ready.droppedReads { self.failRead(token, slot) }
         if let change = ready.roleChange { self.changeRole(change, slot) }
+        if let session = ready.supersededBy, slot.removedAt == nil {
+            // Removed and added again while it was away: what this life holds must not count for the next.
+            slot.removedAt = LogIndex(session.rawValue - 1)
+        }
         if let membership = ready.membershipChange { self.changeMembership(membership, slot) }
         if let found = ready.snapshotToInstall {
             slot.isInstalling = true
