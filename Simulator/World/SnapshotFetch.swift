@@ -84,7 +84,9 @@ final class SnapshotFetch {
             guard let replica = process.loop.replica(of: self.group) else { return self.cut("the replica is gone") }
             let installer = OneThread(value: self.installer)
             if let error = replica.install(mark, { try installer.value.switchState() }) {
-                if case .failed = error.code { return process.fail(error) }
+                // As a node does it: only a store that fails ends the process.
+                let isStorage = (error.cause as? SnapshotError).map { $0.code == .storage } ?? (error.code == .failed)
+                if isStorage { return process.fail(error) }
                 return self.cut("\(error)")
             }
             self.isOver = true

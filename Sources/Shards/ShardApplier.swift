@@ -38,6 +38,8 @@ package final class ShardApplier: CommandApplier {
         var applied: [GroupID: AppliedState] = [:]
         var durable: [GroupID: LogIndex] = [:]
         var levels: [GroupID: FeatureLevel] = [:]
+        /// Organizations with records of an unfinished snapshot beyond their heads.
+        var staged: Set<OrganizationID> = []
         /// Bytes written since the last flush began.
         var unflushedBytes = 0
         var isFlushDue = false
@@ -322,6 +324,10 @@ package final class ShardApplier: CommandApplier {
         let part = shard.assumeIsolated { $0.enterTurn() }
         if part.isFirst {
             turn.touched.append(shard)
+            if self.groups.withLock({ $0.staged.remove(organization) }) != nil {
+                shard.head.clearBeyond(into: &turn.batch)
+                turn.batch.delete(.groupState, key: GroupStateKey.staged(group, organization))
+            }
             if part.isEmpty {
                 turn.batch.put(.groupState, key: GroupStateKey.organization(group, organization), value: [])
             }
@@ -337,6 +343,9 @@ package final class ShardApplier: CommandApplier {
             store: self.store,
             faults: self.faults
         )
+        if try self.store.get(GroupStateKey.staged(group, organization), in: .groupState) != nil {
+            self.didStage(organization)
+        }
         return self.shards.withLock { shards in
             if let other = shards[organization] { return other }
             shards[organization] = shard
@@ -402,6 +411,7 @@ package final class ShardApplier: CommandApplier {
             groups.applied[group] = nil
             groups.durable[group] = nil
             groups.levels[group] = nil
+            for organization in organizations { groups.staged.remove(organization) }
         }
         if group == .system { self.directory.publish(SystemState()) }
         for organization in organizations { self.events.onDiscard(organization) }

@@ -1,4 +1,5 @@
 package import Primitives
+package import Storage
 
 /// Where an organization's ledger stands: everything that the next append needs.
 package struct LedgerHead: Sendable, Hashable {
@@ -31,6 +32,24 @@ package struct LedgerHead: Sendable, Hashable {
     package var lastSequence: SequenceNumber { SequenceNumber(self.tree.size) }
     /// The Merkle root over all records.
     package var root: Digest { self.tree.root }
+
+    /// Removes the records and tree nodes that lie beyond the head, where a snapshot that was not finished left them.
+    ///
+    /// Rows of tree nodes may not overlap, and those that come now have other borders.
+    package func clearBeyond(into batch: inout WriteBatch) {
+        guard let end = keyAfter(prefix: LedgerKeys.head(self.organization)) else { return }
+        let next = LedgerKeys.record(self.organization, self.lastSequence.next)
+        batch.deleteRange(.records, lower: next, upper: end)
+        for level in 0..<Self.levelsMax {
+            let first = TreePosition(level: level, index: self.size >> UInt64(level))
+            let above = TreePosition(level: level + 1, index: 0)
+            let lower = LedgerKeys.node(self.organization, first)
+            batch.deleteRange(.treeNodes, lower: lower, upper: LedgerKeys.node(self.organization, above))
+        }
+    }
+
+    /// Levels of the largest tree.
+    private static let levelsMax: UInt8 = 64
 
     private static let formatVersion = UInt8(1)
 

@@ -68,8 +68,9 @@ package final class GroupSnapshotInstaller: Sendable {
             sizes[organization] = head.size
             if head.size > 0 { heads[organization] = head }
         }
-        for staged in try applier.stagedHeads(of: group) where staged.size > (heads[staged.organization]?.size ?? 0) {
-            heads[staged.organization] = staged
+        // What was staged after another size than the ledger's of now shares rows of tree nodes with what was applied since.
+        for staged in try applier.stagedRecords(of: group) where staged.from == sizes[staged.head.organization] ?? 0 {
+            if staged.head.size > staged.from { heads[staged.head.organization] = staged.head }
         }
         self.sizes = sizes
         self.request = SnapshotRequest(
@@ -211,8 +212,13 @@ package final class GroupSnapshotInstaller: Sendable {
         guard first == head.lastSequence.next, count >= 1, head.size + UInt64(count) <= organization.head.size else {
             throw SnapshotError(code: .mismatch, message: "records from \(first) do not follow", organization: id)
         }
+        let size = self.sizes[id] ?? 0
+        guard try self.applier.head(of: id).size == size else {
+            throw SnapshotError(code: .outOfOrder, message: "records are applied meanwhile: ask anew", organization: id)
+        }
         var appender = LedgerAppender(head: head)
         var batch = WriteBatch()
+        if head.size == size { head.clearBeyond(into: &batch) }
         for _ in 0..<count {
             let bytes = Array(try reader.readPrefixed())
             do throws(LedgerError) {
@@ -228,7 +234,9 @@ package final class GroupSnapshotInstaller: Sendable {
             throw SnapshotError(code: .mismatch, message: message, organization: id)
         }
         appender.finishNodes(into: &batch)
-        batch.put(.groupState, key: GroupStateKey.staged(self.group, id), value: appender.head.encode())
+        let staged = StagedRecords(from: size, head: appender.head)
+        self.applier.didStage(id)
+        batch.put(.groupState, key: GroupStateKey.staged(self.group, id), value: staged.encoded())
         try self.applier.store.write(batch, durability: .unlogged)
         self.applier.didStage(bytes: batch.sizeBytes)
         state.heads[id] = appender.head
@@ -296,8 +304,8 @@ package final class GroupSnapshotInstaller: Sendable {
 
     /// Makes the snapshot the group's state: one batch, durable when the call returns. On the group's lane, between two
     /// turns.
-    /// - Throws: ``SnapshotError`` `.superseded` when the group has meanwhile applied as much: nothing was changed;
-    ///   `.storage`.
+    /// - Throws: ``SnapshotError`` `.superseded` when the group has meanwhile applied as much, `.outOfOrder` when it has
+    ///   applied records since the installer was made: nothing was changed; `.storage`.
     package func switchState() throws(SnapshotError) {
         try self.step { state in
             guard state.phase == .sealed, let manifest = state.manifest else {
@@ -308,6 +316,12 @@ package final class GroupSnapshotInstaller: Sendable {
                     code: .superseded,
                     message: "group \(self.group) has applied \(manifest.mark.index)"
                 )
+            }
+            for organization in state.organizations.map(\.head.organization) {
+                guard try self.applier.head(of: organization).size == self.sizes[organization] ?? 0 else {
+                    let message = "records were applied while those of the snapshot came: ask anew"
+                    throw SnapshotError(code: .outOfOrder, message: message, organization: organization)
+                }
             }
             try self.applier.replace(
                 self.group,
@@ -336,18 +350,21 @@ extension ShardApplier {
     /// take them for damage.
     /// - Throws: ``StorageError``, ``LedgerError`` or ``MalformedBytes``.
     package func isInstalling(_ group: GroupID) throws -> Bool {
-        try self.stagedHeads(of: group).contains { try $0.size > self.head(of: $0.organization).size }
+        try self.stagedRecords(of: group).contains { try $0.head.size > self.head(of: $0.head.organization).size }
     }
 
-    /// Where what is staged ends, ascending by organization.
-    func stagedHeads(of group: GroupID) throws -> [LedgerHead] {
-        var heads: [LedgerHead] = []
+    /// What is staged, ascending by organization.
+    func stagedRecords(of group: GroupID) throws -> [StagedRecords] {
+        var found: [StagedRecords] = []
         try self.store.scan(.groupState, prefix: GroupStateKey.staged(group)) { _, value in
-            heads.append(try LedgerHead.decode(value))
+            found.append(try StagedRecords(value))
             return true
         }
-        return heads
+        return found
     }
+
+    /// Records of `organization` lie beyond its head.
+    func didStage(_ organization: OrganizationID) { _ = self.groups.withLock { $0.staged.insert(organization) } }
 
     /// Counts bytes that were written beside the batches of applying.
     func didStage(bytes: Int) {
@@ -390,9 +407,37 @@ extension ShardApplier {
             groups.applied[group] = applied
             groups.durable[group] = mark.index
             groups.levels[group] = level
+            for head in heads { groups.staged.remove(head.organization) }
         }
         self.forget(heads.map(\.organization))
         if group == .system { self.directory.publish(try SystemState(reading: self.store)) }
         for head in heads { self.events.onAdvance(head.organization) }
+    }
+}
+
+/// Records of one organization that a snapshot brought and that are not part of its ledger yet.
+struct StagedRecords {
+    /// The size of the ledger after which they were staged; they are of use only while it has this size, because tree
+    /// nodes that are applied later may take the place of rows that hold more of them.
+    let from: UInt64
+    /// The head that the ledger would have with them.
+    let head: LedgerHead
+
+    init(from: UInt64, head: LedgerHead) {
+        self.from = from
+        self.head = head
+    }
+
+    init(_ bytes: [UInt8]) throws(MalformedBytes) {
+        var reader = ByteReader(bytes)
+        self.from = try reader.read()
+        self.head = try LedgerHead.decode(Array(reader.readRest()))
+    }
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter(capacity: 8)
+        writer.write(self.from)
+        writer.write(raw: self.head.encode())
+        return writer.bytes
     }
 }
