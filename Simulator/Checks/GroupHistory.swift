@@ -83,7 +83,8 @@ struct GroupHistory {
         let place = Place(index: entry.index, term: entry.term)
         let fact = EntryFact(kind: entry.kind, payload: entry.payload, termBefore: termBefore)
         if let known = self.entries[place] {
-            return known == fact ? nil : "log matching: node \(node) has another entry \(entry.index) of term \(entry.term)"
+            return known == fact
+                ? nil : "log matching: node \(node) has another entry \(entry.index) of term \(entry.term)"
         }
         self.entries[place] = fact
         return nil
@@ -101,7 +102,8 @@ struct GroupHistory {
             let change = try MembershipChange(bytes: fact.payload)
             let after = try before.applying(change, at: self.commit)
             self.memberships.append((self.commit, after))
-            return Self.intersects(before, after) ? nil : "membership \(self.commit) has a quorum without the one before"
+            return Self.intersects(before, after)
+                ? nil : "membership \(self.commit) has a quorum without the one before"
         } catch is MembershipError {
             // Refused, the same on every replica: nothing changes.
             return nil

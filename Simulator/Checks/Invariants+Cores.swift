@@ -84,14 +84,18 @@ extension Invariants {
         for (offset, fact) in history.committed.enumerated() where fact.committerTerm < core.term {
             let index = LogIndex(UInt64(offset) + 1)
             if index >= core.baseIndex, core.term(at: index) != fact.term {
-                self.violate("group \(group): leader completeness: leader \(core.id) of term \(core.term) lacks entry \(index)")
+                self.violate(
+                    "group \(group): leader completeness: leader \(core.id) of term \(core.term) lacks entry \(index)"
+                )
                 break
             }
         }
         let isChosen = core.membership.isQuorum { voter in
             history.votes[GroupHistory.Ballot(voter: voter, term: core.term)] == core.id
         }
-        if !isChosen { self.violate("group \(group): node \(core.id) leads term \(core.term) without a quorum's votes") }
+        if !isChosen {
+            self.violate("group \(group): node \(core.id) leads term \(core.term) without a quorum's votes")
+        }
     }
 
     // MARK: - Commit
@@ -113,12 +117,16 @@ extension Invariants {
         self.checkCommitted(core, group: group, after: memory.commit)
         guard let known = self.histories[group]?.commit, core.commit > known else { return }
         if core.role != .leader, memory.role != .leader {
-            self.violate("group \(group): node \(core.id) takes entry \(core.commit) for committed, which no leader committed")
+            self.violate(
+                "group \(group): node \(core.id) takes entry \(core.commit) for committed, which no leader committed"
+            )
         }
         let term = core.term(at: core.commit) ?? .zero
         let leaderTerm = memory.role == .leader ? memory.term : core.term
         if term != core.term, term != leaderTerm {
-            self.violate("group \(group): leader \(core.id) of term \(core.term) commits entry \(core.commit) of term \(term) by counting")
+            self.violate(
+                "group \(group): leader \(core.id) of term \(core.term) commits entry \(core.commit) of term \(term) by counting"
+            )
         }
         var index = known.next
         while index <= core.commit {
@@ -161,7 +169,9 @@ extension Invariants {
     private mutating func checkLeader(_ core: RaftCore, _ memory: ReplicaMemory, group: GroupID, tick: Int) {
         for replica in core.replicas {
             if replica.match >= replica.next {
-                self.violate("group \(group): leader \(core.id) has match \(replica.match) and next \(replica.next) of \(replica.node)")
+                self.violate(
+                    "group \(group): leader \(core.id) has match \(replica.match) and next \(replica.next) of \(replica.node)"
+                )
             }
             guard let follower = self.memories[ReplicaKey(node: replica.node, group: group)],
                 let term = core.term(at: replica.match)
@@ -202,7 +212,9 @@ extension Invariants {
             return
         }
         if transfer.term != core.term {
-            self.violate("group \(group): node \(core.id) transfers a leadership of term \(transfer.term) in \(core.term)")
+            self.violate(
+                "group \(group): node \(core.id) transfers a leadership of term \(transfer.term) in \(core.term)"
+            )
         } else if tick - transfer.tick > self.electionTicks + 1 {
             self.violate("group \(group): leader \(core.id) transfers for longer than an election timeout")
         }

@@ -49,7 +49,9 @@ extension Invariants {
         group: GroupID,
         tick: Int
     ) {
-        guard let heard = memory.heard, heard.term < message.term, tick - heard.tick < self.electionTicks else { return }
+        guard let heard = memory.heard, heard.term < message.term, tick - heard.tick < self.electionTicks else {
+            return
+        }
         // Without leases a later term, which a majority has let come, frees the voter.
         guard memory.term == heard.term || self.hasLeases else { return }
         let ballot = GroupHistory.Ballot(voter: message.to, term: message.term)

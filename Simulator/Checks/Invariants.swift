@@ -54,7 +54,9 @@ struct Invariants {
         var memory = self.memory(key)
         let durable = memory.removedAt == nil ? memory.durable : DurableLog(hardState: memory.durable.hardState)
         if core.term < durable.hardState.term {
-            self.violate("group \(group): node \(core.id) restarts in term \(core.term), \(durable.hardState.term) was durable")
+            self.violate(
+                "group \(group): node \(core.id) restarts in term \(core.term), \(durable.hardState.term) was durable"
+            )
         } else if core.term == durable.hardState.term, let vote = durable.hardState.vote, core.hardState.vote != vote {
             self.violate("group \(group): node \(core.id) forgot its vote for \(vote) in term \(core.term)")
         }
@@ -238,7 +240,9 @@ struct Invariants {
         var memory = self.memory(key)
         let history = self.history(group)
         if history.committedTerm(mark.index) != mark.term {
-            self.violate("group \(group): the snapshot at \(mark.index) of term \(mark.term) is not of the committed log")
+            self.violate(
+                "group \(group): the snapshot at \(mark.index) of term \(mark.term) is not of the committed log"
+            )
         } else if history.membership(at: mark.index) != mark.membership {
             self.violate("group \(group): the snapshot at \(mark.index) brings another membership")
         }

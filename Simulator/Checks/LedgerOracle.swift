@@ -72,7 +72,9 @@ struct LedgerOracle {
         let sequence = ledger.size + 1
         guard record.sequence.rawValue == sequence else { return "record \(record.sequence) follows \(ledger.size)" }
         let fields: RecordFields
-        do { fields = try RecordFields(scanning: record.bytes) } catch { return "record \(sequence) cannot be read: \(error)" }
+        do { fields = try RecordFields(scanning: record.bytes) } catch {
+            return "record \(sequence) cannot be read: \(error)"
+        }
         if fields.sequence.rawValue != sequence { return "record \(sequence) says it is \(fields.sequence)" }
         if fields.previous != ledger.checksums.last ?? .zero { return "record \(sequence) breaks the chain" }
         if let last = ledger.recordedAt.last, fields.recordedAt < last { return "stamps go back at record \(sequence)" }
@@ -120,7 +122,9 @@ struct LedgerOracle {
         for offset in 0..<records {
             let place = first - 1 + offset
             if ledger.calls[place] != call { return "\(name) has a receipt for record \(place + 1) of another call" }
-            if ledger.checksums[place] != receipt.checksums[offset] { return "\(name) has a receipt with a wrong checksum" }
+            if ledger.checksums[place] != receipt.checksums[offset] {
+                return "\(name) has a receipt with a wrong checksum"
+            }
         }
         if !receipt.isReplay, UInt64(first) <= floor {
             return "\(name) began after record \(floor) was shown, and stands at \(first)"

@@ -72,10 +72,15 @@ struct Liveness {
         for organization in self.world.organizations {
             guard self.world.isSound else { return }
             let before = self.world.oracle.floor(of: organization.id)
-            let client = SimClient(number: 1_000 + Int(organization.id.rawValue), world: self.world, dice: self.world.dice.split())
+            let client = SimClient(
+                number: 1_000 + Int(organization.id.rawValue),
+                world: self.world,
+                dice: self.world.dice.split()
+            )
             client.serve(organization)
             self.wait("organization \(organization.key) takes no append and no read") {
-                client.isServed && self.world.oracle.floor(of: organization.id) > before ? nil : "last answer \(client.lastAnswer)"
+                client.isServed && self.world.oracle.floor(of: organization.id) > before
+                    ? nil : "last answer \(client.lastAnswer)"
             }
         }
     }

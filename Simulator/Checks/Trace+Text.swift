@@ -25,7 +25,8 @@ extension RaftMessage.Body {
         case .preVoteRequest(let request): "pre-vote? " + Self.text(request)
         case .preVoteResponse(let isGranted): "pre-vote \(isGranted ? "yes" : "no")"
         case .voteRequest(let request): "vote? " + Self.text(request)
-        case .voteResponse(let answer): "vote \(answer.isGranted ? "yes" : "no") for \(answer.lastIndex)/\(answer.lastTerm)"
+        case .voteResponse(let answer):
+            "vote \(answer.isGranted ? "yes" : "no") for \(answer.lastIndex)/\(answer.lastTerm)"
         case .append(let append):
             "append b\(append.beat) s\(append.session) after \(append.previousIndex)/\(append.previousTerm): "
                 + "\(append.entries.count) entries, commit \(append.commit)\(append.wantsAnswer ? "" : ", no answer")"
@@ -37,7 +38,8 @@ extension RaftMessage.Body {
             "heartbeat b\(beat.beat) s\(beat.session) commit \(beat.commit)"
                 + (beat.sleepAt.map { ", sleep at \($0)" } ?? "")
         case .heartbeatResponse(let answer): "heartbeat answer b\(answer.beat) s\(answer.session)"
-        case .snapshot(let offer): "snapshot offer b\(offer.beat) s\(offer.session) \(offer.mark.index)/\(offer.mark.term)"
+        case .snapshot(let offer):
+            "snapshot offer b\(offer.beat) s\(offer.session) \(offer.mark.index)/\(offer.mark.term)"
         case .timeoutNow: "take over"
         case .readRequest(let token): "read? \(token)"
         case .readResponse(let token, let index): "read \(token) at \(index.map { "\($0)" } ?? "nothing")"

@@ -136,7 +136,12 @@ final class SimClient {
         let hasKey = self.dice.chance(80)
         guard let command = self.command(call, organization, records: records, hasKey: hasKey) else { return }
         let floor = self.world.oracle.floor(of: organization.id)
-        self.world.note(.request, nil, call, "client \(self.number): call \(call) appends \(records) to \(organization.key)")
+        self.world.note(
+            .request,
+            nil,
+            call,
+            "client \(self.number): call \(call) appends \(records) to \(organization.key)"
+        )
         self.ask(
             Append(
                 call: call,
@@ -252,14 +257,18 @@ final class SimClient {
                 switch result {
                 case .success(let index):
                     if index < commit {
-                        process.world.violate("group \(group): node \(node) reads at \(index), \(commit) was committed before")
+                        process.world.violate(
+                            "group \(group): node \(node) reads at \(index), \(commit) was committed before"
+                        )
                     }
                     do {
                         answer(.readable(try process.applier.head(of: organization.id)))
                         let core = process.core(of: group)
                         let isLeader = core?.role == .leader
                         let isByLease = isLeader && isAtOnce && (core?.membership.voters.count ?? 0) > 1
-                        process.world.coverage[isByLease ? .readsByLease : isLeader ? .readsByIndex : .readsFromFollowers] += 1
+                        process.world.coverage[
+                            isByLease ? .readsByLease : isLeader ? .readsByIndex : .readsFromFollowers
+                        ] += 1
                     } catch {
                         process.fail(error)
                     }
@@ -273,7 +282,12 @@ final class SimClient {
             case .readable(let head):
                 self.hasRead = true
                 self.believed[group] = node
-                self.world.note(.read, nil, head.size, "client \(self.number) reads \(head.size) of \(organization.key)")
+                self.world.note(
+                    .read,
+                    nil,
+                    head.size,
+                    "client \(self.number) reads \(head.size) of \(organization.key)"
+                )
                 if let problem = self.world.oracle.reads(head, floor: floor) { self.world.violate(problem) }
             case .notDone(let leader): self.believed[group] = leader
             case .done, .unknown: self.believed[group] = nil

@@ -19,7 +19,9 @@ enum TrapReport {
             for trap in [SIGILL, SIGTRAP, SIGABRT, SIGSEGV] { signal(trap, Self.handler) }
         }
         let text = Array("\(Self.prefix)\nsee it again: \(replay)\n".utf8.prefix(Self.bytesMax))
-        guard let memory = UnsafeMutablePointer<UInt8>(bitPattern: self.address.load(ordering: .relaxed)) else { return }
+        guard let memory = UnsafeMutablePointer<UInt8>(bitPattern: self.address.load(ordering: .relaxed)) else {
+            return
+        }
         for (place, byte) in text.enumerated() { memory[place] = byte }
         self.length.store(text.count, ordering: .sequentiallyConsistent)
     }

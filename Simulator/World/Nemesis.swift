@@ -120,13 +120,17 @@ final class Nemesis {
         let ids = self.world.nodes.map(\.id)
         switch self.dice.roll(3) {
         case 0:
-            for one in ids { for other in ids where one != other && self.dice.chance(30) { self.world.network.cut(one, other) } }
+            for one in ids {
+                for other in ids where one != other && self.dice.chance(30) { self.world.network.cut(one, other) }
+            }
         case 1:
             let hub = self.dice.pick(ids)
             for one in ids { for other in ids where one != hub && other != hub { self.world.network.cut(one, other) } }
         default:
             for (left, one) in ids.enumerated() {
-                for (right, other) in ids.enumerated() where abs(left - right) > 1 { self.world.network.cut(one, other) }
+                for (right, other) in ids.enumerated() where abs(left - right) > 1 {
+                    self.world.network.cut(one, other)
+                }
             }
         }
         self.healLater()
@@ -215,7 +219,9 @@ final class Nemesis {
                 let kept = membership.voters.count
                 if kept > 1 { steps.append(self.dice.chance(70) ? .remove(id) : .addLearner(id)) }
             } else {
-                steps.append(self.dice.chance(70) ? .addVoter(id) : (self.dice.chance(50) ? .addLearner(id) : .remove(id)))
+                steps.append(
+                    self.dice.chance(70) ? .addVoter(id) : (self.dice.chance(50) ? .addLearner(id) : .remove(id))
+                )
             }
         }
         if steps.isEmpty { return nil }

@@ -163,7 +163,12 @@ final class SimProcess {
             for replica in output.created { self.created(replica.group) }
             for replica in output.removed {
                 self.world.coverage[.replicasRemoved] += 1
-                self.world.note(.membership, self.node.id, UInt64(replica.group.rawValue), "leaves group \(replica.group)")
+                self.world.note(
+                    .membership,
+                    self.node.id,
+                    UInt64(replica.group.rawValue),
+                    "leaves group \(replica.group)"
+                )
                 self.fetches[replica.group] = nil
             }
             for change in output.changes {
@@ -310,7 +315,13 @@ final class SimProcess {
         for work in applied {
             self.world.invariants.applies(work.entries, group: work.group, node: self.node.id)
             let last = work.entries.last?.index ?? .zero
-            self.world.note(.apply, self.node.id, last.rawValue, UInt64(work.group.rawValue), "group \(work.group) up to \(last)")
+            self.world.note(
+                .apply,
+                self.node.id,
+                last.rawValue,
+                UInt64(work.group.rawValue),
+                "group \(work.group) up to \(last)"
+            )
         }
         self.checkLedgers(applied.map(\.group))
         guard self.world.isSound else { return }

@@ -48,7 +48,9 @@ internal import Testing
     }
 
     @Test func countsAQuorumOfEachHalf() throws {
-        let change = MembershipChange([.addVoter(NodeID(4)), .addVoter(NodeID(5)), .remove(NodeID(1)), .remove(NodeID(2))])
+        let change = MembershipChange([
+            .addVoter(NodeID(4)), .addVoter(NodeID(5)), .remove(NodeID(1)), .remove(NodeID(2)),
+        ])
         let joint = try Membership(voters: [NodeID(1), NodeID(2), NodeID(3)]).applying(change, at: LogIndex(7))
         #expect(joint.isQuorum { [NodeID(2), NodeID(3), NodeID(4)].contains($0) })
         #expect(!joint.isQuorum { [NodeID(3), NodeID(4), NodeID(5)].contains($0) })
