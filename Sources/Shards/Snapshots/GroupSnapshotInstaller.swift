@@ -70,7 +70,9 @@ package final class GroupSnapshotInstaller: Sendable {
         }
         // What was staged after another size than the ledger's of now shares rows of tree nodes with what was applied since.
         for staged in try applier.stagedRecords(of: group) where staged.from == sizes[staged.head.organization] ?? 0 {
-            if staged.head.size > staged.from { heads[staged.head.organization] = staged.head }
+            guard staged.head.size > staged.from else { continue }
+            heads[staged.head.organization] = staged.head
+            applier.didStage(staged.head.organization)
         }
         self.sizes = sizes
         self.request = SnapshotRequest(
@@ -213,9 +215,7 @@ package final class GroupSnapshotInstaller: Sendable {
             throw SnapshotError(code: .mismatch, message: "records from \(first) do not follow", organization: id)
         }
         let size = self.sizes[id] ?? 0
-        guard try self.applier.head(of: id).size == size else {
-            throw SnapshotError(code: .outOfOrder, message: "records are applied meanwhile: ask anew", organization: id)
-        }
+        try self.checkUntouched(id, staged: head.size)
         var appender = LedgerAppender(head: head)
         var batch = WriteBatch()
         if head.size == size { head.clearBeyond(into: &batch) }
@@ -242,6 +242,17 @@ package final class GroupSnapshotInstaller: Sendable {
         state.heads[id] = appender.head
         state.recordCount += UInt64(count)
         state.progress.records += UInt64(count)
+    }
+
+    /// - Throws: ``SnapshotError`` `.outOfOrder` when commands of the organization were applied since the installer was
+    ///   made: they have cleared what was staged.
+    private func checkUntouched(_ organization: OrganizationID, staged: UInt64) throws {
+        let size = self.sizes[organization] ?? 0
+        let isThere = try self.applier.head(of: organization).size == size
+        guard isThere, staged == size || self.applier.isStaged(organization) else {
+            let message = "commands were applied while the snapshot came: ask anew"
+            throw SnapshotError(code: .outOfOrder, message: message, organization: organization)
+        }
     }
 
     private func takeAnswers(_ reader: inout ByteReader, _ state: inout State) throws {
@@ -317,11 +328,8 @@ package final class GroupSnapshotInstaller: Sendable {
                     message: "group \(self.group) has applied \(manifest.mark.index)"
                 )
             }
-            for organization in state.organizations.map(\.head.organization) {
-                guard try self.applier.head(of: organization).size == self.sizes[organization] ?? 0 else {
-                    let message = "records were applied while those of the snapshot came: ask anew"
-                    throw SnapshotError(code: .outOfOrder, message: message, organization: organization)
-                }
+            for organization in state.organizations.map(\.head) {
+                try self.checkUntouched(organization.organization, staged: organization.size)
             }
             try self.applier.replace(
                 self.group,
@@ -365,6 +373,11 @@ extension ShardApplier {
 
     /// Records of `organization` lie beyond its head.
     func didStage(_ organization: OrganizationID) { _ = self.groups.withLock { $0.staged.insert(organization) } }
+
+    /// Whether what lies beyond the head of `organization` was not cleared since.
+    func isStaged(_ organization: OrganizationID) -> Bool {
+        self.groups.withLock { $0.staged.contains(organization) }
+    }
 
     /// Counts bytes that were written beside the batches of applying.
     func didStage(bytes: Int) {
