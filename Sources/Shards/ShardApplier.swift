@@ -406,6 +406,8 @@ package final class ShardApplier: CommandApplier {
         let prefix = GroupStateKey.all(group)
         if let upper = keyAfter(prefix: prefix) { batch.deleteRange(.groupState, lower: prefix, upper: upper) }
         try self.store.write(batch, durability: .unlogged)
+        // A replica of a later life may be made as soon as this returns: the state may not come back after a power failure.
+        try self.store.flush()
         self.forget(organizations)
         self.groups.withLock { groups in
             groups.applied[group] = nil

@@ -118,7 +118,7 @@ package protocol CommandApplier: Sendable {
     /// Deletes everything that this node has of `group`, whose replica was removed from it.
     ///
     /// Called on the group's lane, after nothing of the group will be applied any more; also at start when an earlier
-    /// removal was cut short. Repeats do nothing.
+    /// removal was cut short. Durable when it returns: a later life of the replica may follow at once. Repeats do nothing.
     func discard(_ group: GroupID) throws
 }
 
