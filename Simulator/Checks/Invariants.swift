@@ -68,7 +68,7 @@ struct Invariants {
             rebuilt.append(core.term(at: index) ?? .zero)
             index = index.next
         }
-        self.compare(durable, rebuilt, core, group)
+        self.compare(durable, rebuilt, handed: memory.handed, core, group)
         memory.removedAt = nil
         memory.durable = isNew ? durable : rebuilt
         memory.handed = isNew ? durable : rebuilt
@@ -88,17 +88,20 @@ struct Invariants {
         self.checkCommitted(core, group: group, after: .zero)
     }
 
-    /// What was durable is there after a restart; more may have survived, unless it was cut durably.
-    private mutating func compare(_ before: DurableLog, _ after: DurableLog, _ core: RaftCore, _ group: GroupID) {
-        let history = self.history(group)
+    /// What was durable is there after a restart; more may have survived.
+    private mutating func compare(
+        _ before: DurableLog,
+        _ after: DurableLog,
+        handed: DurableLog,
+        _ core: RaftCore,
+        _ group: GroupID
+    ) {
         var index = before.base.index.next
         while index <= before.last {
             defer { index = index.next }
             guard let term = before.term(at: index), !after.holds(index, term) else { continue }
-            if after.term(at: index) != nil, history.committedTerm(index) != term { continue }
-            if after.last < index, after.hardState.term > before.hardState.term, history.committedTerm(index) != term {
-                continue
-            }
+            // Its removal was on its way to the disk.
+            if !handed.holds(index, term) { continue }
             self.violate("group \(group): node \(core.id) lost the durable entry \(index) of term \(term)")
             return
         }

@@ -22,7 +22,8 @@ final class SimClient {
     private(set) var lastAnswer = "none"
 
     /// How long a client waits for an answer.
-    private static let timeouts: [VirtualTime] = [20_000, 60_000, 400_000]
+    private static let timeouts: [VirtualTime] = [20_000, 40_000, 100_000, 400_000]
+    private static let strayPercent = 15
     private static let attemptsMax = 12
     private static let callsMax: UInt64 = 1_000_000
 
@@ -33,6 +34,15 @@ final class SimClient {
         /// Surely not done; perhaps somebody else can.
         case notDone(NodeID?)
         case unknown
+
+        var traceText: String {
+            switch self {
+            case .done: "done"
+            case .readable(let head): "reads \(head.size)"
+            case .notDone(let leader): "not done, ask \(leader.map { "\($0)" } ?? "anybody")"
+            case .unknown: "no answer"
+            }
+        }
     }
 
     /// Asks for an append to `organization`, then for a read of it, until both are answered.
@@ -68,7 +78,7 @@ final class SimClient {
     func stop() { self.isStopped = true }
 
     private func planNext() {
-        if self.isStopped || self.isServed { return }
+        if self.isStopped || (self.wanted != nil && self.isServed) { return }
         let wait = self.dice.draw(0...(self.world.plan.thinkTime * 2))
         self.world.after(wait) { [self] in self.begin() }
     }
@@ -84,8 +94,9 @@ final class SimClient {
         }
     }
 
-    private func target(_ group: GroupID) -> NodeID {
-        if let known = self.believed[group], self.dice.chance(85) { return known }
+    /// - Parameter strayPercent: Of 100 calls, how many go to any node although a leader is known.
+    private func target(_ group: GroupID, strayPercent: Int) -> NodeID {
+        if let known = self.believed[group], !self.dice.chance(strayPercent) { return known }
         return self.dice.pick(self.world.nodes).id
     }
 
@@ -104,6 +115,7 @@ final class SimClient {
             guard !isOver, self.nextAttempt == attempt else { return }
             isOver = true
             self.lastAnswer = "\(answer) of node \(node)"
+            self.world.note(.answer, nil, UInt64(self.number), "client \(self.number): \(answer.traceText) from \(node)")
             done(answer)
         }
         self.world.after(self.dice.pick(Self.timeouts)) { finish(.unknown) }
@@ -182,7 +194,7 @@ final class SimClient {
         var append = append
         append.attempts += 1
         let group = append.organization.group
-        let node = self.target(group)
+        let node = self.target(group, strayPercent: Self.strayPercent)
         self.ask(node) { [self] process, target, answer in
             var bytes = append.command
             do { try Command.stamp(&bytes, at: target.wallClock) } catch {
@@ -210,13 +222,15 @@ final class SimClient {
             self.finish(append, bytes)
             self.planNext()
             return
-        case .notDone(let leader): self.believed[group] = leader
+        case .notDone(let leader): if leader != nil || self.dice.chance(50) { self.believed[group] = leader }
         case .unknown, .readable:
             if self.dice.chance(50) { self.believed[group] = nil }
             guard append.hasKey else { return self.planNext() }
         }
         guard append.attempts < Self.attemptsMax, !self.isStopped else { return self.planNext() }
-        self.world.after(self.dice.draw(1_000...60_000)) { [self] in self.ask(append) }
+        // Whoever was told the leader asks it at once.
+        let patience: VirtualTime = self.believed[group] == nil ? 40_000 : 3_000
+        self.world.after(self.dice.draw(500...patience)) { [self] in self.ask(append) }
     }
 
     private func finish(_ append: Append, _ bytes: [UInt8]) {
@@ -246,7 +260,7 @@ final class SimClient {
 
     private func read(_ organization: OrganizationEntry) {
         let group = organization.group
-        let node = self.target(group)
+        let node = self.target(group, strayPercent: self.world.plan.strayPercent)
         let floor = self.world.oracle.floor(of: organization.id)
         let commit = self.world.invariants.history(group).commit
         self.ask(node) { process, target, answer in
@@ -289,7 +303,7 @@ final class SimClient {
                     "client \(self.number) reads \(head.size) of \(organization.key)"
                 )
                 if let problem = self.world.oracle.reads(head, floor: floor) { self.world.violate(problem) }
-            case .notDone(let leader): self.believed[group] = leader
+            case .notDone(let leader): if leader != nil || self.dice.chance(50) { self.believed[group] = leader }
             case .done, .unknown: self.believed[group] = nil
             }
             self.planNext()

@@ -204,8 +204,11 @@ final class Nemesis {
     private func changeMembership() {
         let group = self.dice.pick(self.world.plan.groups).id
         guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
-        let change = self.drawChange(core.membership)
-        guard let change else { return }
+        // While a disk is damaged or lost the group does without that replica: it must not come to depend on it.
+        let isWhole = self.world.nodes.allSatisfy { node in
+            node.isLost ? !core.membership.contains(node.id) : !node.isDamaged
+        }
+        guard isWhole, let change = self.drawChange(core.membership) else { return }
         leader.whenRunning { process in process.change(group, change) { _ in } }
     }
 

@@ -79,7 +79,7 @@ final class SimNode {
     /// The disk does not let the process start.
     private func refused(_ error: any Error) {
         self.process = nil
-        if self.isDamaged {
+        if self.isDamaged, Self.isDamage(error) {
             self.world.coverage[.bitFlipsNoticed] += 1
             self.world.note(.stop, self.id, "the damaged disk was noticed: \(error)")
             self.world.nemesis.replace(self)
@@ -125,7 +125,7 @@ final class SimNode {
     /// The process ended itself because of `error`.
     func failed(_ error: any Error) {
         self.world.note(.stop, self.id, "\(error)")
-        if self.isDamaged {
+        if self.isDamaged, Self.isDamage(error) {
             self.world.coverage[.bitFlipsNoticed] += 1
             self.crash()
             self.world.nemesis.replace(self)
@@ -138,6 +138,12 @@ final class SimNode {
         self.world.coverage[.diskFailures] += 1
         self.crash()
         self.planRestart()
+    }
+
+    /// Whether somebody has noticed that what lies on the disk is not what was written.
+    private static func isDamage(_ error: any Error) -> Bool {
+        let text = errorChain(error)
+        return ["corruption", "damage", "hole", "logLost", "mismatch", "malformed"].contains { text.contains($0) }
     }
 
     func planRestart(after delay: VirtualTime? = nil) {

@@ -70,6 +70,8 @@ struct SimulationPlan {
     var thinkTime: VirtualTime
     /// Of 100 calls, how many only read.
     var readPercent: Int
+    /// Of 100 reads, how many go to any node although a leader is known.
+    var strayPercent: Int
 
     /// Virtual time between two ticks of a node whose clock is right.
     static let tickInterval: VirtualTime = 10_000
@@ -102,7 +104,30 @@ struct SimulationPlan {
         self.organizationCount = dice.draw(1...4)
         self.clients = dice.pick([1, 2, 4, 6])
         self.thinkTime = dice.pick([2_000, 10_000, 40_000])
-        self.readPercent = profile == .reads ? 70 : dice.pick([10, 30, 60])
+        self.readPercent = dice.pick([10, 30, 60])
+        self.strayPercent = 15
+        if profile == .reads { self.drawReads(&dice) }
+    }
+
+    /// Many reads of all nodes while leaders are deposed and do not know it.
+    private mutating func drawReads(_ dice: inout Dice) {
+        self.readPercent = 60
+        self.strayPercent = 50
+        self.clients = 6
+        self.thinkTime = 2_000
+        self.troubleInterval = dice.pick([60_000, 120_000])
+        self.syncTime = dice.pick([50...300, 1_000...15_000])
+        self.applyTime = 20...100
+        self.latency = 200...500
+        self.latencyTailPercent = 0
+        self.configuration.messageBytesMax = 1 << 20
+        self.configuration.inflightMessagesMax = 128
+        self.configuration.inflightBytesMax = 16 << 20
+        self.configuration.applyBacklogBytesMax = 32 << 20
+        self.configuration.electionTicks = 10
+        self.configuration.heartbeatTicks = 1
+        self.configuration.uncommittedBytesMax = 64 << 20
+        self.configuration.leaseDriftTicks = 5
     }
 
     private static func drawNodeCount(_ profile: Profile, _ dice: inout Dice) -> Int {
@@ -163,8 +188,8 @@ struct SimulationPlan {
             troubles.subtract([.bitFlip, .wipe, .membership])
         case .membership: troubles.formUnion([.membership, .crash, .wholePartition, .oneWayPartition, .slowApply])
         case .reads:
-            troubles.formUnion([.wholePartition, .partialPartition, .delay])
-            troubles.subtract([.bitFlip, .wipe, .membership])
+            troubles = troubles.intersection([.crash, .pause, .clockJump])
+            troubles.formUnion([.wholePartition, .drift])
         case .transfers:
             troubles.formUnion([.transfer, .wholePartition, .oneWayPartition, .pause])
             troubles.subtract([.bitFlip, .wipe])
