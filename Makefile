@@ -20,8 +20,7 @@ sources := Package.swift Sources Tests Benchmarks Simulator Chaos
 protos  := Sources/NodeRuntime/Peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos proto docs-check \
-  docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -82,6 +81,11 @@ chaos: setup-test ## real processes killed, paused, cut off and filled for SECON
 	$(SWIFT) build -c release --product chaos
 	.build/release/chaos --seconds '$(SECONDS)' $(if $(SEED),--seed '$(SEED)') --ftnode .build/release/ftnode \
 	  --folder .build/chaos-run
+
+chaos-quick: setup-test ## a minute of it with the debug build, as continuous integration does
+	$(SWIFT) build --product ftnode
+	$(SWIFT) build --product chaos
+	.build/debug/chaos --seconds 60 $(if $(SEED),--seed '$(SEED)') --ftnode .build/debug/ftnode --folder .build/chaos-run
 
 proto: setup ## make the Swift code of the peer messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }

@@ -230,7 +230,8 @@ let package = Package(
         .testTarget(
             name: "SimulatorTests",
             dependencies: [
-                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "simulator", argumentParser,
+                "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "simulator",
+                argumentParser,
             ],
             swiftSettings: nodeSettings
         ),

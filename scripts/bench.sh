@@ -5,7 +5,7 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query append get"
+#   BENCH_PARTS="etcd query append get groups core"
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +18,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query append get} "
+parts=" ${BENCH_PARTS:-etcd query append get groups core} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -58,6 +58,17 @@ client_options() {
   for count in $clients; do printf -- '--clients\n%s\n' "$count"; done
 }
 loop_options() { printf -- '--seconds\n%s\n--warm-up\n%s\n--size\n%s\n--results\n%s\n' "$seconds" "$warm_up" "$size" "$results"; }
+
+# whose, process ids…: memory in use, for the end of the report
+note_memory() {
+  local who="$1" total=0 pid kib
+  shift
+  for pid in "$@"; do
+    kib="$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)"
+    total=$((total + ${kib:-0}))
+  done
+  echo "memory: $who, $((total / 1024 / $#)) MiB a node" >>"$work/notes"
+}
 
 describe_machine() {
   local model synced count=300
@@ -103,16 +114,18 @@ run_etcd() {
   done
   mapfile -t options < <(client_options; loop_options)
   "$bin/bench" etcd "${endpoints[@]}" --ca "$tls/ca.crt" "${processes[@]}" "${options[@]}"
+  note_memory 'etcd after the puts' "${started[@]}"
   stop_all
 }
 
 context="$work/ours/client.yaml"
-# folder of the cluster; default the one that all parts share
+# folder of the cluster, further options; default the cluster that all parts share
 start_ours() {
   local tries=600 data="${1:-$work/ours}"
+  [ "$#" -eq 0 ] || shift
   context="$data/client.yaml"
   rm -f "$context"
-  "$bin/ftnode" dev --nodes 3 --data "$data" --port "$port" >>"$work/ours.log" 2>&1 &
+  "$bin/ftnode" dev --nodes 3 --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
   started+=($!)
   while [ ! -s "$context" ]; do
     kill -0 "${started[-1]}" 2>/dev/null || fail "ftnode dev ended: $(tail -n 3 "$work/ours.log")"
@@ -142,6 +155,9 @@ run_appends() {
   mapfile -t options < <(loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --any-node --name append_64_any
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 8 --name append_64_spread
+  mapfile -t ours < <(pgrep -P "${started[-1]}" -x ftnode)
+  if [ "${#ours[@]}" -gt 0 ]; then note_memory 'ours after the single appends' "${ours[@]}"; fi
+  mapfile -t options < <(loop_options)
   # Batches twice: on the cluster that has taken all this, and on a new one, as etcd's puts meet a new etcd.
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
     --name append_batched_loaded
@@ -149,6 +165,15 @@ run_appends() {
   start_ours "$work/new"
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
     --name append_batched
+}
+
+# One group of a thousand under load, then all of them.
+run_groups() {
+  start_ours "$work/groups" --data-groups 1000
+  mapfile -t options < <(loop_options)
+  "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --name append_one_of_1000
+  "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 1000 --name append_1000_groups
+  stop_all
 }
 
 # system, name, streams, URL, header…: the rate that h2load reaches
@@ -196,8 +221,11 @@ if wanted get; then
     say 'h2load or nghttpd is missing (apt-get install nghttp2-client nghttp2-server): no comparison of GET'
   fi
 fi
+if wanted groups; then run_groups; fi
 stop_all
+if wanted core; then "$bin/bench" core >>"$work/notes"; fi
 echo
 echo "$machine"
 echo
+if [ -s "$work/notes" ]; then cat "$work/notes"; fi
 "$bin/bench" report --results "$results"

@@ -28,6 +28,12 @@ struct Report: Sendable {
             peerName: "append_64"
         ),
         Row(key: "append_64_any", title: "appends, 64 clients, any node", peer: "etcd", peerName: "append_64"),
+        Row(
+            key: "append_1000_groups",
+            title: "appends, 1000 groups / one",
+            peer: "ours",
+            peerName: "append_one_of_1000"
+        ),
         Row(key: "append_batched", title: "records in batches of 500", peer: "etcd", peerName: "append_64"),
         Row(
             key: "append_batched_loaded",

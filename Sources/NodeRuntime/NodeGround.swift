@@ -19,6 +19,8 @@ struct NodeGround: Sendable {
     let identity: NodeIdentity
     let tls: NodeTLS
     let loops: MultiThreadedEventLoopGroup
+    /// For the peers' connections.
+    let peerLoop: any EventLoop
 
     /// Opens the data directory; an empty one becomes that of a founding node, or of one that joins, which takes until a member has
     /// let it in.
@@ -37,7 +39,14 @@ struct NodeGround: Sendable {
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: Self.eventLoops)
         do {
             let identity = try await self.identify(configuration, store, tls, loops, logger)
-            return NodeGround(store: store, logs: logs, identity: identity, tls: tls, loops: loops)
+            return NodeGround(
+                store: store,
+                logs: logs,
+                identity: identity,
+                tls: tls,
+                loops: loops,
+                peerLoop: loops.next()
+            )
         } catch {
             try? logs.close()
             try? store.close()

@@ -99,7 +99,10 @@ struct NodeMetrics: Sendable {
         sum("ft_raft_groups_asleep", "Groups without work, which send no heartbeats.") { $0.isAsleep }
         sum("ft_raft_groups_changing", "Groups whose membership is joint.") { $0.membership.isJoint }
         sum("ft_raft_snapshots_installing", "Replicas of this node that fetch a snapshot.") { $0.isInstalling }
-        registry.sampledGauge("ft_raft_lag_entries_max", help: "Entries by which the slowest replica of a led group is behind.") {
+        registry.sampledGauge(
+            "ft_raft_lag_entries_max",
+            help: "Entries by which the slowest replica of a led group is behind."
+        ) {
             Double(host.status().flatMap(\.replicas).map(\.lag).max() ?? 0)
         }
         registry.sampledGauge("ft_projector_records", help: "Records projected since the start.") {
@@ -128,7 +131,10 @@ struct NodeMetrics: Sendable {
         self.registry.sampledGauge("ft_cluster_steps_done", help: "Steps that this node's cluster manager has taken.") {
             Double(manager.counters.done)
         }
-        self.registry.sampledGauge("ft_cluster_steps_failed", help: "Steps that did not succeed and were planned again.") {
+        self.registry.sampledGauge(
+            "ft_cluster_steps_failed",
+            help: "Steps that did not succeed and were planned again."
+        ) {
             Double(manager.counters.failed)
         }
     }

@@ -31,9 +31,15 @@ extension NodeParts {
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
         peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
-        let peerServer = self.server(self.configuration.peerListen, self.tls.peerServer, peerLimits, service)
+        let peerServer = self.server(
+            self.configuration.peerListen,
+            self.tls.peerServer,
+            peerLimits,
+            service,
+            on: self.peerLoop
+        )
         let api = self.makeAPI(service, services, router, health)
-        let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api)
+        let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
         try await self.listen(apiServer, self.configuration.apiListen, "clients")
         self.logger.info(
@@ -81,14 +87,15 @@ extension NodeParts {
         _ address: NodeConfiguration.HostPort,
         _ tls: ReloadableTLSContext,
         _ limits: TransportLimits,
-        _ router: any RequestRouter
+        _ router: any RequestRouter,
+        on loops: any EventLoopGroup
     ) -> HTTPServer {
         HTTPServer(
             host: address.host,
             port: address.port,
             tls: tls,
             limits: limits,
-            eventLoopGroup: self.loops,
+            eventLoopGroup: loops,
             router: router
         )
     }

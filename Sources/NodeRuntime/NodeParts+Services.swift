@@ -195,7 +195,11 @@ extension NodeParts {
             ),
             replicas: ReplicaReader(
                 node: self.configuration.nodeID,
-                placement: Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host),
+                placement: Placement(
+                    node: self.configuration.nodeID,
+                    directory: self.applier.directory,
+                    host: self.host
+                ),
                 links: self.links,
                 service: service,
                 timeout: Self.peerTimeout,

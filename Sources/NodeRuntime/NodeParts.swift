@@ -51,6 +51,8 @@ final class NodeParts: Sendable {
     let projector: Projector
     let columnarStores: ColumnarStores
     let loops: MultiThreadedEventLoopGroup
+    /// The one of them that all peers' connections are on: a message and its answer wake one thread and not two.
+    let peerLoop: any EventLoop
     let links: PeerLinks
     let host: RaftHost
     let puller: SnapshotPuller
@@ -68,7 +70,7 @@ final class NodeParts: Sendable {
         self.configuration = configuration
         self.logger = logger
         (self.identity, self.store, self.logs) = (ground.identity, ground.store, ground.logs)
-        (self.tls, self.loops) = (ground.tls, ground.loops)
+        (self.tls, self.loops, self.peerLoop) = (ground.tls, ground.loops, ground.peerLoop)
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
@@ -228,7 +230,10 @@ final class NodeParts: Sendable {
             onReplicaRemoved: { group in
                 logger.info("replica removed", metadata: ["raft.group": "\(group)"])
                 if group == .system {
-                    logger.error("this node was removed from the cluster: stop it", metadata: ["node.id": "\(identity.node)"])
+                    logger.error(
+                        "this node was removed from the cluster: stop it",
+                        metadata: ["node.id": "\(identity.node)"]
+                    )
                 }
             },
             onSnapshotOffered: { group, leader, offer in
@@ -266,7 +271,7 @@ final class NodeParts: Sendable {
                 epoch: ground.identity.recoveryEpoch
             ),
             seeds: seeds,
-            client: HTTPClient(eventLoopGroup: ground.loops, tls: ground.tls.peerClient, limits: .peers),
+            client: HTTPClient(eventLoopGroup: ground.peerLoop, tls: ground.tls.peerClient, limits: .peers),
             metrics: metrics,
             logger: logger
         )

@@ -12,7 +12,8 @@ package enum ColumnFamily: String, CaseIterable, Sendable {
     case groupState = "group_state"
     /// Ledger records: organization u32 · sequence u64 → canonical bytes.
     case records
-    /// Merkle tree nodes: organization u32 · level u8 · index u64 → 32 bytes; written once.
+    /// Merkle tree nodes: organization u32 · level u8 · index u64 → the digests of that node and those after it that one
+    /// command wrote, 32 bytes each; written once.
     case treeNodes = "tree_nodes"
     /// Head of each organization's ledger: organization u32 → size, frontier, last checksum, last time.
     case ledgerHeads = "ledger_heads"

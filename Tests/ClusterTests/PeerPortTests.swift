@@ -52,7 +52,6 @@ extension RealCluster.Shared {
             let identities: [(String, TLSClientConfiguration.Identity?)] = [
                 ("no certificate", nil), ("a node of another CA", Self.identity(stranger, "node-2")),
                 ("a client of this cluster", Self.identity(own, "bench")),
-                ("a node that is no member", Self.identity(own, "node-9")),
                 ("a member's certificate that has expired", Self.identity(own, "node-3")),
             ]
             for (name, identity) in identities {
@@ -61,12 +60,57 @@ extension RealCluster.Shared {
                     connection.close()
                 }
             }
-            // The same way in works for a member, so it was the certificates that were refused.
+            // A certificate of this cluster opens the connection; the table of nodes decides about the requests.
+            let outsider = try await Self.connect(cluster, Self.identity(own, "node-9"))
+            #expect(try await Self.refusal(outsider, Self.introduction(node: 9)) == "unknown_node")
+            outsider.close()
             let member = try await Self.connect(
                 cluster,
                 Self.identity(PKIFolder(path: cluster.root + "/pki"), "node-2")
             )
-            member.close()
+            defer { member.close() }
+            #expect(try await Self.refusal(member, [:]) == "malformed")
+            #expect(try await Self.refusal(member, Self.introduction(node: 3)) == "wrong_certificate")
+            #expect(try await Self.refusal(member, Self.introduction(node: 2, cluster: "other")) == "wrong_cluster")
+            #expect(try await Self.refusal(member, Self.introduction(node: 2, epoch: 7)) == "wrong_epoch")
+            #expect(try await Self.refusal(member, Self.introduction(node: 2, version: 99)) == "wrong_version")
+            // The same way in works for a member that says who it is, so it was that which was refused.
+            #expect(try await Self.refusal(member, Self.introduction(node: 2)) == nil)
+        }
+
+        /// What a node says of itself with each request.
+        private static func introduction(
+            node: Int,
+            cluster: String = cluster,
+            epoch: Int = 0,
+            version: Int = 2
+        ) -> [String: String] {
+            [
+                "flasktrack-cluster": cluster, "flasktrack-node": "\(node)", "flasktrack-epoch": "\(epoch)",
+                "flasktrack-peer-protocol": "\(version)",
+            ]
+        }
+
+        private static func request(_ path: String, _ fields: [String: String]) -> HTTPRequest {
+            var head = HTTPRequest(method: .post, scheme: "https", authority: "node-1", path: "/peer/v1/\(path)")
+            for (name, value) in fields { HTTPField.Name(name).map { head.headerFields[$0] = value } }
+            return head
+        }
+
+        /// Why a question for the status is refused; nil when it is answered.
+        private static func refusal(
+            _ connection: HTTPClientConnection,
+            _ fields: [String: String]
+        ) async throws -> String? {
+            let reply = try await connection.execute(
+                self.request("status", fields),
+                body: .bytes(ByteBuffer()),
+                timeout: .seconds(20)
+            )
+            _ = try await reply.collect(upTo: 1 << 20)
+            if reply.head.status.code == 200 { return nil }
+            let reason = HTTPField.Name("flasktrack-refusal").flatMap { reply.head.headerFields[$0] }
+            return reason ?? "status \(reply.head.status.code)"
         }
 
         @Test(.timeLimit(.minutes(1)))
@@ -86,17 +130,31 @@ extension RealCluster.Shared {
                 // The same with each kind that a command may have.
                 [0x08, 0x01, 0x12, 0x02, 0x01, 0x01], [0x08, 0x00, 0x12, 0x03, 0x01, 0x02, 0x03],
             ]
-            let paths = ["raft", "propose", "barrier", "status", "ledger", "verify", "query", "records", "nothing"]
+            let paths = [
+                "propose", "read-index", "membership", "transfer", "join", "snapshot", "status", "ledger", "verify",
+                "query", "records", "nothing",
+            ]
             for path in paths {
                 for body in bodies {
                     let reply = try await connection.execute(
-                        HTTPRequest(method: .post, scheme: "https", authority: "node-1", path: "/peer/v1/\(path)"),
+                        Self.request(path, Self.introduction(node: 2)),
                         body: .bytes(ByteBuffer(bytes: body)),
                         timeout: .seconds(20)
                     )
                     _ = try await reply.collect(upTo: 1 << 20)
                     let code = reply.head.status.code
-                    #expect([200, 400, 404].contains(code), "\(path) with \(body.count) bytes: \(code)")
+                    #expect([200, 400, 404, 409, 503].contains(code), "\(path) with \(body.count) bytes: \(code)")
+                }
+            }
+            // Consensus streams are accepted at once and ended, with a reason in the log, at the first bad frame.
+            for path in ["raft/control", "raft/appends"] {
+                for body in bodies {
+                    let reply = try? await connection.execute(
+                        Self.request(path, Self.introduction(node: 2)),
+                        body: .bytes(ByteBuffer(bytes: body)),
+                        timeout: .seconds(20)
+                    )
+                    _ = try? await reply?.collect(upTo: 1 << 20)
                 }
             }
             // Whatever was taken for a command was refused: the cluster writes, reads and verifies as before.

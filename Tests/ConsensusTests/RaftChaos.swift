@@ -141,7 +141,7 @@ struct RaftChaos {
             self.cluster.ready(node.id)
         } else if let leader = self.cluster.leaders.last {
             let live = self.cluster.ids.filter { self.cluster.nodes[$0]!.core != nil }.map(\.rawValue)
-            if self.cluster.sleep(leader.rawValue, live: live) { self.sleeps += 1 }
+            if self.cluster.hibernate(leader.rawValue, live: live) { self.sleeps += 1 }
         }
     }
 

@@ -178,7 +178,7 @@ final class RaftCluster {
         node.disk.compact(through: index, term: term)
     }
 
-    func sleep(_ id: UInt64, live: [UInt64]) -> Bool {
+    func hibernate(_ id: UInt64, live: [UInt64]) -> Bool {
         var isAsleep = false
         let wasAsleep = self[id].core?.isAsleep ?? false
         self.change(NodeID(id)) { isAsleep = $0.trySleep(live: live.map { NodeID($0) }) }

@@ -8,7 +8,7 @@ internal import Testing
         cluster.elect(1)
         cluster.propose(1, "a")
         cluster.run(ticks: 4)
-        #expect(cluster.sleep(1, live: [1, 2, 3]))
+        #expect(cluster.hibernate(1, live: [1, 2, 3]))
         cluster.stabilize()
         return cluster
     }
@@ -26,11 +26,11 @@ internal import Testing
         cluster.elect(1)
         cluster.isolate(3)
         cluster.propose(1, "a")
-        #expect(!cluster.sleep(1, live: [1, 2]), "not committed")
+        #expect(!cluster.hibernate(1, live: [1, 2]), "not committed")
         cluster.stabilize()
-        #expect(!cluster.sleep(1, live: [1, 2, 3]), "node 3 lacks an entry")
-        #expect(!cluster.sleep(1, live: [1]), "no majority is up")
-        #expect(cluster.sleep(1, live: [1, 2]), "a dead member does not hinder")
+        #expect(!cluster.hibernate(1, live: [1, 2, 3]), "node 3 lacks an entry")
+        #expect(!cluster.hibernate(1, live: [1]), "no majority is up")
+        #expect(cluster.hibernate(1, live: [1, 2]), "a dead member does not hinder")
     }
 
     @Test func wakesForAProposal() {
@@ -52,7 +52,7 @@ internal import Testing
         let cluster = RaftCluster(3)
         cluster.elect(1)
         cluster.run(ticks: 4)
-        #expect(cluster.sleep(1, live: [1, 2, 3]))
+        #expect(cluster.hibernate(1, live: [1, 2, 3]))
         // The message to node 3 names an index that it does not have.
         cluster.inFlight = cluster.inFlight.map { message in
             guard case .heartbeat(var heartbeat) = message.body, message.to == NodeID(3) else { return message }
@@ -70,7 +70,7 @@ internal import Testing
         cluster.tick(1)
         cluster.deliver()
         #expect(!cluster.inFlight.isEmpty)
-        #expect(cluster.sleep(1, live: [1, 2, 3]))
+        #expect(cluster.hibernate(1, live: [1, 2, 3]))
         cluster.stabilize()
         #expect(cluster.ids.allSatisfy { cluster.nodes[$0]!.core!.isAsleep })
     }
@@ -102,7 +102,7 @@ internal import Testing
         cluster.elect(1)
         cluster.isolate(3)
         cluster.propose(1, "a")
-        #expect(cluster.sleep(1, live: [1, 2, 3]))
+        #expect(cluster.hibernate(1, live: [1, 2, 3]))
         #expect(!cluster.violations.isEmpty)
     }
 }

@@ -119,6 +119,11 @@ struct APIProblemTests {
             (.idempotencyKeyReused, .idempotencyKeyReused), (.tokenExists, .internal),
             (.tokenNotFound, .tokenNotFound), (.notBootstrapped, .noLeader),
             (.lastOperatorToken, .lastOperatorToken), (.organizationNotFound, .organizationNotFound),
+            (.nodeExists, .nodeExists), (.nodeNotFound, .nodeNotFound), (.nodeRemoved, .nodeRemoved),
+            (.joinTokenInvalid, .forbidden), (.reservedKey, .reservedKey), (.featureUnsupported, .featureUnsupported),
+            (.staleChange, .changePending), (.stateNotAllowed, .stateNotAllowed), (.groupNotFound, .groupNotFound),
+            (.targetNotAllowed, .replicasInvalid), (.addressUsed, .addressTaken), (.notEnoughNodes, .notEnoughNodes),
+            (.tooMany, .tooMany),
         ]
         #expect(codes.count == Refusal.allCases.count)
         for (refusal, code) in codes { #expect(Problem(refusal: refusal).code == code, "\(refusal)") }

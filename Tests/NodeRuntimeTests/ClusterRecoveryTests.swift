@@ -18,7 +18,9 @@ struct ClusterRecoveryTests {
 
         init() throws { try self.identity.claim(self.store) }
 
-        var recovery: ClusterRecovery { ClusterRecovery(store: self.store, logs: RaftLogStore(self.store), identity: self.identity) }
+        var recovery: ClusterRecovery {
+            ClusterRecovery(store: self.store, logs: RaftLogStore(self.store), identity: self.identity)
+        }
 
         /// A log of `kinds` from index 1, all of term 2.
         func write(_ group: GroupID, _ kinds: [LogEntry.Kind], commit: UInt64) throws {
@@ -62,7 +64,8 @@ struct ClusterRecoveryTests {
         #expect(group.changes == [LogIndex(3)])
         #expect(!group.hasMajority)
         #expect(
-            group.verdict == "2 entries from 3 on may become final; acknowledged entries after 4 that only lost nodes hold are lost"
+            group.verdict
+                == "2 entries from 3 on may become final; acknowledged entries after 4 that only lost nodes hold are lost"
         )
         let both = try bench.recovery.plan(survivors: [NodeID(2), Self.node])
         #expect(both.groups.first?.hasMajority == true)

@@ -35,7 +35,7 @@ struct ClusterBench {
 
     @discardableResult
     mutating func apply(_ command: Command) -> CommandResult {
-        var bytes = command.encoded()
+        var bytes = command.encoded(origin: .node(NodeID(1)))
         var records: [EventDraft] = []
         guard (try? Command.stamp(&bytes, at: Timestamp(microseconds: 1_000_000))) != nil,
             let decoded = try? Command.decode(bytes[...])
@@ -127,7 +127,7 @@ struct ClusterUpkeepTests {
     }
 
     @Test func theLevelRisesOnlyWhenEveryNodeSaysSo() {
-        var bench = ClusterBench(level: .one)
+        var bench = ClusterBench(nodes: [1, 2, 3, 4], level: .one)
         let new = ClusterBench.status()
         let old = ClusterBench.status(levels: 1...1)
         let levels = { (seen: ClusterSight) in
@@ -136,13 +136,13 @@ struct ClusterUpkeepTests {
                 return nil
             }
         }
-        #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.two])
-        #expect(levels(self.sight([1: new, 2: old, 3: new])).isEmpty, "one does not know it")
-        #expect(levels(self.sight([1: new, 3: new])).isEmpty, "one may come back with an older program")
-        bench.set(2, .leaving)
-        bench.set(2, .removed)
-        #expect(bench.state.node(NodeID(2))?.state == .removed)
-        #expect(levels(self.sight([1: new, 3: new])) == [.two], "a removed one does not count")
+        #expect(levels(self.sight([1: new, 2: new, 3: new, 4: new])) == [.two])
+        #expect(levels(self.sight([1: new, 2: new, 3: new, 4: old])).isEmpty, "one does not know it")
+        #expect(levels(self.sight([1: new, 2: new, 3: new])).isEmpty, "one may come back with an older program")
+        bench.set(4, .leaving)
+        bench.set(4, .removed)
+        #expect(bench.state.node(NodeID(4))?.state == .removed)
+        #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.two], "a removed one does not count")
     }
 
     @Test func ofTwoThatSayTheyLeadTheLaterTermCounts() {
@@ -190,7 +190,10 @@ struct ClusterAdministrationTests {
         #expect(self.code { try ClusterAdministration.requireNew(NodeID(4), in: state) } == .nodeRemoved)
         #expect(self.code { try ClusterAdministration.requireFree(["n2:1", "x:1"], in: state) } == .addressTaken)
         #expect(self.code { try ClusterAdministration.requireFree(["x:1", "x:1"], in: state) } == .addressTaken)
-        #expect(self.code { try ClusterAdministration.requireFree(["n4:1", "n4:2"], in: state) } == nil, "those of a removed node are free")
+        #expect(
+            self.code { try ClusterAdministration.requireFree(["n4:1", "n4:2"], in: state) } == nil,
+            "those of a removed node are free"
+        )
     }
 
     @Test func enoughNodesMustBeLeft() {
@@ -214,14 +217,22 @@ struct ClusterAdministrationTests {
         var bench = ClusterBench(nodes: [1, 2, 3, 4])
         bench.set(4, .draining)
         let state = bench.state
-        #expect(self.code { try ClusterAdministration.requirePlaceable(GroupID(1), on: nodes.map { NodeID($0) }, in: state) } == expected)
+        #expect(
+            self.code {
+                try ClusterAdministration.requirePlaceable(GroupID(1), on: nodes.map { NodeID($0) }, in: state)
+            } == expected
+        )
     }
 
     @Test func onlyDataGroupsThatExistArePlaced() {
         let state = ClusterBench().state
         let nodes = [1, 2, 3].map { NodeID($0) }
         #expect(self.code { try ClusterAdministration.requirePlaceable(GroupID(1), on: nodes, in: state) } == nil)
-        #expect(self.code { try ClusterAdministration.requirePlaceable(GroupID(9), on: nodes, in: state) } == .groupNotFound)
-        #expect(self.code { try ClusterAdministration.requirePlaceable(.system, on: nodes, in: state) } == .stateNotAllowed)
+        #expect(
+            self.code { try ClusterAdministration.requirePlaceable(GroupID(9), on: nodes, in: state) } == .groupNotFound
+        )
+        #expect(
+            self.code { try ClusterAdministration.requirePlaceable(.system, on: nodes, in: state) } == .stateNotAllowed
+        )
     }
 }

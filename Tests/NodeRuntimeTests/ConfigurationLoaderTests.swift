@@ -183,7 +183,7 @@ struct ConfigurationLoaderTests {
         let secret = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
         let outcome = self.examine(Self.good)
         #expect(outcome.loaded?.configuration.bootstrapTokenSHA256 == secret)
-        #expect(outcome.rows.first { $0.isSecret }?.value == "(hidden)")
+        #expect(outcome.rows.first { $0.key == "auth.bootstrap_token_sha256" }?.value == "(hidden)")
         #expect(!outcome.rows.contains { $0.value.contains(secret) })
         let wrong = self.messages(Self.good, overrides: ["auth.bootstrap_token_sha256=topsecret"])
         #expect(wrong.count == 1)

@@ -265,7 +265,7 @@ struct GatewayTests {
             }
             // A host that has stopped knows no leader.
             #expect(failure == .noLeader)
-            await #expect(throws: ReadGate.Failure.noLeader) { try await bench.reads().linearize(.system) }
+            await #expect(throws: ReadGate.Failure.stopping) { try await bench.reads().linearize(.system) }
         }
     }
 

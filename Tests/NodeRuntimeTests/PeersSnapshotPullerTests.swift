@@ -83,6 +83,10 @@ private final class FakeReplica: Sendable {
 
 /// A puller between fakes, and what it did.
 private final class PullerBench: Sendable {
+    struct Action: Sendable {
+        let body: @Sendable () -> Void
+    }
+
     struct Seen {
         var fetches: [(group: UInt32, have: UInt8)] = []
         var running = 0
@@ -96,6 +100,10 @@ private final class PullerBench: Sendable {
 
     let replicas: [GroupID: FakeReplica]
     let seen = Mutex(Seen())
+    /// Called when the first snapshot is installed.
+    let offersAgain = Mutex<Action?>(nil)
+    /// After so many fetched bytes the replica is removed.
+    let removedAt: Int?
     let clock = SkippingClock()
     let registry = PrometheusRegistry()
     /// Byte at which a fetch with this number is cut; none: not cut.
@@ -104,7 +112,8 @@ private final class PullerBench: Sendable {
     private let ends: AsyncStream<Void>
     private let ended: AsyncStream<Void>.Continuation
 
-    init(groups: UInt32 = 1, cuts: [Int] = [], free: UInt64? = nil) {
+    init(groups: UInt32 = 1, cuts: [Int] = [], free: UInt64? = nil, removedAt: Int? = nil) {
+        self.removedAt = removedAt
         self.replicas = Dictionary(uniqueKeysWithValues: (1...groups).map { (GroupID($0), FakeReplica()) })
         self.cuts = cuts
         self.free = free
@@ -112,6 +121,10 @@ private final class PullerBench: Sendable {
     }
 
     func replica(_ group: UInt32 = 1) -> FakeReplica { self.replicas[GroupID(group)] ?? FakeReplica() }
+
+    private func isHosted(_ group: GroupID) -> Bool {
+        self.replica(group.rawValue).state.withLock { $0.staged.count } < self.removedAt ?? .max
+    }
 
     /// Offers all groups, runs the puller until all have ended, and looks.
     func run(_ meanwhile: (SnapshotPuller) -> Void = { _ in }) async throws -> Seen {
@@ -125,9 +138,9 @@ private final class PullerBench: Sendable {
         )
         for (group, replica) in self.replicas.sorted(by: { $0.key < $1.key }) {
             let offer = RaftMessage.SnapshotOffer(session: LogIndex(1), beat: 1, mark: replica.mark)
-            puller.offered(group, by: NodeID(2), offer)
-            // A second offer while the first is worked on changes nothing.
             puller.offered(group, by: NodeID(3), offer)
+            // A newer offer replaces one that waits: the leader has changed.
+            puller.offered(group, by: NodeID(2), offer)
         }
         meanwhile(puller)
         await withTaskGroup(of: Void.self) { group in
@@ -152,13 +165,21 @@ private final class PullerBench: Sendable {
             install: { group, mark, switchState in
                 #expect(mark == self.replica(group.rawValue).mark)
                 try switchState()
-                self.seen.withLock { $0.installed.append(group) }
-                self.ended.yield()
+                let isFirst = self.seen.withLock { seen in
+                    seen.installed.append(group)
+                    return seen.installed.count == 1
+                }
+                if isFirst, let offersAgain = self.offersAgain.withLock({ $0 }) {
+                    offersAgain.body()
+                } else {
+                    self.ended.yield()
+                }
             },
             installFailed: { group in
                 self.seen.withLock { $0.failed.append(group) }
                 self.ended.yield()
             },
+            isHosted: { group in self.isHosted(group) },
             freeBytes: { self.free },
             storeFailed: { error in self.seen.withLock { $0.storeFailures.append(error) } }
         )
@@ -233,6 +254,32 @@ struct PeersSnapshotPullerTests {
         #expect(seen.failed == [GroupID(1)])
         #expect(bench.clock.sleeps.last == SnapshotPuller.failurePause)
         #expect(bench.outcome("cut"))
+    }
+
+    /// The host may offer the next snapshot before the puller is quite done with the last.
+    @Test func anOfferThatComesWhileAPullEndsIsNotLost() async throws {
+        let bench = PullerBench()
+        let replica = bench.replica()
+        let seen = try await bench.run { puller in
+            bench.offersAgain.withLock {
+                $0 = PullerBench.Action {
+                    replica.state.withLock { $0.staged = [] }
+                    let offer = RaftMessage.SnapshotOffer(session: LogIndex(1), beat: 2, mark: replica.mark)
+                    puller.offered(GroupID(1), by: NodeID(2), offer)
+                }
+            }
+        }
+        #expect(seen.installed == [GroupID(1), GroupID(1)])
+        #expect(seen.failed.isEmpty)
+        bench.offersAgain.withLock { $0 = nil }
+    }
+
+    @Test func aRemovedReplicaIsFilledNoFurther() async throws {
+        let bench = PullerBench(removedAt: 14)
+        let seen = try await bench.run()
+        #expect(bench.replica().state.withLock { $0.staged.count } == 14)
+        #expect(seen.failed == [GroupID(1)])
+        #expect(bench.outcome("not_taken"))
     }
 
     @Test func fewAreFetchedAtOnceAndAllInTheEnd() async throws {

@@ -23,10 +23,14 @@ struct CommandTests {
         ["pki", "node", "--dir", "d", "--id", "1", "--host", "a", "--host", "::1"],
         ["pki", "client", "--dir", "d", "--name", "n"], ["pki", "show", "f"],
         ["cluster", "status", "--format", "json"],
-        ["cluster", "add-node", "--id", "4", "--api", "a:1", "--peer", "a:2", "--region", "n", "--priority", "1", "--wait"],
+        [
+            "cluster", "add-node", "--id", "4", "--api", "a:1", "--peer", "a:2", "--region", "n", "--priority", "1",
+            "--wait",
+        ],
         ["cluster", "remove-node", "4", "--wait", "--wait-timeout", "9"], ["cluster", "replace-node", "2", "4"],
         ["cluster", "transfer-leader", "--group", "0", "--to", "2"], ["cluster", "rebalance", "--wait"],
-        ["cluster", "place", "--group", "3", "--nodes", "1,2,4"], ["cluster", "drain", "3"], ["cluster", "cordon", "3"],
+        ["cluster", "place", "--group", "3", "--nodes", "1,2,4"], ["cluster", "drain", "3"],
+        ["cluster", "cordon", "3"],
         ["cluster", "uncordon", "3"], ["cluster", "recover", "--config", "f", "--survivors", "1,2", "--yes"],
         ["org", "create", "lab-a", "--name", "L"], ["org", "list"],
         ["token", "create", "--role", "writer", "--org", "lab-a"], ["token", "create", "--role", "operator"],
@@ -64,7 +68,8 @@ struct CommandTests {
             [], ["dev"], ["serve"], ["pki", "init"], ["pki", "node"], ["pki", "client"], ["pki", "show"],
             ["cluster", "status"], ["cluster", "add-node"], ["cluster", "remove-node"], ["cluster", "replace-node"],
             ["cluster", "transfer-leader"], ["cluster", "place"], ["cluster", "rebalance"], ["cluster", "drain"],
-            ["cluster", "cordon"], ["cluster", "uncordon"], ["cluster", "recover"], ["org", "create"], ["org", "list"], ["token", "create"], ["token", "list"],
+            ["cluster", "cordon"], ["cluster", "uncordon"], ["cluster", "recover"], ["org", "create"], ["org", "list"],
+            ["token", "create"], ["token", "list"],
             ["token", "revoke"], ["import"], ["audit", "log"], ["audit", "verify"], ["query"], ["version"],
         ]
     )

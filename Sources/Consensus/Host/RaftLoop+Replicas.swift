@@ -43,8 +43,9 @@ extension RaftLoop {
             applied: applied.index,
             appliedTerm: applied.term,
             membership: membership,
+            // What the former life knew is told as long as its tombstone lies there; that it ended, for ever.
             formerLife: isFounder
-                ? nil : FormerLife(removedAt: stored.removedAt, committed: stored.commit, committedTerm: .zero)
+                ? nil : FormerLife(removedAt: stored.removedAt, committed: .zero, committedTerm: .zero)
         )
         self.touch(self.add(group, restored))
     }
@@ -138,11 +139,11 @@ extension RaftLoop {
         let restored = RestoredReplica(
             hardState: tombstone?.hardState ?? HardState(),
             membership: Membership(voters: []),
-            formerLife: tombstone.map {
+            formerLife: tombstone.map { tombstone in
                 FormerLife(
-                    removedAt: $0.removedAt,
-                    committed: $0.committed.index,
-                    committedTerm: $0.committed.term
+                    removedAt: tombstone.removedAt,
+                    committed: tombstone.committed.index,
+                    committedTerm: tombstone.committed.term
                 )
             }
         )

@@ -128,7 +128,9 @@ extension APIRouter {
     }
 
     private static func node(_ text: String) throws(Problem) -> NodeID {
-        guard let number = UInt64(text), number > 0 else { throw Problem(.nodeNotFound, "there is no node \"\(text)\"") }
+        guard let number = UInt64(text), number > 0 else {
+            throw Problem(.nodeNotFound, "there is no node \"\(text)\"")
+        }
         return NodeID(number)
     }
 

@@ -43,7 +43,12 @@ extension APIRouter {
             )
         }
         let command = CreateOrganizationCommand(key: key, name: name)
-        let result = try await self.gateway.submit(.createOrganization(command), to: .system, mayRepeat: false, origin: request.origin)
+        let result = try await self.gateway.submit(
+            .createOrganization(command),
+            to: .system,
+            mayRepeat: false,
+            origin: request.origin
+        )
         try await self.records.reads.linearize(.system)
         switch result {
         case .organization(let entry):
@@ -123,7 +128,12 @@ extension APIRouter {
             name: name,
             grant: Grant(role: role, organizations: role == .operator ? [] : organizations)
         )
-        let result = try await self.gateway.submit(.createToken(command), to: .system, mayRepeat: false, origin: request.origin)
+        let result = try await self.gateway.submit(
+            .createToken(command),
+            to: .system,
+            mayRepeat: false,
+            origin: request.origin
+        )
         try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         var json = JSONOutput()
@@ -166,7 +176,12 @@ extension APIRouter {
         try request.allow(.manageTokens)
         try request.requireOnly(parameters: [])
         let command = RevokeTokenCommand(id: id)
-        let result = try await self.gateway.submit(.revokeToken(command), to: .system, mayRepeat: true, origin: request.origin)
+        let result = try await self.gateway.submit(
+            .revokeToken(command),
+            to: .system,
+            mayRepeat: true,
+            origin: request.origin
+        )
         try await self.records.reads.linearize(.system)
         if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
         return ServerResponse(status: .noContent)

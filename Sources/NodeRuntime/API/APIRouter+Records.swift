@@ -14,7 +14,10 @@ extension APIRouter {
         guard let organization = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
         try request.allow(.appendRecords, in: organization)
         guard organization != SystemState.ledgerKey else {
-            throw Problem(.reservedKey, "\"\(organization)\" is the cluster's own ledger: the cluster itself appends to it")
+            throw Problem(
+                .reservedKey,
+                "\"\(organization)\" is the cluster's own ledger: the cluster itself appends to it"
+            )
         }
         try request.requireOnly(parameters: [])
         let idempotencyKey = try request.idempotencyKey()

@@ -71,7 +71,8 @@ struct Problem: Error, Sendable {
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
-                .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported, .tooMany:
+                .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
+                .tooMany:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

@@ -52,7 +52,9 @@ struct ClockComparison: Sendable {
 
     /// How far each peer's clock is ahead of this node's, in microseconds.
     var peerOffsets: [NodeID: Int64] {
-        self.samples.compactMapValues { samples in samples.min { $0.roundTripMicroseconds < $1.roundTripMicroseconds }?.offsetMicroseconds }
+        self.samples.compactMapValues { samples in
+            samples.min { $0.roundTripMicroseconds < $1.roundTripMicroseconds }?.offsetMicroseconds
+        }
     }
 
     /// How far this node's clock is ahead of the median of all, in microseconds; zero without peers.

@@ -104,7 +104,10 @@ final class ClockWatch: Sendable {
         let limit = Logger.MetadataValue.stringConvertible(self.limitMilliseconds)
         switch event {
         case .jumped(let offset):
-            self.logger.warning("the clock jumped", metadata: ["clock.ms": "\(offset / 1000)", "clock.limit_ms": limit])
+            self.logger.warning(
+                "the clock jumped",
+                metadata: ["clock.ms": "\(offset / 1000)", "clock.limit_ms": limit]
+            )
         case .drifted(let offset):
             self.logger.warning(
                 "the clock is far from the other nodes'",

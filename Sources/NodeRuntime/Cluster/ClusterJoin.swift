@@ -64,7 +64,10 @@ enum ClusterJoin {
         throw NodeError(.join, "no member has let this node join", cause: last)
     }
 
-    private static func request(_ configuration: NodeConfiguration, _ token: String) throws(NodeError) -> WireJoinRequest {
+    private static func request(
+        _ configuration: NodeConfiguration,
+        _ token: String
+    ) throws(NodeError) -> WireJoinRequest {
         guard let own = configuration.ownEntry else {
             throw NodeError(.configuration, "node \(configuration.nodeID) is not in cluster.nodes")
         }

@@ -60,7 +60,11 @@ extension LoadedConfiguration {
         }
         if configuration.joinToken != nil, !members.contains(where: { $0.id != configuration.nodeID }) {
             problems.append(
-                self.problem(.inconsistent, ConfigurationKey.nodesName, "must name a member that the node can ask to join")
+                self.problem(
+                    .inconsistent,
+                    ConfigurationKey.nodesName,
+                    "must name a member that the node can ask to join"
+                )
             )
         }
         if configuration.apiListen.port == configuration.peerListen.port {

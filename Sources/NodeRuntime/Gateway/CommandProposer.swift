@@ -20,7 +20,10 @@ struct CommandProposer: Sendable {
             throw ProposalError(code: .tooLarge, message: "not a command", cause: error)
         }
         guard self.admits(bytes, group) else {
-            throw ProposalError(code: .refusedChange, message: "not every node of the cluster understands the command yet")
+            throw ProposalError(
+                code: .refusedChange,
+                message: "not every node of the cluster understands the command yet"
+            )
         }
         return try await self.host.propose(bytes, to: group)
     }

@@ -34,6 +34,7 @@ extension SnapshotPuller {
                 fetch: { try await links.fetchSnapshot(from: $0, $1, $2) },
                 install: { try await host.install($0, $1, $2) },
                 installFailed: { host.installFailed($0) },
+                isHosted: { host.status(of: $0) != nil },
                 freeBytes: { Self.freeBytes(at: directory) },
                 storeFailed: storeFailed
             ),

@@ -24,7 +24,7 @@ protocol SnapshotInstalling: Sendable {
 
 /// Fetches the snapshots that leaders offer, installs them, and tells the host.
 ///
-/// One pull a group, at most ``pullsMax`` at once; the others wait for their turn. A pull that is cut goes on where it
+/// One pull a group, at most ``pullsMax`` at once; the others wait for their turn (a newer offer replaces theirs). A pull that is cut goes on where it
 /// was, after a pause, up to ``attemptsMax`` times; then the host is told that it failed, and the leader's next offer
 /// begins anew with what is there. Each pull has a connection of its own, so that bulk holds up nothing else.
 ///
@@ -40,6 +40,8 @@ final class SnapshotPuller: Sendable {
         /// Switches the group's state on its lane; the group goes on from the mark.
         var install: @Sendable (GroupID, SnapshotMark, @escaping @Sendable () throws -> Void) async throws -> Void
         var installFailed: @Sendable (GroupID) -> Void
+        /// Whether the group still has a replica here.
+        var isHosted: @Sendable (GroupID) -> Bool
         /// Bytes that are free where the store is, nil when unknown; blocking.
         var freeBytes: @Sendable () -> UInt64?
         /// The store failed while a snapshot was written: the node must stop serving.
@@ -80,8 +82,8 @@ final class SnapshotPuller: Sendable {
     /// A pull that goes on or waits.
     struct Pull: Sendable, Equatable {
         let group: GroupID
-        let from: NodeID
-        let mark: SnapshotMark
+        var from: NodeID
+        var mark: SnapshotMark
         /// Zero while it waits for its turn.
         var attempt = 0
         var bytes: UInt64 = 0
@@ -92,6 +94,8 @@ final class SnapshotPuller: Sendable {
     private struct State {
         var waiting: [GroupID] = []
         var pulls: [GroupID: Pull] = [:]
+        /// Offers that came while their group's pull went on: the host is done with that one already.
+        var next: [GroupID: Pull] = [:]
         var active = 0
     }
 
@@ -144,10 +148,14 @@ final class SnapshotPuller: Sendable {
 
     /// Takes an offer of a leader; returns at once.
     func offered(_ group: GroupID, by peer: NodeID, _ offer: RaftMessage.SnapshotOffer) {
+        let pull = Pull(group: group, from: peer, mark: offer.mark)
         let isTaken = self.state.withLock { state in
-            guard state.pulls[group] == nil else { return true }
+            if let known = state.pulls[group] {
+                if known.attempt == 0 { state.pulls[group] = pull } else { state.next[group] = pull }
+                return true
+            }
             guard state.waiting.count < Self.waitingMax else { return false }
-            state.pulls[group] = Pull(group: group, from: peer, mark: offer.mark)
+            state.pulls[group] = pull
             state.waiting.append(group)
             return true
         }
@@ -160,8 +168,8 @@ final class SnapshotPuller: Sendable {
             for await _ in self.changes {
                 while let pull = self.nextTurn() {
                     group.addTask {
-                        await self.pull(pull)
-                        self.end(pull.group)
+                        let isInstalled = await self.pull(pull)
+                        self.end(pull.group, isInstalled: isInstalled)
                     }
                 }
             }
@@ -173,15 +181,22 @@ final class SnapshotPuller: Sendable {
         self.state.withLock { state in
             guard state.active < Self.pullsMax, !state.waiting.isEmpty else { return nil }
             state.active += 1
-            return state.pulls[state.waiting.removeFirst()]
+            let group = state.waiting.removeFirst()
+            state.pulls[group]?.attempt = 1
+            return state.pulls[group]
         }
     }
 
-    private func end(_ group: GroupID) {
-        self.state.withLock { state in
+    /// The host is told of a failure only when the group is free for another offer, or it would be lost.
+    private func end(_ group: GroupID, isInstalled: Bool) {
+        let tellsHost = self.state.withLock { state in
             state.active -= 1
-            state.pulls[group] = nil
+            state.pulls[group] = state.next.removeValue(forKey: group)
+            guard state.pulls[group] != nil else { return !isInstalled }
+            state.waiting.append(group)
+            return false
         }
+        if tellsHost { self.surroundings.installFailed(group) }
         self.changed.yield()
     }
 
@@ -195,7 +210,8 @@ final class SnapshotPuller: Sendable {
 
     // MARK: One pull
 
-    private func pull(_ pull: Pull) async {
+    /// - Returns: Whether the group goes on from the snapshot.
+    private func pull(_ pull: Pull) async -> Bool {
         self.logger.info(
             "snapshot begins",
             metadata: [
@@ -209,8 +225,10 @@ final class SnapshotPuller: Sendable {
                 "snapshot installed",
                 metadata: ["raft.group": "\(pull.group)", "peer.id": "\(pull.from)", "raft.index": "\(mark.index)"]
             )
+            return true
         } catch {
             await self.giveUp(pull, error)
+            return false
         }
     }
 
@@ -234,7 +252,6 @@ final class SnapshotPuller: Sendable {
         }
         let isHopeless = [.fork, .diskFull, .damagedLedger].contains(error.code)
         try? await self.clock.sleep(for: isHopeless ? Self.hopelessPause : Self.failurePause)
-        self.surroundings.installFailed(pull.group)
     }
 
     private func attempts(_ pull: Pull) async throws(PullError) -> SnapshotMark {
@@ -277,6 +294,9 @@ final class SnapshotPuller: Sendable {
         var sinceLook: UInt64 = 0
         try await self.surroundings.fetch(pull.from, request) { bytes in
             for chunk in try cutter.feed(bytes) {
+                guard self.surroundings.isHosted(group) else {
+                    throw self.error(.notTaken, group, "the group's replica here was removed", nil)
+                }
                 let bytes = [UInt8](chunk.readableBytesView)
                 try await self.threads.run { try installer.accept(bytes) }
                 self.took(bytes.count, of: group, installer)
@@ -329,10 +349,18 @@ final class SnapshotPuller: Sendable {
         case let error as StorageError where error.code == .busy || error.code == .closed:
             self.error(.cut, group, "too many reads wait, or the node stops", error)
         case let error as StorageError: self.storage(error, group, error.code == .full)
-        case let error as ProposalError: self.error(.notTaken, group, "the host took no snapshot", error)
+        case let error as ProposalError: self.meaning(of: error, group)
         case is RaftFrameError: self.error(.damaged, group, "the stream is no snapshot", error)
         default: self.error(.cut, group, "the stream was cut", error)
         }
+    }
+
+    private func meaning(of error: ProposalError, _ group: GroupID) -> PullError {
+        // Switching the state failed, for a reason of its own.
+        if case .failed = error.code, let cause = error.cause, cause is SnapshotError || cause is StorageError {
+            return self.meaning(of: cause, group)
+        }
+        return self.error(.notTaken, group, "the host took no snapshot", error)
     }
 
     private func storage(_ error: any Error, _ group: GroupID, _ isFull: Bool) -> PullError {

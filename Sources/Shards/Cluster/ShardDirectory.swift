@@ -7,20 +7,26 @@ internal import Synchronization
 /// Read from any thread without waiting: every request asks it. Written only by the applier of the system group.
 package final class ShardDirectory: Sendable {
     private let state: Mutex<SystemState>
-    private let observer = Mutex<(@Sendable (SystemState) -> Void)?>(nil)
+    /// In a struct, as a bare closure would be wrapped anew each time it is read.
+    private struct Observer: Sendable {
+        let body: @Sendable (SystemState) -> Void
+    }
+
+    private let observer = Mutex<Observer?>(nil)
 
     package init(state: SystemState = SystemState()) { self.state = Mutex(state) }
 
     /// Replaces the view; called after the batch that made the change is written.
     func publish(_ state: SystemState) {
         self.state.withLock { $0 = state }
-        if let observer = self.observer.withLock({ $0 }) { observer(state) }
+        let observer = self.observer.withLock { $0 }
+        observer?.body(state)
     }
 
     /// Calls `body` now, and then on the lane of the system group after every change; it must return soon. One observer
     /// at a time.
     package func observe(_ body: @escaping @Sendable (SystemState) -> Void) {
-        self.observer.withLock { $0 = body }
+        self.observer.withLock { $0 = Observer(body: body) }
         body(self.current)
     }
 

@@ -320,7 +320,8 @@ extension ClusterCommand {
         static let configuration = CommandConfiguration(
             commandName: "drain",
             abstract: "Take all leaders and data replicas off a node; it stays a member.",
-            discussion: "Undo it by uncordon. For a restart drain is not needed: a node that stops hands its leaders over."
+            discussion:
+                "Undo it by uncordon. For a restart drain is not needed: a node that stops hands its leaders over."
         )
         @OptionGroup var connection: ConnectionOptions
         @OptionGroup var node: NodeArgument

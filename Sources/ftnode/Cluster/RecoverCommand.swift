@@ -48,7 +48,9 @@ extension ClusterCommand {
                     return
                 }
                 try recovery.apply(plan)
-                Terminal.out("recovered: node \(plan.node) is of recovery epoch \(plan.epoch); do the same on every survivor\n")
+                Terminal.out(
+                    "recovered: node \(plan.node) is of recovery epoch \(plan.epoch); do the same on every survivor\n"
+                )
             }
         }
     }

@@ -30,12 +30,17 @@ struct DevCommand: AsyncParsableCommand {
         )
     )
     var port: Int?
+    @Option(help: ArgumentHelp("Replication groups for organizations, 1 to 4096 (default: 8).", valueName: "n"))
+    var dataGroups: Int?
     @Flag(help: "Import a small generated demo when the cluster is empty.")
     var demo = false
 
     mutating func validate() throws {
         if let nodes = self.nodes, !(1...DevLayout.nodesMax).contains(nodes) {
             throw ValidationError("--nodes must be 1 to \(DevLayout.nodesMax)")
+        }
+        if let groups = self.dataGroups, !(1...4096).contains(groups) {
+            throw ValidationError("--data-groups must be 1 to 4096")
         }
         if let port = self.port, !(1...65_000).contains(port) { throw ValidationError("--port must be 1 to 65000") }
     }
@@ -46,8 +51,19 @@ struct DevCommand: AsyncParsableCommand {
         let lock = try DevLock(root: root)
         defer { withExtendedLifetime(lock) {} }
         let existing = try DevRecord.read(root: root)
-        let record = try DevRecord.choose(existing: existing, nodes: self.nodes, port: self.port, root: self.data)
-        let layout = DevLayout(root: root, nodeCount: record.nodes, port: record.port)
+        let record = try DevRecord.choose(
+            existing: existing,
+            nodes: self.nodes,
+            port: self.port,
+            dataGroups: self.dataGroups,
+            root: self.data
+        )
+        let layout = DevLayout(
+            root: root,
+            nodeCount: record.nodes,
+            port: record.port,
+            dataGroups: record.dataGroups
+        )
         try await LeftNodes.await(layout)
         try Self.requireFreePorts(layout)
         try layout.prepare(now: SystemTime.now())

@@ -16,6 +16,8 @@ struct DevLayout: Sendable {
     let root: String
     let nodeCount: Int
     let port: Int
+    /// Replication groups for organizations; nil for the default.
+    var dataGroups: Int?
 
     var nodes: [Int] { Array(1...self.nodeCount) }
     var pki: PKIFolder { PKIFolder(path: self.root + "/pki") }
@@ -45,7 +47,7 @@ struct DevLayout: Sendable {
             cluster:
               id: \(Self.clusterID)
               replicas: \(self.replicas)
-              nodes:
+            \(self.dataGroups.map { "  data_groups: \($0)\n" } ?? "")  nodes:
             \(members)node: {id: \(node), data: data}
             api: {listen: "\(self.apiAddress(node))", certificate: \(pki).pem, key: \(pki).key}
             peer: {listen: "\(Self.host):\(self.peerPort(node))", certificate: \(pki).pem, key: \(pki).key, ca: ../../pki/ca.pem}
@@ -127,6 +129,7 @@ struct DevLayout: Sendable {
 struct DevRecord: Codable, Equatable {
     var nodes: Int
     var port: Int
+    var dataGroups: Int?
 
     static func read(root: String) throws -> DevRecord? {
         let path = root + "/dev.json"
@@ -137,13 +140,26 @@ struct DevRecord: Codable, Equatable {
     }
 
     func write(root: String) throws {
-        let text = "{\"nodes\":\(self.nodes),\"port\":\(self.port)}\n"
+        let groups = self.dataGroups.map { ",\"dataGroups\":\($0)" } ?? ""
+        let text = "{\"nodes\":\(self.nodes),\"port\":\(self.port)\(groups)}\n"
         try WholeTextFile.write(text, to: root + "/dev.json", for: .everybody, replacing: true)
     }
 
     /// What to start: what was asked for, which must be what the folder has.
-    static func choose(existing: DevRecord?, nodes: Int?, port: Int?, root: String) throws -> DevRecord {
-        guard let existing else { return DevRecord(nodes: nodes ?? 3, port: port ?? 8443) }
+    static func choose(
+        existing: DevRecord?,
+        nodes: Int?,
+        port: Int?,
+        dataGroups: Int? = nil,
+        root: String
+    ) throws -> DevRecord {
+        guard let existing else { return DevRecord(nodes: nodes ?? 3, port: port ?? 8443, dataGroups: dataGroups) }
+        if let dataGroups, dataGroups != existing.dataGroups {
+            throw CommandFailure(
+                "\(root) holds a cluster with \(existing.dataGroups.map(String.init) ?? "the default number of") data groups; "
+                    + "leave --data-groups out, or choose another --data"
+            )
+        }
         if let nodes, nodes != existing.nodes {
             throw CommandFailure(
                 "\(root) holds a cluster of \(existing.nodes) nodes; leave --nodes out, or choose another --data"
