@@ -221,7 +221,10 @@ if wanted get; then
     say 'h2load or nghttpd is missing (apt-get install nghttp2-client nghttp2-server): no comparison of GET'
   fi
 fi
-if wanted groups; then run_groups; fi
+if wanted groups; then
+  stop_all
+  run_groups
+fi
 stop_all
 if wanted core; then "$bin/bench" core >>"$work/notes"; fi
 echo

@@ -112,6 +112,8 @@ struct VirtualNode: Sendable {
         configuration.electionPriority = settings.priority
         configuration.lazyCommitPush = false
         configuration.eagerMessages = true
+        // Nodes that are added begin with a membership that lacks them, and there is no host to begin them anew.
+        configuration.replacesSuperseded = false
         configuration.appliesUnpersisted = !settings.isAsync
         configuration.inflightMessagesMax = settings.inflightMax ?? Int(Int32.max)
         configuration.inflightBytesMax = Int(Int32.max)

@@ -143,6 +143,11 @@ extension RaftCore {
         return (self.leader != nil && self.electionElapsed < self.configuration.electionTicks) || self.isBoundByLease
     }
 
+    /// Whether a lease may stand that a vote would break, also when another message has brought the request's term before.
+    private func isBound(against request: RaftMessage.VoteRequest) -> Bool {
+        self.isBoundByLease && !request.isTransfer && !self.faults.contains(.leaseIgnoredByVoters)
+    }
+
     /// Whether a request for a vote in a later term is to be ignored because a leader is alive.
     func ignoresLaterVote(_ request: RaftMessage.VoteRequest) -> Bool { !request.isTransfer && self.isSticky }
 
@@ -158,7 +163,7 @@ extension RaftCore {
     mutating func handlePreVote(_ request: RaftMessage.VoteRequest, from peer: NodeID, term: Term) {
         self.learnCommit(of: request)
         if term == .zero { return }
-        let isGranted = term > self.term && self.isUpToDate(request)
+        let isGranted = term > self.term && self.isUpToDate(request) && !self.isBound(against: request)
         self.promise(to: peer, term: isGranted ? term : self.term, .preVoteResponse(granted: isGranted))
         if !isGranted { self.tellCommit(to: peer, known: request.commit) }
     }
@@ -166,7 +171,9 @@ extension RaftCore {
     mutating func handleVote(_ request: RaftMessage.VoteRequest, from peer: NodeID) {
         self.learnCommit(of: request)
         let isFree = self.hardState.vote == nil && self.leader == nil
-        let isGranted = (isFree || self.hardState.vote == peer) && self.isUpToDate(request)
+        let isRepeated = self.hardState.vote == peer
+        let isGranted =
+            isRepeated || isFree && !self.isBound(against: request) ? self.isUpToDate(request) : false
         if isGranted {
             precondition(self.hardState.vote == nil || self.hardState.vote == peer, "one vote a term")
             self.hardState.vote = peer

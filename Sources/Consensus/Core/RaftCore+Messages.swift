@@ -27,9 +27,10 @@ extension RaftCore {
         case .snapshot(let offer): session = offer.session
         default: return false
         }
-        guard self.isMember, session > self.members.progress[self.members.ownPlace].session,
-            self.configuration.replacesSuperseded
-        else { return false }
+        guard self.configuration.replacesSuperseded, !self.membership.isBlank else { return false }
+        // One that has applied its removal and is not buried yet is of no session any more.
+        let own = self.isMember ? self.members.progress[self.members.ownPlace].session : .zero
+        guard session > own else { return false }
         if self.supersededBy == nil { self.supersededBy = session }
         return true
     }
