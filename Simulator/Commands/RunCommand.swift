@@ -66,7 +66,8 @@ struct RunCommand: ParsableCommand {
         }
         if self.quiet { return }
         let seconds = (ContinuousClock.now - start) / .seconds(1)  // ambient-ok: as above
-        print("\(self.seeds) seeds, \(events) events, \(Int(seconds * 10)) tenths of a second:", terminator: " ")
+        let tenths = Int(seconds * 10)
+        print("\(self.seeds) seeds, \(events) events in \(tenths / 10).\(tenths % 10) s,", terminator: " ")
         print("\(Int(Double(self.seeds) / max(seconds, 0.001))) seeds/s; every rule held")
         print(coverage.table)
         try self.checkCoverage(coverage, profile: chosen, faults: faults)
