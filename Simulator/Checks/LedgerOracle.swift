@@ -31,8 +31,6 @@ struct LedgerOracle {
     func size(of organization: OrganizationID) -> UInt64 { self.ledgers[organization]?.size ?? 0 }
     /// What a read that begins now must see at least.
     func floor(of organization: OrganizationID) -> UInt64 { self.ledgers[organization]?.shown ?? 0 }
-    /// Whether the call's records are in the ledger.
-    func isApplied(_ call: UInt64) -> Bool { self.firsts[call] != nil }
     /// Records of all ledgers.
     private(set) var recordCount = 0
 

@@ -13,7 +13,6 @@ final class SimOperator {
     private var believed: NodeID?
     private var tokens = 0
     private var isStopped = false
-    private var isAsking = false
 
     private static let timeout: VirtualTime = 300_000
 

@@ -21,7 +21,6 @@ final class SimProcess {
     private var isWriting = false
     /// Messages that waited for the disk and leave now.
     private var released: Set<GroupMessage> = []
-    private var isFlushPlanned = false
     private(set) var hasFailed = false
     /// Snapshots on their way to here.
     var fetches: [GroupID: SnapshotFetch] = [:]

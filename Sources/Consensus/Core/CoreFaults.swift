@@ -44,8 +44,6 @@ package struct CoreFaults: OptionSet, Sendable {
     /// A replica that was removed and added again votes in its former life's stead.
     package static let votesForFormerLife = CoreFaults(rawValue: 1 << 39)
 
-    package static let promisesBeforeDisk: CoreFaults = [.ackBeforeDisk, .voteBeforeDisk]
-
     /// The 21 mistakes that a simulator must find, by name.
     package static let all: [(name: String, fault: CoreFaults)] = [
         ("vote-cleared-on-role-change", .voteClearedOnRoleChange),

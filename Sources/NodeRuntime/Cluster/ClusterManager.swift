@@ -18,8 +18,6 @@ final class ClusterManager: Sendable {
     static let concurrentStepsMax = 4
     /// Placements confirmed, and feature levels set, in one turn.
     static let bookkeepingMax = 32
-    /// Actions that a status shows.
-    static let shownActionsMax = 50
 
     private struct State {
         var isNews = true

@@ -227,9 +227,6 @@ package struct AppendCommand: Sendable {
     /// At least one.
     package let drafts: [EventDraft]
 
-    /// Bytes that a draft takes at least: three places and a length.
-    private static let draftBytesMin = 16
-
     package init(organization: OrganizationID, idempotency: Idempotency?, drafts: [EventDraft]) {
         self.organization = organization
         self.idempotency = idempotency
