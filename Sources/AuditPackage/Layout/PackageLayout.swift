@@ -20,9 +20,6 @@ package enum PackageLayout {
     package static let outlineFolder = "outline/"
     package static let tileFolder = "tile/"
 
-    /// Records in a bundle, hashes in a tile.
-    package static let tileWidth: UInt64 = 256
-
     /// The proof of one record, as C2SP tlog-proof.
     static func proof(_ sequence: UInt64) -> String { "\(self.proofFolder)\(sequence).tlog-proof" }
 
@@ -35,25 +32,5 @@ package enum PackageLayout {
     private static func padded(_ number: Int) -> String {
         let digits = String(number)
         return String(repeating: "0", count: max(0, 6 - digits.count)) + digits
-    }
-
-    /// The number of the hashes in a tile of a tree of `size` leaves; 0 when there is no such tile.
-    static func width(level: Int, index: UInt64, size: UInt64) -> Int {
-        let count = level < 8 ? size >> UInt64(8 * level) : 0
-        let start = index * self.tileWidth
-        return count > start ? Int(min(self.tileWidth, count - start)) : 0
-    }
-
-    /// The number of tiles of a level.
-    static func tileCount(level: Int, size: UInt64) -> UInt64 {
-        let count = level < 8 ? size >> UInt64(8 * level) : 0
-        return count / self.tileWidth + (count % self.tileWidth == 0 ? 0 : 1)
-    }
-
-    /// The levels that a tree of `size` leaves has tiles of.
-    static func tileLevels(size: UInt64) -> Int {
-        var levels = 0
-        while self.tileCount(level: levels, size: size) > 0 { levels += 1 }
-        return levels
     }
 }
