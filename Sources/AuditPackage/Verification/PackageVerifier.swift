@@ -264,7 +264,7 @@ private struct JudgedPackage {
         let now = self.checkpoint.checkpoint
         let proof = proofPart.bytes.flatMap { try? ConsistencyProof(parsing: $0) }
         guard let proof, proof.oldSize == signed.checkpoint.size, proof.newSize == now.size,
-            (try? proof.verify(oldRoot: signed.checkpoint.root, newRoot: now.root)) != nil
+            (try? proof.verify(from: signed.checkpoint.head, to: now.head)) != nil
         else {
             let detail = "no proof leads from the earlier checkpoint of \(signed.checkpoint.size) records to this one"
             let kind: PackageFinding.Kind = verdict.logKeys.isEmpty ? .proofMismatch : .fork
