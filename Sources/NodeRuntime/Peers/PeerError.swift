@@ -38,4 +38,5 @@ enum PeerPath {
     static let verify = "/peer/v1/verify"
     static let query = "/peer/v1/query"
     static let records = "/peer/v1/records"
+    static let rebuild = "/peer/v1/rebuild"
 }
