@@ -133,7 +133,7 @@ extension PeerService {
         guard let key = OrganizationKey(request.key), let entry = self.directory.organization(key),
             entry.id.rawValue == request.organization, self.placement.servesHere(entry.group)
         else {
-            response.failure = PeerFailureCode.notHosted.wire("node \(self.node) has no replica to read now")
+            response.failure = "node \(self.node) has no replica to read now"
             return response
         }
         do {
@@ -146,7 +146,7 @@ extension PeerService {
             response.ledgerState = Data(result.ledgerState.bytes)
             response.columnarState = Data(result.columnarState.bytes)
         } catch {
-            response.failure = PeerFailureCode.failed.wire(errorChain(error))
+            response.failure = errorChain(error)
         }
         return response
     }

@@ -33,8 +33,8 @@ extension ReplicaReader {
             } else {
                 response = try await self.links.call(PeerPath.rebuild, of: node, request, timeout: self.verifyTimeout)
             }
-            if response.hasFailure {
-                return .failure(PeerError(code: .interrupted, peer: node, message: response.failure.message, cause: nil))
+            guard response.failure.isEmpty else {
+                return .failure(PeerError(code: .interrupted, peer: node, message: response.failure, cause: nil))
             }
             guard let result = RebuildCheck.Result(response) else {
                 return .failure(
