@@ -40,10 +40,10 @@ struct RecordSearch: Sendable {
         self.equal = Self.equalColumns.filter { !further.contains($0.parameter) }.compactMap { column in
             request.parameter(column.parameter).map { (column.column, $0) }
         }
-        if let severity = request.parameter("severity"), Severity(rawValue: severity) == nil {
-            let known = Severity.allCases.map(\.rawValue).joined(separator: ", ")
-            throw Problem(.invalidParameter, "severity is one of \(known)")
-        }
+        try Self.requireKnown("severity", request, Severity.allCases)
+        try Self.requireKnown("outcome", request, Outcome.allCases)
+        try Self.requireKnown("actor_kind", request, ActorKind.allCases)
+        try Self.requireKnown("channel", request, RequestChannel.allCases)
         self.reason = request.parameter("reason")
         self.compliance = try request.parameter("compliance").map { text throws(Problem) in try ComplianceFilter(text) }
         self.from = try Self.time("from", request)
@@ -84,6 +84,16 @@ struct RecordSearch: Sendable {
         if self.hasFilter, page.records.count < self.limit { return nil }
         if self.isDescending { return last > 1 ? String(last - 1) : nil }
         return last < page.size ? String(last + 1) : nil
+    }
+
+    /// Refuses a word outside a closed set.
+    private static func requireKnown<Word: RawRepresentable<String>>(
+        _ name: String,
+        _ request: APICall,
+        _ words: [Word]
+    ) throws(Problem) {
+        guard let word = request.parameter(name), Word(rawValue: word) == nil else { return }
+        throw Problem(.invalidParameter, "\(name) is one of \(words.map(\.rawValue).joined(separator: ", "))")
     }
 
     static func time(_ name: String, _ request: APICall) throws(Problem) -> Timestamp? {
