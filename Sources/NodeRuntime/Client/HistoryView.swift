@@ -1,4 +1,4 @@
-internal import AuditLedger
+package import AuditLedger
 internal import HTTPTypes
 internal import NIOCore
 internal import Transport
