@@ -14,6 +14,12 @@ package struct SigningKeyFile: Sendable {
 
     package init(path: String) { self.path = path }
 
+    /// Where the public key lies beside `NAME.signing.key`; nil when the file has another name.
+    package var verifierKeyPath: String? {
+        let suffix = ".signing.key"
+        return self.path.hasSuffix(suffix) ? self.path.dropLast(suffix.count) + ".vkey" : nil
+    }
+
     /// The name of a node's keys.
     /// - Throws: ``NoteError`` `.malformedKeyName`.
     package static func name(cluster: String, node: NodeID) throws(NoteError) -> NoteKeyName {
