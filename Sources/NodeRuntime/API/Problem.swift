@@ -24,6 +24,7 @@ struct Problem: Error, Sendable {
         case notFound = "not_found"
         case organizationNotFound = "organization_not_found"
         case recordNotFound = "record_not_found"
+        case entityNotFound = "entity_not_found"
         case tokenNotFound = "token_not_found"
         case methodNotAllowed = "method_not_allowed"
         case organizationExists = "organization_exists"
@@ -74,7 +75,7 @@ struct Problem: Error, Sendable {
             case .unauthenticated: .unauthorized
             case .forbidden, .sqlNotAllowed: .forbidden
             case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound,
-                .keyNotFound, .checkpointNotFound, .tileNotFound:
+                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound:
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
