@@ -16,6 +16,7 @@ struct EventParser {
         var occurredAt: Range<Int>?
         var organization: Range<Int>?
         var outcome: Range<Int>?
+        var personal: Range<Int>?
         var reason: Range<Int>?
         var session: Range<Int>?
         var severity: Range<Int>?
@@ -23,6 +24,9 @@ struct EventParser {
 
     private let context: EventContext
     private var canonicalizer: JSONCanonicalizer
+    /// Values taken out of the events so far, with the number of their event.
+    private(set) var personal: [(event: Int, value: PersonalValue)] = []
+    private var eventCount = 0
 
     init(context: EventContext) {
         self.context = context
@@ -38,8 +42,37 @@ struct EventParser {
         guard self.canonicalizer.output.first == UInt8(ascii: "{") else {
             throw EventError(.notAnObject, "an event is a JSON object")
         }
-        let members = try self.members()
+        defer { self.eventCount += 1 }
+        var members = try self.members()
+        if let personal = self.present(members.personal) {
+            try self.takePersonal(personal)
+            members = try self.members()
+        }
         return try self.assemble(members)
+    }
+
+    /// Puts commitments in the place of personal values, in the canonical text of the event.
+    private mutating func takePersonal(_ range: Range<Int>) throws(EventError) {
+        guard let seed = self.context.saltSeed else {
+            throw EventError(.unknownMember, "personal members cannot be sealed here", member: "/personal")
+        }
+        let extractor = PersonalExtractor(organization: self.context.organization, seed: seed)
+        do {
+            let event = try JSONParser.parse(
+                canonical: self.canonicalizer.output,
+                range: 0..<self.canonicalizer.output.count
+            )
+            let (replaced, values) = try extractor.extract(event, number: self.eventCount)
+            for value in values { self.personal.append((self.eventCount, value)) }
+            let text = CanonicalJSON.encode(replaced)
+            try self.canonicalizer.run(text, range: 0..<text.count)
+        } catch let error as EventError {
+            throw error
+        } catch let error as JSONError {
+            throw EventError(json: error)
+        } catch {
+            throw EventError(.malformedJSON, "the event cannot be read again", member: "/personal")
+        }
     }
 
     private func members() throws(EventError) -> Members {
@@ -60,6 +93,7 @@ struct EventParser {
             case .occurredAt: members.occurredAt = member.value
             case .organization: members.organization = member.value
             case .outcome: members.outcome = member.value
+            case .personal: members.personal = member.value
             case .reason: members.reason = member.value
             case .session: members.session = member.value
             case .severity: members.severity = member.value
@@ -119,6 +153,10 @@ struct EventParser {
         text.append(contentsOf: self.context.organizationText)
         text.append(contentsOf: Names.putOutcome)
         text.append(contentsOf: try self.word(members.outcome, "outcome", Names.outcomes))
+        if let personal = self.present(members.personal) {
+            text.append(contentsOf: Names.putPersonal)
+            text.append(contentsOf: bytes[personal])
+        }
         let previousPlace = text.count
         if let reason = self.present(members.reason) {
             _ = try self.text(reason, "reason", EventLimits.reasonBytesMax)
@@ -367,6 +405,7 @@ private enum EventMember {
     case occurredAt
     case organization
     case outcome
+    case personal
     case reason
     case session
     case severity
@@ -374,7 +413,7 @@ private enum EventMember {
     /// The first format of records that has it.
     var format: RecordFormat {
         switch self {
-        case .causation, .correlation, .session: .second
+        case .causation, .correlation, .personal, .session: .second
         default: .first
         }
     }
@@ -386,7 +425,7 @@ private enum EventMember {
         case 5: candidates = [("actor", .actor), ("after", .after), nil]
         case 6: candidates = [("action", .action), ("before", .before), ("reason", .reason)]
         case 7: candidates = [("outcome", .outcome), ("session", .session), nil]
-        case 8: candidates = [("severity", .severity), nil, nil]
+        case 8: candidates = [("severity", .severity), ("personal", .personal), nil]
         case 9: candidates = [("entity_id", .entityID), ("causation", .causation), nil]
         case 10: candidates = [("compliance", .compliance), nil, nil]
         case 11: candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), ("correlation", .correlation)]
@@ -424,6 +463,7 @@ private enum Names {
     static let putCausation = Array(",\"causation\":".utf8)
     static let putChanged = Array(",\"changed\":[".utf8)
     static let putCorrelation = Array(",\"correlation\":".utf8)
+    static let putPersonal = Array(",\"personal\":".utf8)
     static let putSession = Array(",\"session\":".utf8)
     static let putCompliance = Array(",\"compliance\":".utf8)
     static let putEntityID = Array(",\"entity_id\":".utf8)

@@ -147,6 +147,8 @@ package struct EventContext: Sendable {
     package let defaultActor: Actor?
     /// What every node of the cluster can read.
     package let format: RecordFormat
+    /// 32 random bytes of this request, from which salts of personal values are derived; nil refuses such values.
+    package let saltSeed: [UInt8]?
     /// `"key"`, quoted.
     let organizationText: [UInt8]
     /// `,"request":{…}`.
@@ -157,8 +159,10 @@ package struct EventContext: Sendable {
         organization: OrganizationKey,
         request: RequestInfo,
         defaultActor: Actor?,
-        format: RecordFormat = .first
+        format: RecordFormat = .first,
+        saltSeed: [UInt8]? = nil
     ) {
+        self.saltSeed = saltSeed
         self.format = format
         self.organization = organization
         self.request = request
