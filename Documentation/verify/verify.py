@@ -85,7 +85,7 @@ def check_record(record, sequence, organization, previous, time):
 
 def read_keys(text):
     if text.lstrip().startswith("{"):
-        lines = [key["vkey"] for key in json.loads(text)["keys"]]
+        lines = [key["key"] for key in json.loads(text)["keys"]]
     else:
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return {(line.split("+", 2)[0], base64.b64decode(line.split("+", 2)[2])[1:]) for line in lines}

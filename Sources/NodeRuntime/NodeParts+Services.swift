@@ -28,6 +28,7 @@ struct NodeServices: Sendable {
     let records: RecordReader
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
 }
 
 extension NodeParts {
@@ -108,7 +109,43 @@ extension NodeParts {
                 directory: directory,
                 gateway: gateway,
                 logger: self.logger
-            )
+            ),
+            packages: self.makePackages(reads)
+        )
+    }
+
+    private func makePackages(_ reads: ReadGate) -> PackageMaker {
+        PackageMaker(
+            node: self.configuration.nodeID,
+            directory: self.applier.directory,
+            placement: Placement(
+                node: self.configuration.nodeID,
+                directory: self.applier.directory,
+                host: self.host
+            ),
+            store: self.store,
+            threads: self.threads,
+            reads: reads,
+            links: self.links,
+            audit: self.audit
+        )
+    }
+
+    private func makeExports(
+        _ services: NodeServices,
+        _ filter: RecordFilter,
+        _ queries: QueryService
+    ) -> ExportService {
+        ExportService(
+            configuration: self.configuration,
+            directory: self.applier.directory,
+            filter: filter,
+            records: services.records,
+            checkpoints: services.checkpoints,
+            queries: queries,
+            audit: self.audit,
+            gateway: services.gateway,
+            maker: services.packages
         )
     }
 
@@ -199,6 +236,7 @@ extension NodeParts {
             status: self.status,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            packages: services.packages,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -213,19 +251,21 @@ extension NodeParts {
     ) -> APIRouter {
         let queryLimit = Duration.milliseconds(self.configuration.queryTimeLimitMilliseconds)
         let temporary = self.configuration.dataDirectory + "/" + Node.temporaryFolder
+        let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
+        let queries = QueryService(
+            router: router,
+            parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
+            resultBytesMax: self.configuration.queryResultBytesMax,
+            timeLimit: queryLimit
+        )
         return APIRouter(
             node: self.configuration.nodeID,
             configuration: self.configuration,
             directory: self.applier.directory,
             gateway: services.gateway,
             records: services.records,
-            recordFilter: RecordFilter(queries: services.queries, timeLimit: queryLimit),
-            queries: QueryService(
-                router: router,
-                parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
-                resultBytesMax: self.configuration.queryResultBytesMax,
-                timeLimit: queryLimit
-            ),
+            recordFilter: filter,
+            queries: queries,
             replicas: ReplicaReader(
                 node: self.configuration.nodeID,
                 placement: Placement(
@@ -252,6 +292,7 @@ extension NodeParts {
             ids: RequestIDs(),
             threads: self.threads,
             recordCache: RecordCache(),
+            exports: self.makeExports(services, filter, queries),
             logger: self.logger
         )
     }

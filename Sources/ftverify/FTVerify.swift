@@ -25,7 +25,9 @@ struct FTVerify: AsyncParsableCommand {
     var package: String
     @Option(help: ArgumentHelp("A public key, or a file of them; may be repeated.", valueName: "file|vkey"))
     var keys: [String] = []
-    @Option(help: ArgumentHelp("A C2SP tlog-policy file (else a majority of the keys is asked for).", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("A C2SP tlog-policy file (else a majority of the keys is asked for).", valueName: "file")
+    )
     var policy: String?
     @Option(help: ArgumentHelp("The log that the package must be of: cluster/organization.", valueName: "origin"))
     var origin: String?

@@ -120,10 +120,17 @@ import Testing
         },
         Forgery(name: "an extra file", kind: .extraFile) { $0["notes.txt"] = Array("trust me".utf8) },
         Forgery(name: "an extra tile", kind: .extraFile) { $0["tile/0/003"] = [UInt8](repeating: 7, count: 8192) },
-        Forgery(name: "a record of a selection is changed", selection: true, kind: .modified, sequence: 105) { package in
+        Forgery(name: "a record of a selection is changed", selection: true, kind: .modified, sequence: 105) {
+            package in
             package["records/000000.ndjson"] = reword(package["records/000000.ndjson"], line: 5)
         },
-        Forgery(name: "a record of a selection is removed", selection: true, kind: .missing, sequence: 105, exit: .incomplete) {
+        Forgery(
+            name: "a record of a selection is removed",
+            selection: true,
+            kind: .missing,
+            sequence: 105,
+            exit: .incomplete
+        ) {
             package in
             var lines = package["records/000000.ndjson"].split(separator: 10, omittingEmptySubsequences: false)
             lines.remove(at: 5)
@@ -143,7 +150,8 @@ import Testing
             let lines = outline.split(separator: "\n").map(String.init)
             let digit = lines[0].dropFirst(9).first == "0" ? "1" : "0"
             let changed = lines[0].prefix(9) + digit + lines[0].dropFirst(10)
-            package["outline/000000.ndjson"] = Array(([String(changed)] + lines.dropFirst()).joined(separator: "\n").utf8) + [10]
+            package["outline/000000.ndjson"] =
+                Array(([String(changed)] + lines.dropFirst()).joined(separator: "\n").utf8) + [10]
         },
         Forgery(name: "the outline disowns a shown record", selection: true, kind: .manifestMismatch) { package in
             let outline = String(decoding: package["outline/000000.ndjson"], as: UTF8.self)
@@ -158,7 +166,8 @@ import Testing
             let lines = package["outline/000000.ndjson"].split(separator: 10, omittingEmptySubsequences: false)
             package["outline/000000.ndjson"] = Array(lines.dropFirst(2).joined(separator: [10]))
         },
-        Forgery(name: "a proof file of another record", selection: true, kind: .proofMismatch, sequence: 105) { package in
+        Forgery(name: "a proof file of another record", selection: true, kind: .proofMismatch, sequence: 105) {
+            package in
             package["proofs/105.tlog-proof"] = package["proofs/106.tlog-proof"]
         },
     ]
@@ -196,7 +205,8 @@ import Testing
             let report = try await verify(package.packed())
             #expect(
                 report.findings.contains {
-                    $0.kind == forgery.kind && (forgery.sequence.map { SequenceNumber($0) } == $0.sequence || forgery.sequence == nil)
+                    $0.kind == forgery.kind
+                        && (forgery.sequence.map { SequenceNumber($0) } == $0.sequence || forgery.sequence == nil)
                 },
                 "repaired \(isRepaired): \(report.findings)"
             )
@@ -236,7 +246,10 @@ import Testing
 
     @Test func strippedSignaturesLeaveNothingToTrust() async throws {
         var package = try LoosePackage(try PackageFixture(records: 20).package())
-        let lines = String(decoding: package[PackageLayout.checkpoint], as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+        let lines = String(decoding: package[PackageLayout.checkpoint], as: UTF8.self).split(
+            separator: "\n",
+            omittingEmptySubsequences: false
+        )
         // Without the log's own, then without most cosignatures.
         for kept in [[0, 1, 2, 3, 5, 6, 7], [0, 1, 2, 3, 4, 5]] {
             package[PackageLayout.checkpoint] = Array((kept.map { lines[$0] }.joined(separator: "\n") + "\n").utf8)

@@ -80,7 +80,9 @@ import Testing
     }
 
     @Test func refusesKeysOfAnotherCluster() async throws {
-        let keys = try [1, 2, 3].map { PackageKey(key: try PackageFixture.replicaKey($0, cluster: "other").verifierKey) }
+        let keys = try [1, 2, 3].map {
+            PackageKey(key: try PackageFixture.replicaKey($0, cluster: "other").verifierKey)
+        }
         let report = try await verify(PackageFixture(records: 5).package(), PackageTrust(keys: keys))
         #expect(report.exit == .policyNotMet)
         #expect(report.checkpointVerdict.findings.contains { $0.kind == .noLogSignature })

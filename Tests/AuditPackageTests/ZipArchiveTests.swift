@@ -133,7 +133,11 @@ import Testing
     /// Changes some bytes of the directory's row and of the header of the member `b`.
     private func change(row: [Int: UInt8] = [:], header: [Int: UInt8] = [:], end: [Int: UInt8] = [:]) -> [UInt8] {
         var bytes = Self.small
-        let last = Self.place(bytes, of: [0x50, 0x4B, 1, 2], after: Self.place(bytes, of: Array("x001/000.p/3".utf8), after: 80))
+        let last = Self.place(
+            bytes,
+            of: [0x50, 0x4B, 1, 2],
+            after: Self.place(bytes, of: Array("x001/000.p/3".utf8), after: 80)
+        )
         let local = Self.place(bytes, of: [0x50, 0x4B, 3, 4], after: 70)
         for (offset, byte) in row { bytes[last + offset] = byte }
         for (offset, byte) in header { bytes[local + offset] = byte }
@@ -186,10 +190,16 @@ import Testing
             var bytes = sound
             for _ in 0..<Int.random(in: 1...4, using: &generator) {
                 switch UInt8.random(in: 0..<5, using: &generator) {
-                case 0: bytes[Int.random(in: 0..<bytes.count, using: &generator)] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+                case 0:
+                    bytes[Int.random(in: 0..<bytes.count, using: &generator)] ^=
+                        1 << UInt8.random(in: 0..<8, using: &generator)
                 case 1: bytes.removeLast(Int.random(in: 0..<bytes.count, using: &generator))
                 case 2: bytes.remove(at: Int.random(in: 0..<bytes.count, using: &generator))
-                case 3: bytes.insert(generator.next(upperBound: 255), at: Int.random(in: 0...bytes.count, using: &generator))
+                case 3:
+                    bytes.insert(
+                        generator.next(upperBound: 255),
+                        at: Int.random(in: 0...bytes.count, using: &generator)
+                    )
                 default:
                     // The directory, where the structure is.
                     let start = max(0, bytes.count - 2_000)
@@ -201,7 +211,10 @@ import Testing
             do {
                 let report = try await verify(bytes)
                 // Every byte counts: only members' times are nobody's affair.
-                #expect(report.exit != .valid || Self.contents(bytes) == Self.contents(sound), "seed \(seed) round \(round)")
+                #expect(
+                    report.exit != .valid || Self.contents(bytes) == Self.contents(sound),
+                    "seed \(seed) round \(round)"
+                )
             } catch is PackageError {
                 continue
             }

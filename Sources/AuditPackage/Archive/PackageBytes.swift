@@ -1,3 +1,5 @@
+internal import Primitives
+
 #if canImport(Glibc)
 internal import Glibc
 #elseif canImport(Musl)
@@ -5,7 +7,6 @@ internal import Musl
 #else
 internal import Darwin
 #endif
-internal import Primitives
 
 /// The bytes of a package, wherever they are; safe to read from several threads at once.
 package protocol PackageBytes: Sendable {

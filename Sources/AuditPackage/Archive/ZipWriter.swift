@@ -4,8 +4,8 @@ internal import Primitives
 ///
 /// The caller sends what each call returns, in order. Names are the caller's to choose well: one that ``ZipArchive``
 /// would refuse, or that comes twice, is a bug.
-struct ZipWriter {
-    private struct Member {
+struct ZipWriter: Sendable {
+    private struct Member: Sendable {
         let name: [UInt8]
         let crc: UInt32
         let size: UInt32

@@ -2,7 +2,7 @@ internal import AuditLedger
 internal import Primitives
 
 /// Walks over the whole tree: the selected ranges record by record, what lies between them by its largest subtrees.
-struct OutlineCursor {
+struct OutlineCursor: Sendable {
     /// Records that are read at once.
     private static let readMax = 256
 
@@ -20,7 +20,10 @@ struct OutlineCursor {
         var end = UInt64(0)
         for range in ranges {
             guard range.lowerBound > end, range.upperBound <= size else {
-                throw PackageError(.refused, "the ranges do not ascend, or end beyond the checkpoint of \(size) records")
+                throw PackageError(
+                    .refused,
+                    "the ranges do not ascend, or end beyond the checkpoint of \(size) records"
+                )
             }
             end = range.upperBound
         }

@@ -6,7 +6,7 @@ internal import Primitives
 /// A state machine that the caller pulls: at most a bundle of records is held, whatever the ledger's size. Everything is
 /// checked on its way out: records that do not hash to the checkpoint's tree end the export before its directory is
 /// written, so that what was sent so far is no readable package. Reading blocks; the reader is a snapshot.
-package struct PackageExport {
+package struct PackageExport: Sendable {
     /// Bytes of shown records in one part, at most about.
     static let partBytesMax = 4 << 20
     /// Lines of an outline in one part, at most about.
@@ -16,7 +16,7 @@ package struct PackageExport {
     /// Records of a full package: its tiles must fit the archive.
     package static let recordsMax: UInt64 = 100_000_000
 
-    private enum Step {
+    private enum Step: Sendable {
         case bundles(next: UInt64)
         case tiles(level: Int, next: UInt64)
         case parts(OutlineCursor)

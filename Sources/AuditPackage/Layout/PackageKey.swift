@@ -36,12 +36,10 @@ package struct PackageKey: Hashable, Sendable {
 
     // MARK: Text
 
-    /// The list as canonical JSON: `{"keys":[{"name","valid_from"?,"valid_to"?,"vkey"}]}`.
+    /// The list as canonical JSON: `{"keys":[{"key","valid_from"?,"valid_to"?}]}`.
     package static func encode(_ keys: [PackageKey]) -> [UInt8] {
         let rows = keys.map { key in
-            var members = [
-                JSONMember("name", .string(key.key.name.bytes)), JSONMember("vkey", .string(key.key.text)),
-            ]
+            var members = [JSONMember("key", .string(key.key.text))]
             if let time = key.validFrom { members.append(JSONMember("valid_from", .text(time.description))) }
             if let time = key.validTo { members.append(JSONMember("valid_to", .text(time.description))) }
             return JSONValue.object(members)
@@ -78,7 +76,7 @@ package struct PackageKey: Hashable, Sendable {
     private static func parseJSON(_ text: [UInt8]) throws -> [PackageKey] {
         try JSONPlace(try JSONParser.parse(text)).array("keys").map { place in
             PackageKey(
-                key: try NoteVerifierKey(parsing: try place.string("vkey")),
+                key: try NoteVerifierKey(parsing: try place.string("key")),
                 validFrom: try self.time(place, "valid_from"),
                 validTo: try self.time(place, "valid_to")
             )

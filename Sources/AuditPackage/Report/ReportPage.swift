@@ -4,7 +4,7 @@ internal import Primitives
 /// The page that people read and print.
 ///
 /// It shows what the package says; that this is true, only a verifier can tell, and the page says so.
-struct ReportPage {
+struct ReportPage: Sendable {
     /// Rows and bytes of the table; what is beyond is in the package all the same.
     static let rowsMax = 2_000
     static let rowBytesMax = 4 << 20
@@ -28,10 +28,13 @@ struct ReportPage {
     func page(_ manifest: PackageManifest, checkpoint: SignedCheckpoint, policy: TrustPolicy) -> [UInt8] {
         let title = "Audit package of \(manifest.organization)"
         var html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-        html += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        html +=
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         html += "<title>\(Self.escaped(title))</title>\n<style>\(Self.style)</style></head><body>\n"
-        html += "<h1>\(Self.escaped(title))</h1>\n<p class=\"warn\">This page proves nothing by itself. Check the package "
-        html += "with <code>ftverify</code>, with <code>verify.py</code> or with tools of other makers as VERIFY.txt says; "
+        html +=
+            "<h1>\(Self.escaped(title))</h1>\n<p class=\"warn\">This page proves nothing by itself. Check the package "
+        html +=
+            "with <code>ftverify</code>, with <code>verify.py</code> or with tools of other makers as VERIFY.txt says; "
         html += "only their verdict counts.</p>\n<table class=\"facts\">\n"
         for (name, value) in self.facts(manifest, checkpoint: checkpoint, policy: policy) {
             html += "<tr><th>\(Self.escaped(name))</th><td>\(Self.escaped(value))</td></tr>\n"

@@ -29,7 +29,9 @@ package struct VerdictText {
             return ("COMPLETE", "every record from \(range.lowerBound) to \(range.upperBound)")
         case .selection:
             let left = self.report.manifest.size - min(self.report.manifest.size, self.report.manifest.shownCount)
-            return ("SELECTION", "\(left) records are left out and proven to exist; their choice is the exporter's word")
+            return (
+                "SELECTION", "\(left) records are left out and proven to exist; their choice is the exporter's word"
+            )
         case .incomplete:
             let first = self.report.findings.first(where: \.isAbsence)
             let place = first.flatMap { $0.sequence.map { "from record \($0) on" } ?? $0.file } ?? "parts"
@@ -47,7 +49,8 @@ package struct VerdictText {
             let agrees = self.report.checkpointVerdict.isTrusted ? "consistent with its own keys" : problems
             return ("NOT PINNED", "keys taken from the package itself, which proves nothing: \(agrees)")
         case .keys, .policy:
-            return self.report.policyIsMet ? ("MET", groups.isEmpty ? "no cosignatures asked for" : groups) : ("NOT MET", problems)
+            return self.report.policyIsMet
+                ? ("MET", groups.isEmpty ? "no cosignatures asked for" : groups) : ("NOT MET", problems)
         }
     }
 
@@ -85,10 +88,14 @@ package struct VerdictText {
             ("log key", verdict.logKeys.map(\.description).joined(separator: ", ")),
         ]
         for cosigner in verdict.cosigners {
-            let time = Timestamp(microseconds: Int64(clamping: cosigner.timeSeconds.multipliedReportingOverflow(by: 1_000_000).0))
+            let time = Timestamp(
+                microseconds: Int64(clamping: cosigner.timeSeconds.multipliedReportingOverflow(by: 1_000_000).0)
+            )
             lines.append(("cosigned", "\(cosigner.name) at \(time)"))
         }
-        for (title, part) in [("integrity", self.integrity), ("completeness", self.completeness), ("policy", self.policy)] {
+        for (title, part) in [
+            ("integrity", self.integrity), ("completeness", self.completeness), ("policy", self.policy),
+        ] {
             lines.append((title, "\(part.word): \(part.detail)"))
         }
         for remark in self.report.remarks { lines.append(("note", remark)) }
@@ -144,7 +151,9 @@ package struct VerdictText {
             var members = [
                 JSONMember("detail", .text(finding.detail)), JSONMember("kind", .text(finding.kind.rawValue)),
             ]
-            if let sequence = finding.sequence { members.append(JSONMember("sequence", Self.number(sequence.rawValue))) }
+            if let sequence = finding.sequence {
+                members.append(JSONMember("sequence", Self.number(sequence.rawValue)))
+            }
             if let file = finding.file { members.append(JSONMember("part", .text(file))) }
             return .object(members)
         }

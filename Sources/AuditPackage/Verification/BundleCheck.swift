@@ -96,7 +96,12 @@ struct BundleCheck: Sendable {
         if next < bytes.count {
             let sequence = SequenceNumber(self.firstSequence + UInt64(entries.count))
             self.findings.append(
-                PackageFinding(.modified, sequence: sequence, file: self.path.text, "the bundle's lengths lead beyond it")
+                PackageFinding(
+                    .modified,
+                    sequence: sequence,
+                    file: self.path.text,
+                    "the bundle's lengths lead beyond it"
+                )
             )
         }
         return entries

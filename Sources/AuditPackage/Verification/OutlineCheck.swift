@@ -73,7 +73,12 @@ private struct OutlinePart: Sendable {
                 record.checksum == line.hash || !Self.isLater(record, than: line.sequence, shown ?? [:])
             else {
                 self.findings.append(
-                    PackageFinding(.missing, sequence: SequenceNumber(line.sequence), file: file, "the record is not there")
+                    PackageFinding(
+                        .missing,
+                        sequence: SequenceNumber(line.sequence),
+                        file: file,
+                        "the record is not there"
+                    )
                 )
                 time = nil
                 continue
@@ -188,7 +193,9 @@ struct OutlineCheck {
             let detail = "previous is not the checksum of record \(first.sequence - 1)"
             self.result.findings.append(PackageFinding(.brokenChain, sequence: place, file: file, detail))
         } else if last.line.isShown, let time = last.time, first.time < time {
-            self.result.findings.append(PackageFinding(.malformed, sequence: place, file: file, "recorded_at goes back"))
+            self.result.findings.append(
+                PackageFinding(.malformed, sequence: place, file: file, "recorded_at goes back")
+            )
         }
     }
 
@@ -265,7 +272,9 @@ struct OutlineCheck {
             }
         }
         if seen < names.count {
-            self.result.findings.append(PackageFinding(.extraFile, "\(names.count - seen) proofs are of no shown record"))
+            self.result.findings.append(
+                PackageFinding(.extraFile, "\(names.count - seen) proofs are of no shown record")
+            )
         }
     }
 }

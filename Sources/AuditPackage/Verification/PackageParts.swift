@@ -58,7 +58,9 @@ struct PackageParts: Sendable {
     func namesFindings(isExpected: (String) -> Bool) -> [PackageFinding] {
         var findings: [PackageFinding] = []
         for member in self.archive.members where self.files[member.name] == nil {
-            guard member.name != PackageLayout.manifest, member.name != PackageLayout.manifestSignature else { continue }
+            guard member.name != PackageLayout.manifest, member.name != PackageLayout.manifestSignature else {
+                continue
+            }
             findings.append(PackageFinding(.extraFile, file: member.name, "the manifest does not know this part"))
         }
         for file in self.manifest.files {

@@ -86,7 +86,9 @@ package struct PackageTrust: Sendable {
             )
         }
         let names = Set(replicas.map(\.name))
-        guard !names.isEmpty else { return try TrustPolicy(logs: logs.map { .init(key: $0) }, witnesses: [], groups: [], quorum: nil) }
+        guard !names.isEmpty else {
+            return try TrustPolicy(logs: logs.map { .init(key: $0) }, witnesses: [], groups: [], quorum: nil)
+        }
         return try TrustPolicy.cluster(logs: logs, replicas: replicas, replicasNeeded: names.count / 2 + 1)
     }
 

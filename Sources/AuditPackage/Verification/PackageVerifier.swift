@@ -141,7 +141,9 @@ private struct JudgedPackage {
         let size = self.checkpoint.checkpoint.size
         let isFull = self.parts.manifest.kind == .full
         let outlines = self.parts.manifest.files.count { $0.name.hasPrefix(PackageLayout.outlineFolder) }
-        let numbered = Set((0..<outlines).flatMap { [PackageLayout.outline(part: $0), PackageLayout.records(part: $0)] })
+        let numbered = Set(
+            (0..<outlines).flatMap { [PackageLayout.outline(part: $0), PackageLayout.records(part: $0)] }
+        )
         self.result.partFindings += self.parts.namesFindings { name in
             if plain.contains(name) || name.hasPrefix(PackageLayout.keyFolder) { return true }
             guard isFull else { return numbered.contains(name) || name.hasPrefix(PackageLayout.proofFolder) }
@@ -194,7 +196,9 @@ private struct JudgedPackage {
 
     private mutating func verifyManifest(_ keys: [PackageKey]) throws(PackageError) {
         guard let member = self.parts.archive.member(PackageLayout.manifestSignature) else {
-            self.remarks.append("the manifest is not signed: who exported, when and with which filters is not vouched for")
+            self.remarks.append(
+                "the manifest is not signed: who exported, when and with which filters is not vouched for"
+            )
             return
         }
         let bytes = try self.parts.archive.content(of: member).bytes
@@ -203,7 +207,7 @@ private struct JudgedPackage {
         }
         do {
             self.manifestSigners = try ManifestNote.verify(bytes, manifest: self.parts.manifestBytes, keys: signers)
-        } catch where error.code == .unknownSigner {
+        } catch  where error.code == .unknownSigner {
             self.remarks.append("the manifest is signed by nobody whose key is known")
         } catch {
             let finding = PackageFinding(.wrongSignature, file: PackageLayout.manifestSignature, error.message)

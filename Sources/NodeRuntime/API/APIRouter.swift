@@ -32,6 +32,7 @@ struct APIRouter: RequestRouter {
     let ids: RequestIDs
     let threads: StoreThreads
     let recordCache: RecordCache
+    let exports: ExportService
     let logger: Logger
 
     typealias Handler = @Sendable (APICall, ByteBuffer) async throws -> ServerResponse
@@ -113,6 +114,8 @@ struct APIRouter: RequestRouter {
             return try self.only(.post, request, self.verify)
         case 3 where segments[1] == "audit" && segments[2] == "rebuild":
             return try self.only(.post, request, self.rebuild)
+        case 4 where segments[1] == "organizations" && segments[3] == "export":
+            return try self.exportPlan(request, segments[2])
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
             return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":

@@ -33,6 +33,7 @@ struct PeerService: RequestRouter {
     let status: NodeStatus
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 
@@ -64,6 +65,10 @@ struct PeerService: RequestRouter {
             return self.answer { (request: WireFreshCheckpointRequest) in await self.checkpoints.answer(request) }
         case PeerPath.proof: return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
         case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
+        case PeerPath.export:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.packages.answer(body))
+            }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))
