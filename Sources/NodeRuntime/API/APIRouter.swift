@@ -92,6 +92,7 @@ struct APIRouter: RequestRouter {
             case "organizations":
                 if request.head.method == .post { return self.small(request, self.createOrganization) }
                 return try self.only(.get, request, self.listOrganizations)
+            case "actions": return try self.only(.get, request) { request, _ in try self.actions(request) }
             case "query": return try self.only(.post, request, self.query)
             case "cluster": return try self.only(.get, request, self.clusterStatus)
             case "tokens":
@@ -106,6 +107,10 @@ struct APIRouter: RequestRouter {
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":
             return try self.only(.post, request, self.verify)
+        case 3 where segments[1] == "audit" && segments[2] == "rebuild":
+            return try self.only(.post, request, self.rebuild)
+        case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
+            return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":
             if request.head.method == .post { return try self.appendPlan(request, segments[2]) }
             return try self.only(.get, request) { request, _ in try await self.listRecords(request, segments[2]) }

@@ -54,6 +54,7 @@ struct PeerService: RequestRouter {
         case PeerPath.status: return self.answer { self.describe($0) }
         case PeerPath.ledger: return self.answer { await self.ledger($0) }
         case PeerPath.verify: return self.answer { await self.verify($0) }
+        case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
         case PeerPath.records: return self.answer { await self.records.answer($0) }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
