@@ -2,6 +2,8 @@ import AuditLedger
 import Primitives
 import Testing
 
+import struct Crypto.SHA256
+
 /// What a policy says of checkpoints and receipts.
 struct CheckpointVerifierTests {
     static func verifier(
@@ -169,14 +171,40 @@ struct CheckpointVerifierTests {
         #expect(verdict.inclusionError == nil && !verdict.isTrusted)
     }
 
+    /// Two public keys that have one name and, by a search of 2^16 tries, one id: the SHA-256 of «pub N».
+    static let twins = [44114, 84179].map { number in
+        Array(SHA256.hash(data: bytes("pub \(number)")))
+    }
+
     @Test func refusesAmbiguousKeys() throws {
-        // Two keys with one name and id cannot be told apart by their lines; finding a pair takes 2^32 tries, so the
-        // ring is asked with the same key under two types, which have different ids, and is content.
+        let name = try NoteKeyName("cluster-a/node-1")
+        let twins = try Self.twins.map { try NoteVerifierKey(name: name, type: .cosignature, publicKey: $0) }
+        #expect(twins[0].id == twins[1].id && twins[0] != twins[1])
+        let witnesses = try zip(["A", "B"], twins).map {
+            TrustPolicy.Witness(name: try PolicyName($0), key: $1)
+        }
+        let policy = try TrustPolicy(logs: [], witnesses: witnesses, groups: [], quorum: witnesses[0].name)
+        #expect(noteCode { _ = try CheckpointVerifier(origin: NoteFixture.origin, policy: policy) } == .ambiguousKey)
+        let note = try NoteFixture.signed(size: 5).note
+        #expect(noteCode { _ = try note.verify(keys: twins) } == .ambiguousKey)
+    }
+
+    /// One key may sign as the log and as a replica: the types give it two ids.
+    @Test func oneKeyMaySpeakInTwoRoles() throws {
         let seed = [UInt8](repeating: 3, count: 32)
         let name = try NoteFixture.origin.keyName
-        let log = try NoteSignerKey(name: name, type: .ed25519, seed: seed).verifierKey
-        let replica = try NoteSignerKey(name: name, type: .cosignature, seed: seed).verifierKey
-        let policy = try TrustPolicy.cluster(logs: [log], replicas: [replica], replicasNeeded: 1)
-        _ = try CheckpointVerifier(origin: NoteFixture.origin, policy: policy)
+        let log = try NoteSignerKey(name: name, type: .ed25519, seed: seed)
+        let replica = try NoteSignerKey(name: name, type: .cosignature, seed: seed)
+        let policy = try TrustPolicy.cluster(
+            logs: [log.verifierKey],
+            replicas: [replica.verifierKey],
+            replicasNeeded: 1
+        )
+        let verifier = try CheckpointVerifier(origin: NoteFixture.origin, policy: policy)
+        var signed = try SignedCheckpoint(try NoteFixture.checkpoint(size: 777))
+        try signed.sign(log)
+        #expect(!verifier.verify(signed).isTrusted)
+        try signed.cosign(replica, timeSeconds: 1)
+        #expect(verifier.verify(signed).isTrusted)
     }
 }
