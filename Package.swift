@@ -281,9 +281,9 @@ if ProcessInfo.processInfo.environment["FLASKTRACK_FUZZ"] != nil {
     package.targets.append(
         .executableTarget(
             name: "fuzz",
-            dependencies: ["Primitives", "AuditLedger"],
+            dependencies: ["Primitives", "AuditLedger", "AuditPackage"],
             path: "Fuzz",
-            exclude: ["README.md", "Corpus"],
+            exclude: ["README.md", "Corpus", "PackageCorpus"],
             swiftSettings: nodeSettings + [.unsafeFlags(["-parse-as-library"])]
         )
     )
