@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import AuditPackage
 internal import Columnar
+internal import Consensus
 internal import Foundation
 internal import HTTPTypes
 internal import Laboratory

@@ -1,6 +1,8 @@
 internal import AuditLedger
 internal import AuditPackage
 internal import Foundation
+internal import HTTPTypes
+internal import Laboratory
 internal import NIOCore
 internal import Primitives
 internal import Shards

@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import AuditPackage
 internal import Foundation
+internal import Laboratory
 internal import NIOCore
 internal import NIOFoundationCompat
 internal import Primitives

@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Crypto
 internal import Foundation
+internal import NIOCore
 internal import NodeRuntime
 internal import Primitives
 
