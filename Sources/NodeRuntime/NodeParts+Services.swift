@@ -113,7 +113,8 @@ extension NodeParts {
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
-        CheckpointReader(
+        let audit = self.audit
+        return CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
             placement: Placement(
@@ -127,6 +128,7 @@ extension NodeParts {
             proofs: LedgerProofs(cluster: self.configuration.clusterID, rows: self.audit.rows),
             service: self.audit.service,
             reads: reads,
+            canSign: { audit.canSign },
             timeout: Self.peerTimeout,
             freshTimeout: timeout
         )

@@ -144,6 +144,7 @@ final class NodeParts: Sendable {
             host: self.host,
             links: self.links,
             threads: self.threads,
+            loops: self.loops,
             registry: registry,
             logger: logger
         )
