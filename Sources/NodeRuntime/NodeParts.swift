@@ -54,6 +54,7 @@ final class NodeParts: Sendable {
     /// The one of them that all peers' connections are on: a message and its answer wake one thread and not two.
     let peerLoop: any EventLoop
     let links: PeerLinks
+    let met: MetPeers
     let host: RaftHost
     let puller: SnapshotPuller
     let tls: NodeTLS
@@ -61,6 +62,8 @@ final class NodeParts: Sendable {
     let peerMetrics: PeerMetrics
     let status: NodeStatus
     let stamps = StampClock()
+    /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
+    let hasBegun = Atomic<Bool>(false)
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
     let discards: AsyncStream<OrganizationID>
@@ -112,6 +115,7 @@ final class NodeParts: Sendable {
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
+        self.met = try MetPeers(store: self.store, threads: self.threads)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
         self.host = try Self.makeHost(

@@ -27,7 +27,8 @@ enum ClusterUpkeep {
         return view
     }
 
-    private static func caughtUp(_ group: ClusterSight.Group) -> [NodeID] {
+    /// The replicas that have all but the newest of the leader's log.
+    static func caughtUp(_ group: ClusterSight.Group) -> [NodeID] {
         let replicas = group.status.replicas.filter { $0.active && $0.snapshot == 0 && $0.lag <= Self.lagMax }
         return Set(replicas.map { NodeID($0.node) } + [group.leader]).sorted()
     }

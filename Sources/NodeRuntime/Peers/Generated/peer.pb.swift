@@ -260,6 +260,9 @@ nonisolated struct WireStatusRequest: Sendable {
 
   var sentAt: Int64 = 0
 
+  /// The answer says nothing of groups and pulls.
+  var withoutGroups: Bool = false
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -289,6 +292,12 @@ nonisolated struct WireStatusResponse: Sendable {
   var featureMax: UInt32 = 0
 
   var pulls: [WireSnapshotPull] = []
+
+  /// Whether the asking node has ever spoken to this one's groups.
+  var askerMet: Bool = false
+
+  /// Whether the log of the system group is empty here: of a founding node whose cluster has not begun.
+  var isFresh: Bool = false
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1059,7 +1068,7 @@ nonisolated extension WireJoinResponse: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sent_at\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sent_at\0\u{3}without_groups\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1068,6 +1077,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularInt64Field(value: &self.sentAt) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.withoutGroups) }()
       default: break
       }
     }
@@ -1077,11 +1087,15 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if self.sentAt != 0 {
       try visitor.visitSingularInt64Field(value: self.sentAt, fieldNumber: 1)
     }
+    if self.withoutGroups != false {
+      try visitor.visitSingularBoolField(value: self.withoutGroups, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireStatusRequest, rhs: WireStatusRequest) -> Bool {
     if lhs.sentAt != rhs.sentAt {return false}
+    if lhs.withoutGroups != rhs.withoutGroups {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1089,7 +1103,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{3}asker_met\0\u{3}is_fresh\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1107,6 +1121,8 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 8: try { try decoder.decodeSingularUInt32Field(value: &self.featureMin) }()
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.pulls) }()
+      case 11: try { try decoder.decodeSingularBoolField(value: &self.askerMet) }()
+      case 12: try { try decoder.decodeSingularBoolField(value: &self.isFresh) }()
       default: break
       }
     }
@@ -1143,6 +1159,12 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if !self.pulls.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.pulls, fieldNumber: 10)
     }
+    if self.askerMet != false {
+      try visitor.visitSingularBoolField(value: self.askerMet, fieldNumber: 11)
+    }
+    if self.isFresh != false {
+      try visitor.visitSingularBoolField(value: self.isFresh, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1157,6 +1179,8 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.featureMin != rhs.featureMin {return false}
     if lhs.featureMax != rhs.featureMax {return false}
     if lhs.pulls != rhs.pulls {return false}
+    if lhs.askerMet != rhs.askerMet {return false}
+    if lhs.isFresh != rhs.isFresh {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
