@@ -112,15 +112,16 @@ struct MeasuredCluster {
         throw Shell.Failure(description: "node \(new) has not joined")
     }
 
-    /// Returns when `new` is a voter of every group and `old` of none.
+    /// Returns when `new` is a voter of every group, with everything that is committed, and `old` is none.
     func waitUntilMoved(_ old: Int, to new: Int) async throws {
         let client = try self.client([1, 2])
         defer { client.close() }
         while true {
             let groups = try await client.status().view.groups
             let isDone = groups.allSatisfy { group in
-                let voters = group.replicas.filter { $0.part == "voter" }.map(\.node)
-                return group.joint != true && voters.contains(new) && !voters.contains(old)
+                let voters = group.replicas.filter { $0.part == "voter" }
+                let isThere = voters.contains { $0.node == new && $0.lag == 0 }
+                return group.joint != true && isThere && !voters.contains { $0.node == old }
             }
             if isDone { return }
             try await Task.sleep(for: .milliseconds(50))
@@ -251,13 +252,17 @@ struct CatchUpCommand: AsyncParsableCommand {
     @Option(help: "Records of the whole cluster.")
     var records = 400_000
 
+    private static let dataGroups = 8
+
     func run() async throws {
-        try await self.options.withCluster(dataGroups: 8) { measured in
+        try await self.options.withCluster(dataGroups: Self.dataGroups) { measured in
             for node in 1...3 { try await measured.waitUntilReady(node) }
             try await measured.load(self.records)
             let cluster = measured.cluster
             let (lost, new) = (3, 4)
             cluster.nodes[lost]?.signal(SIGKILL)
+            // Elections are measured by themselves.
+            for group in 0...Self.dataGroups { _ = try await measured.leader(of: group, asking: [1, 2]) }
             let startedAt = measured.clock.now
             try cluster.add(new)
             try await measured.replace(lost, by: new)

@@ -54,7 +54,7 @@ struct ClusterPaceTests {
     private static func sight(_ groups: [GroupID: Membership], lags: [UInt64: UInt64] = [:]) -> ClusterSight {
         var sight = ClusterSight()
         sight.take(ClusterBench.status(leads: groups, lags: lags), of: NodeID(1), clock: nil)
-        sight.take(ClusterBench.status(), of: NodeID(2), clock: nil)
+        sight.take(ClusterBench.status(follows: [.system: (10, false)]), of: NodeID(2), clock: nil)
         return sight
     }
 

@@ -68,7 +68,7 @@ extension ClusterUpkeep {
         return sight.groups.contains { id, group in
             if group.membership.isJoint { return true }
             guard id == .system else { return !group.membership.learners.isEmpty }
-            let caughtUp = self.caughtUp(group)
+            let caughtUp = self.caughtUp(id, group, in: sight)
             return group.membership.learners.contains { sight.isLive($0) && !caughtUp.contains($0) }
         }
     }
