@@ -55,6 +55,7 @@ final class NodeParts: Sendable {
     /// work of one thread.
     let peerLoops: MultiThreadedEventLoopGroup
     let links: PeerLinks
+    let met: MetPeers
     let host: RaftHost
     let puller: SnapshotPuller
     let tls: NodeTLS
@@ -63,6 +64,8 @@ final class NodeParts: Sendable {
     let status: NodeStatus
     let audit: NodeAudit
     let stamps = StampClock()
+    /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
+    let hasBegun = Atomic<Bool>(false)
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
     let discards: AsyncStream<OrganizationID>
@@ -113,6 +116,7 @@ final class NodeParts: Sendable {
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
+        self.met = try MetPeers(store: self.store, threads: self.threads)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
         let changedGroups = Relay<GroupID>()
