@@ -12,12 +12,15 @@ struct HandOverService: Service {
     static let triesMax = 3
 
     let host: RaftHost
+    /// Whether consensus runs.
+    let hasBegun: @Sendable () -> Bool
     let health: HealthReport
     let logger: Logger
 
     func run() async throws {
         try await gracefulShutdown()
         self.health.stop()
+        guard self.hasBegun() else { return }
         for _ in 0..<Self.triesMax {
             let left = await self.host.transferAllLeaderships()
             if left == 0 { break }
@@ -30,8 +33,14 @@ extension NodeParts {
     /// Follows the cluster's table of nodes: who the peers are.
     func followDirectory(_ manager: ClusterManager) async {
         self.updatePeers()
+        var keys: [NodeKeyEntry] = []
         for await _ in self.directoryChanges {
             self.updatePeers()
+            let known = self.applier.directory.current.keys
+            if known != keys {
+                keys = known
+                self.audit.service.keysChanged()
+            }
             manager.wake()
         }
     }
@@ -71,6 +80,7 @@ extension NodeParts {
     /// Deletes the columnar stores of organizations that are no longer on this node.
     func discardColumnarStores() async {
         for await organization in self.discards {
+            self.audit.service.discarded(organization)
             do {
                 try await self.columnarStores.reset(organization)
                 self.projector.forgetPosition(of: organization)

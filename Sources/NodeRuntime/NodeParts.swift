@@ -51,16 +51,21 @@ final class NodeParts: Sendable {
     let projector: Projector
     let columnarStores: ColumnarStores
     let loops: MultiThreadedEventLoopGroup
-    /// The one of them that all peers' connections are on: a message and its answer wake one thread and not two.
-    let peerLoop: any EventLoop
+    /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
+    /// work of one thread.
+    let peerLoops: MultiThreadedEventLoopGroup
     let links: PeerLinks
+    let met: MetPeers
     let host: RaftHost
     let puller: SnapshotPuller
     let tls: NodeTLS
     let metrics: NodeMetrics
     let peerMetrics: PeerMetrics
     let status: NodeStatus
+    let audit: NodeAudit
     let stamps = StampClock()
+    /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
+    let hasBegun = Atomic<Bool>(false)
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
     let discards: AsyncStream<OrganizationID>
@@ -70,7 +75,7 @@ final class NodeParts: Sendable {
         self.configuration = configuration
         self.logger = logger
         (self.identity, self.store, self.logs) = (ground.identity, ground.store, ground.logs)
-        (self.tls, self.loops, self.peerLoop) = (ground.tls, ground.loops, ground.peerLoop)
+        (self.tls, self.loops, self.peerLoops) = (ground.tls, ground.loops, ground.peerLoops)
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
@@ -107,20 +112,21 @@ final class NodeParts: Sendable {
             )
         }
         let projector = self.projector
-        advanced.receive { projector.advanced($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
+        self.met = try MetPeers(store: self.store, threads: self.threads)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
+        let changedGroups = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
             ground,
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, report, logger)
+            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, changedGroups, report, logger)
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
@@ -136,7 +142,23 @@ final class NodeParts: Sendable {
         )
         let puller = self.puller
         offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
-        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
+        let audit = try NodeAudit(
+            configuration: configuration,
+            applier: self.applier,
+            store: self.store,
+            host: self.host,
+            links: self.links,
+            threads: self.threads,
+            registry: registry,
+            logger: logger
+        )
+        self.audit = audit
+        advanced.receive { organization in
+            projector.advanced(organization)
+            audit.service.advanced(organization)
+        }
+        changedGroups.receive { audit.service.groupChanged($0) }
+        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }
@@ -183,6 +205,7 @@ final class NodeParts: Sendable {
             transport: links,
             applier: applier,
             lanes: lanes,
+            thread: PeerThread(eventLoop: ground.peerLoops.next()),
             seed: generator.next(),
             epoch: generator.next(),
             events: events
@@ -195,12 +218,14 @@ final class NodeParts: Sendable {
         _ metrics: NodeMetrics,
         _ offers: Relay<SnapshotOffered>,
         _ created: Relay<GroupID>,
+        _ changed: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
     ) -> HostEvents {
         HostEvents(
             onLeadershipChange: { change in
                 metrics.leadershipChanged(change)
+                changed.send(change.group)
                 logger.info(
                     "leadership",
                     metadata: [
@@ -210,6 +235,7 @@ final class NodeParts: Sendable {
                 )
             },
             onMembershipChange: { group, membership in
+                changed.send(group)
                 logger.info(
                     "membership",
                     metadata: [
@@ -271,7 +297,7 @@ final class NodeParts: Sendable {
                 epoch: ground.identity.recoveryEpoch
             ),
             seeds: seeds,
-            client: HTTPClient(eventLoopGroup: ground.peerLoop, tls: ground.tls.peerClient, limits: .peers),
+            client: HTTPClient(eventLoopGroup: ground.peerLoops, tls: ground.tls.peerClient, limits: .peers),
             metrics: metrics,
             logger: logger
         )

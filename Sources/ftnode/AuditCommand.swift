@@ -8,6 +8,7 @@ struct AuditCommand: ParsableCommand {
         abstract: "Read and verify the audit ledger.",
         subcommands: [
             Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
+            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self,
         ]
     )
 

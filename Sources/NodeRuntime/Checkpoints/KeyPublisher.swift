@@ -80,23 +80,56 @@ struct KeyPublisher: Sendable {
             throw Problem(.notSigning, "node \(self.node) has no key for checkpoints")
         }
         guard self.directory.current.featureLevel >= .three else { throw Problem(refusal: .featureUnsupported) }
-        let next: NoteSignerKey
-        do {
-            next = try SigningKeyFile.makeKey(cluster: self.cluster, node: self.node)
-            try file.write([next, current], replacing: true)
-        } catch {
-            throw Problem(.internal, "the key file cannot be written", cause: error)
-        }
+        let (next, keys) = try self.makeNext(file)
         try await self.submit(.publishKey(PublishKeyCommand(node: self.node, key: self.text(next))), origin)
-        self.keys.replace([next, current])
+        self.keys.replace(keys)
         let end = Timestamp(microseconds: SystemTime.now().rawValue + overlap.components.seconds * 1_000_000)
-        let retire = RetireKeyCommand(node: self.node, key: self.text(current), at: end)
-        try await self.submit(.retireKey(retire), origin)
-        if let path = file.verifierKeyPath { try? SigningKeyFile.writePublic(next.verifierKey, to: path, replacing: true) }
+        // Also those that an earlier attempt left valid.
+        for entry in self.directory.current.keys(of: self.node)
+        where entry.validTo == nil && entry.key != self.text(next) {
+            try await self.submit(.retireKey(RetireKeyCommand(node: self.node, key: entry.key, at: end)), origin)
+        }
+        if let path = file.verifierKeyPath {
+            try? SigningKeyFile.writePublic(next.verifierKey, to: path, replacing: true)
+        }
         self.logger.notice(
             "key for checkpoints changed",
             metadata: ["key": "\(self.text(next))", "key.previous": "\(self.text(current))", "until": "\(end)"]
         )
         return (self.text(next), self.text(current))
+    }
+
+    /// Puts a new key into the file, before those that are still valid.
+    private func makeNext(_ file: SigningKeyFile) throws(Problem) -> (next: NoteSignerKey, keys: [NoteSignerKey]) {
+        let now = SystemTime.now()
+        let known = self.directory.current.keys(of: self.node)
+        let valid = self.keys.all.filter { key in
+            known.first { $0.key == self.text(key) }?.isValid(at: now) ?? false
+        }
+        do {
+            let next = try SigningKeyFile.makeKey(cluster: self.cluster, node: self.node)
+            let keys = [next] + valid.prefix(SigningKeyFile.keysMax - 1)
+            try file.write(keys, replacing: true)
+            return (next, keys)
+        } catch {
+            throw Problem(.internal, "the key file cannot be written", cause: error)
+        }
+    }
+
+    /// Changes this node's key because a peer passes an operator's wish on.
+    func answer(_ request: WireRotateKeyRequest, from peer: NodeID) async -> WireRotateKeyResponse {
+        var response = WireRotateKeyResponse()
+        do {
+            let origin = CommandOrigin(actor: request.actor, kind: .apiKey, requestID: request.requestID)
+            let overlap = min(Duration.seconds(Int64(request.overlapSeconds)), Self.overlapMax)
+            let changed = try await self.rotate(overlap: overlap, by: origin)
+            response.key = changed.key
+            response.previous = changed.previous
+        } catch {
+            let problem = Problem.wrapping(error)
+            response.problem = problem.code.rawValue
+            response.detail = problem.detail
+        }
+        return response
     }
 }

@@ -45,6 +45,14 @@ package struct SigningKeyFile: Sendable {
         }
     }
 
+    /// Makes a key and writes `PREFIX.key`, for the owner alone, and `PREFIX.vkey`.
+    /// - Throws: ``PKIError``; also when `PREFIX.key` exists.
+    package static func makeFiles(named name: String, prefix: String) throws(PKIError) {
+        let key = try self.makeKey(named: name)
+        try SigningKeyFile(path: prefix + ".key").write([key], replacing: false)
+        try self.writePublic(key.verifierKey, to: prefix + ".vkey", replacing: true)
+    }
+
     /// The keys, the one in use first.
     /// - Throws: ``PKIError`` `.unreadableFile`, `.malformed`; also for a key of another node or cluster.
     package func read(cluster: String, node: NodeID) throws(PKIError) -> [NoteSignerKey] {
