@@ -47,6 +47,9 @@ final class APIRouter: RequestRouter {
         replicas: ReplicaReader,
         cluster: ClusterReader,
         administration: ClusterAdministration,
+        audit: NodeAudit,
+        checkpoints: CheckpointReader,
+        publisher: KeyPublisher,
         health: HealthReport,
         metrics: NodeMetrics,
         ids: RequestIDs,
@@ -64,6 +67,9 @@ final class APIRouter: RequestRouter {
         self.replicas = replicas
         self.cluster = cluster
         self.administration = administration
+        self.audit = audit
+        self.checkpoints = checkpoints
+        self.publisher = publisher
         self.health = health
         self.metrics = metrics
         self.ids = ids
