@@ -124,7 +124,7 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
-            exclude: overview + ["Peers/peer.proto"],
+            exclude: overview + ["Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto"],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(
@@ -257,3 +257,16 @@ let package = Package(
         ),
     ]
 )
+
+// The fuzz target has libFuzzer's `main`, so it exists only for `make fuzz`, which compiles everything with coverage.
+if ProcessInfo.processInfo.environment["FLASKTRACK_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz",
+            dependencies: ["Primitives", "AuditLedger"],
+            path: "Fuzz",
+            exclude: ["README.md", "Corpus"],
+            swiftSettings: nodeSettings + [.unsafeFlags(["-parse-as-library"])]
+        )
+    )
+}

@@ -61,6 +61,7 @@ final class NodeParts: Sendable {
     let metrics: NodeMetrics
     let peerMetrics: PeerMetrics
     let status: NodeStatus
+    let audit: NodeAudit
     let stamps = StampClock()
     /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
     let hasBegun = Atomic<Bool>(false)
@@ -110,7 +111,6 @@ final class NodeParts: Sendable {
             )
         }
         let projector = self.projector
-        advanced.receive { projector.advanced($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
@@ -118,13 +118,14 @@ final class NodeParts: Sendable {
         self.met = try MetPeers(store: self.store, threads: self.threads)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
+        let changedGroups = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
             ground,
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, report, logger)
+            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, changedGroups, report, logger)
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
@@ -140,7 +141,23 @@ final class NodeParts: Sendable {
         )
         let puller = self.puller
         offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
-        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
+        let audit = try NodeAudit(
+            configuration: configuration,
+            applier: self.applier,
+            store: self.store,
+            host: self.host,
+            links: self.links,
+            threads: self.threads,
+            registry: registry,
+            logger: logger
+        )
+        self.audit = audit
+        advanced.receive { organization in
+            projector.advanced(organization)
+            audit.service.advanced(organization)
+        }
+        changedGroups.receive { audit.service.groupChanged($0) }
+        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }
@@ -199,12 +216,14 @@ final class NodeParts: Sendable {
         _ metrics: NodeMetrics,
         _ offers: Relay<SnapshotOffered>,
         _ created: Relay<GroupID>,
+        _ changed: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
     ) -> HostEvents {
         HostEvents(
             onLeadershipChange: { change in
                 metrics.leadershipChanged(change)
+                changed.send(change.group)
                 logger.info(
                     "leadership",
                     metadata: [
@@ -214,6 +233,7 @@ final class NodeParts: Sendable {
                 )
             },
             onMembershipChange: { group, membership in
+                changed.send(group)
                 logger.info(
                     "membership",
                     metadata: [

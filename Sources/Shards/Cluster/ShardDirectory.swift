@@ -13,6 +13,8 @@ package final class ShardDirectory: Sendable {
     }
 
     private let observer = Mutex<Observer?>(nil)
+    /// Organizations by id, as far as they were asked for; they are added and never changed.
+    private let byID = Mutex<[OrganizationID: OrganizationEntry]>([:])
 
     package init(state: SystemState = SystemState()) { self.state = Mutex(state) }
 
@@ -38,10 +40,28 @@ package final class ShardDirectory: Sendable {
         self.state.withLock { $0.organizations[key] ?? (key == SystemState.ledgerKey ? $0.clusterLedger : nil) }
     }
 
+    /// The organization with this id; for ``SystemState/ledgerID`` the cluster's own ledger.
+    ///
+    /// - Complexity: O(1), and O(organizations) when there are new ones since the last call.
+    package func organization(_ id: OrganizationID) -> OrganizationEntry? {
+        if id == SystemState.ledgerID { return self.state.withLock { $0.clusterLedger } }
+        if let known = self.byID.withLock({ $0[id] }) { return known }
+        let organizations = self.state.withLock { $0.organizations }
+        return self.byID.withLock { byID in
+            if byID.count != organizations.count {
+                byID = Dictionary(organizations.values.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            }
+            return byID[id]
+        }
+    }
+
     /// All organizations, by key; without the cluster's own ledger.
     package var organizations: [OrganizationEntry] {
         self.state.withLock { Array($0.organizations.values) }.sorted { $0.key < $1.key }
     }
+
+    /// The feature level that the whole cluster has reached, as far as this node knows.
+    package var featureLevel: FeatureLevel { self.state.withLock { $0.featureLevel } }
 
     /// The token with this SHA-256, or nil when the cluster does not know it.
     package func token(hash: Digest) -> TokenEntry? { self.state.withLock { $0.tokens[hash] } }
