@@ -61,7 +61,9 @@ enum PlannerRules {
             }
             if let problem = self.placeProblem(group, placement, state, view) { return problem }
         }
-        if let joining = state.nodes.first(where: { $0.state == .joining }) { return "node \(joining.id) is not let in" }
+        if let joining = state.nodes.first(where: { $0.state == .joining }) {
+            return "node \(joining.id) is not let in"
+        }
         for leaving in state.nodes where leaving.state == .leaving { return "node \(leaving.id) is not gone" }
         return nil
     }

@@ -34,7 +34,7 @@ extension NodeParts {
             self.tls.peerServer,
             peerLimits,
             service,
-            on: self.peerLoop
+            on: self.peerLoops
         )
         let api = self.makeAPI(service, services, router, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
@@ -195,6 +195,7 @@ extension NodeParts {
         }
         self.threads.shutdown()
         try? await self.loops.shutdownGracefully()
+        try? await self.peerLoops.shutdownGracefully()
         self.logger.info("stopped")
     }
 }

@@ -51,8 +51,9 @@ final class NodeParts: Sendable {
     let projector: Projector
     let columnarStores: ColumnarStores
     let loops: MultiThreadedEventLoopGroup
-    /// The one of them that all peers' connections are on: a message and its answer wake one thread and not two.
-    let peerLoop: any EventLoop
+    /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
+    /// work of one thread.
+    let peerLoops: MultiThreadedEventLoopGroup
     let links: PeerLinks
     let met: MetPeers
     let host: RaftHost
@@ -74,7 +75,7 @@ final class NodeParts: Sendable {
         self.configuration = configuration
         self.logger = logger
         (self.identity, self.store, self.logs) = (ground.identity, ground.store, ground.logs)
-        (self.tls, self.loops, self.peerLoop) = (ground.tls, ground.loops, ground.peerLoop)
+        (self.tls, self.loops, self.peerLoops) = (ground.tls, ground.loops, ground.peerLoops)
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
@@ -213,6 +214,7 @@ final class NodeParts: Sendable {
             transport: links,
             applier: applier,
             lanes: lanes,
+            thread: PeerThread(eventLoop: ground.peerLoops.next()),
             seed: generator.next(),
             epoch: generator.next(),
             events: events
@@ -304,7 +306,7 @@ final class NodeParts: Sendable {
                 epoch: ground.identity.recoveryEpoch
             ),
             seeds: seeds,
-            client: HTTPClient(eventLoopGroup: ground.peerLoop, tls: ground.tls.peerClient, limits: .peers),
+            client: HTTPClient(eventLoopGroup: ground.peerLoops, tls: ground.tls.peerClient, limits: .peers),
             metrics: metrics,
             logger: logger
         )

@@ -127,10 +127,8 @@ package final class ShardApplier: CommandApplier {
     package func admits(_ command: [UInt8], to group: GroupID) -> Bool {
         guard let level = Command.level(of: command[...]), level <= self.featureLevel(of: group) else { return false }
         // A group follows the cluster, which knows what its nodes can do.
-        if case .setFeatureLevel(let wanted)? = (try? Command.decode(command[...]))?.command {
-            return wanted <= self.directory.current.featureLevel
-        }
-        return true
+        guard let wanted = Command.wantedLevel(of: command[...]) else { return true }
+        return wanted <= self.directory.current.featureLevel
     }
 
     // MARK: Flushing

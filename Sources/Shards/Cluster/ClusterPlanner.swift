@@ -115,8 +115,9 @@ package struct ClusterPlanner {
         // What a recovery left may be an even number: better than fewer copies, until another place is there.
         if Set(wanted) == Set(current) { return wanted.sorted() }
         while wanted.count > 1, !SystemState.replicaCounts.contains(wanted.count) {
-            let new = wanted.last { !current.contains($0) }
-            guard let one = new ?? self.dispensable(wanted, group) else { break }
+            // Who should go goes first; else who would be new.
+            let one = wanted.last { !self.node($0).keeps } ?? wanted.last { !current.contains($0) }
+            guard let one = one ?? self.dispensable(wanted, group) else { break }
             wanted.removeAll { $0 == one }
         }
         return wanted.sorted()
@@ -219,15 +220,14 @@ package struct ClusterPlanner {
         let keep = current.filter { self.node($0).keeps }
         let places = keep + self.ids.filter { !keep.contains($0) && self.node($0).takes }
         let count = SystemState.replicaCounts.last { $0 <= min(self.view.systemVoters, places.count) } ?? 0
-        guard count > 0 else { return nil }
+        // Every node follows the directory, also while none may get voters.
+        let missing = needs.first { !group.membership.contains($0) && self.node($0).isLive }
+        guard count > 0 else { return missing.map { .addLearner(group.id, $0) } }
         var wanted = keep
         while wanted.count > count, let one = self.dispensable(wanted, group) { wanted.removeAll { $0 == one } }
         while wanted.count < count, let best = self.bestPlace(besides: wanted, group) { wanted.append(best) }
         wanted.sort()
-        // Every node follows the directory.
-        if let missing = needs.first(where: { !group.membership.contains($0) && self.node($0).isLive }) {
-            return .addLearner(group.id, missing)
-        }
+        if let missing { return .addLearner(group.id, missing) }
         if wanted != current {
             let demote = current.filter { !wanted.contains($0) && needs.contains($0) }
             return self.step(group, towards: wanted, demote: demote)
