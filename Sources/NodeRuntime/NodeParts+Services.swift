@@ -150,7 +150,8 @@ extension NodeParts {
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
-        CheckpointReader(
+        let audit = self.audit
+        return CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
             placement: Placement(
@@ -164,6 +165,7 @@ extension NodeParts {
             proofs: LedgerProofs(cluster: self.configuration.clusterID, rows: self.audit.rows),
             service: self.audit.service,
             reads: reads,
+            canSign: { audit.canSign },
             timeout: Self.peerTimeout,
             freshTimeout: timeout
         )
@@ -204,6 +206,7 @@ extension NodeParts {
             door: PeerDoor(
                 handshake: self.links.handshake,
                 links: self.links,
+                met: self.met,
                 metrics: self.peerMetrics,
                 logger: self.logger
             ),
