@@ -109,7 +109,15 @@ package struct RocksOptions: Sendable {
                 bloomBitsPerKey: 10,
                 blockBytes: 8 << 10
             )
-        case .meta, .raftState, .ledgerHeads:
+        case .checkpoints:
+            Family(
+                writeBufferBytes: 8 << 20,
+                writeBuffersMax: 2,
+                compression: .lz4,
+                bloomBitsPerKey: 10,
+                blockBytes: 8 << 10
+            )
+        case .meta, .raftState, .ledgerHeads, .signedHeads, .forks, .scrubState:
             Family(
                 writeBufferBytes: 4 << 20,
                 writeBuffersMax: 2,

@@ -2,7 +2,7 @@ internal import Consensus
 internal import Primitives
 internal import Storage
 
-/// Keys of the family `group_state`: group u32 · kind u8 · rest. Kinds 1 to 7 and 11 are the system group's
+/// Keys of the family `group_state`: group u32 · kind u8 · rest. Kinds 1 to 7, 11 and 13 are the system group's
 /// (``SystemState``).
 enum GroupStateKey {
     private static let appliedKind: UInt8 = 0

@@ -399,7 +399,7 @@ package final class ShardApplier: CommandApplier {
         for organization in organizations {
             let prefix = LedgerKeys.head(organization)
             guard let upper = keyAfter(prefix: prefix) else { continue }
-            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency] {
+            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency, .checkpoints] {
                 batch.deleteRange(family, lower: prefix, upper: upper)
             }
         }

@@ -10,6 +10,10 @@ extension ColumnFamily {
         case .treeNodes: 5
         case .ledgerHeads: 6
         case .idempotency: 7
+        case .checkpoints: 8
+        case .signedHeads: 9
+        case .forks: 10
+        case .scrubState: 11
         }
     }
 }

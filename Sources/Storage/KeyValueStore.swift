@@ -19,6 +19,15 @@ package enum ColumnFamily: String, CaseIterable, Sendable {
     case ledgerHeads = "ledger_heads"
     /// Answers of commands by idempotency key: organization u32 · key hash → receipt.
     case idempotency
+    /// Signed checkpoints: organization u32 · size u64 → the note, with every signature that this replica knows of.
+    case checkpoints
+    /// The largest head that this node ever signed: organization u32 → size, root. Written and synced before a
+    /// signature leaves.
+    case signedHeads = "signed_heads"
+    /// Fork proofs: organization u32 · size u64 · digest of the proof → proof.
+    case forks
+    /// Background re-reading: organization u32 → progress and result.
+    case scrubState = "scrub_state"
 }
 
 /// A set of writes that a store applies all or none, in the order in which they were added.

@@ -13,8 +13,12 @@ struct PKICommand: ParsableCommand {
               ftnode pki node --dir pki --id 1 --host db1.example.org --host 192.0.2.7
               ftnode pki client --dir pki --name bench
               ftnode pki show pki/node-1.pem
+              ftnode pki signing-key --dir pki --id 1
+              ftnode pki witness-key --name witness.example.org/w1 --out witness
             """,
-        subcommands: [Initialize.self, IssueNode.self, IssueClient.self, Show.self]
+        subcommands: [
+            Initialize.self, IssueNode.self, IssueClient.self, IssueSigningKey.self, IssueWitnessKey.self, Show.self,
+        ]
     )
 
     struct Initialize: ParsableCommand {
@@ -41,7 +45,7 @@ struct PKICommand: ParsableCommand {
     struct IssueNode: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "node",
-            abstract: "Make node-N.pem (chain) and node-N.key (mode 0600)."
+            abstract: "Make node-N.pem (chain) and node-N.key (mode 0600), and a key for checkpoints if there is none."
         )
         @Option(help: ArgumentHelp("The folder with ca.pem and ca.key.", valueName: "dir"))
         var dir: String
@@ -71,6 +75,50 @@ struct PKICommand: ParsableCommand {
             )
             let name = PKIFolder.name(of: NodeID(self.id))
             Terminal.out("made \(folder.certificateFile(name)) and \(folder.keyFile(name))\n")
+            Terminal.out("key for checkpoints: \(folder.signingKeyFile(NodeID(self.id)))\n")
+        }
+    }
+
+    struct IssueSigningKey: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "signing-key",
+            abstract: "Make node-N.signing.key (mode 0600) and node-N.vkey: what a node signs checkpoints with.",
+            discussion: """
+                For a node that never had one or lost it. To change the key of a node that runs, use \
+                `ftnode cluster rotate-key`.
+                """
+        )
+        @Option(help: ArgumentHelp("The folder with ca.pem and ca.key.", valueName: "dir"))
+        var dir: String
+        @Option(help: ArgumentHelp("The node's id.", valueName: "n"))
+        var id: UInt64
+        @Flag(help: "Replace a key that is there; it cannot be had back.")
+        var force = false
+
+        mutating func run() throws {
+            let folder = PKIFolder(path: self.dir)
+            let node = NodeID(self.id)
+            try folder.issueSigningKey(node, replacing: self.force)
+            Terminal.out("made \(folder.signingKeyFile(node)) and \(folder.verifierKeyFile(node))\n")
+        }
+    }
+
+    struct IssueWitnessKey: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "witness-key",
+            abstract: "Make PREFIX.key (mode 0600) and PREFIX.vkey: what a witness cosigns with.",
+            discussion: "Example:\n  ftnode pki witness-key --name witness.example.org/w1 --out witness"
+        )
+        @Option(help: "The witness' name, such as witness.example.org/w1; without spaces and plus signs.")
+        var name: String
+        @Option(help: ArgumentHelp("Path of the files without .key and .vkey.", valueName: "prefix"))
+        var out: String
+
+        mutating func run() throws {
+            let key = try SigningKeyFile.makeKey(named: self.name)
+            try SigningKeyFile(path: self.out + ".key").write([key], replacing: false)
+            try SigningKeyFile.writePublic(key.verifierKey, to: self.out + ".vkey", replacing: true)
+            Terminal.out("made \(self.out).key and \(self.out).vkey\n")
         }
     }
 

@@ -6,7 +6,10 @@ internal import struct Crypto.SHA256Digest
 /// The two hashes of RFC 6962 section 2.1: leaves and inner nodes are told apart by their first byte.
 package enum LedgerHash {
     /// SHA-256(0x00 ‖ bytes): the checksum of a record.
-    package static func leaf(_ bytes: [UInt8]) -> Digest {
+    package static func leaf(_ bytes: [UInt8]) -> Digest { self.leaf(bytes[...]) }
+
+    /// SHA-256(0x00 ‖ bytes) of a part of a larger buffer.
+    package static func leaf(_ bytes: ArraySlice<UInt8>) -> Digest {
         var hash = SHA256()
         self.prefixes.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[0..<1])) }
         bytes.withUnsafeBytes { hash.update(bufferPointer: $0) }

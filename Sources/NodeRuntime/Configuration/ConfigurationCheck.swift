@@ -20,6 +20,7 @@ extension LoadedConfiguration {
     /// What ``validate(now:)`` would throw.
     package func problems(now: Timestamp) -> [ConfigurationProblem] {
         self.crossKeyProblems() + self.folderProblems() + self.certificateProblems(now: now)
+            + self.signingKeyProblems()
     }
 
     private func problem(
@@ -64,6 +65,26 @@ extension LoadedConfiguration {
                     .inconsistent,
                     ConfigurationKey.nodesName,
                     "must name a member that the node can ask to join"
+                )
+            )
+        }
+        if configuration.witnesses.count > NodeConfiguration.witnessesMax
+            || Set(configuration.witnesses.map(\.key)).count != configuration.witnesses.count
+        {
+            problems.append(
+                self.problem(
+                    .inconsistent,
+                    ConfigurationKey.witnessesName,
+                    "must be at most \(NodeConfiguration.witnessesMax) witnesses, each with a key of its own"
+                )
+            )
+        }
+        if let quorum = configuration.witnessQuorum, quorum > configuration.witnesses.count {
+            problems.append(
+                self.problem(
+                    .inconsistent,
+                    "audit.witness_quorum",
+                    "\(quorum) is more than the \(configuration.witnesses.count) witnesses"
                 )
             )
         }
@@ -118,6 +139,19 @@ extension LoadedConfiguration {
             return [self.problem(.inconsistent, "node.data", "\(path) cannot be written to")]
         }
         return []
+    }
+
+    private func signingKeyProblems() -> [ConfigurationProblem] {
+        guard let path = self.configuration.signingKeyFile else { return [] }
+        do {
+            _ = try SigningKeyFile(path: path).read(
+                cluster: self.configuration.clusterID,
+                node: self.configuration.nodeID
+            )
+            return []
+        } catch {
+            return [self.problem(.unusableCertificate, "audit.signing_key", error.description)]
+        }
     }
 
     private func certificateProblems(now: Timestamp) -> [ConfigurationProblem] {

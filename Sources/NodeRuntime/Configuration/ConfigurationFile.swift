@@ -11,7 +11,7 @@ struct ConfigurationFile {
         var isQuoted: Bool
     }
 
-    /// One element of `cluster.nodes`.
+    /// One element of `cluster.nodes` or `witnesses`.
     struct NodeEntry: Equatable {
         var line: Int
         var members: [String: Entry]
@@ -25,6 +25,7 @@ struct ConfigurationFile {
     let path: String
     private(set) var entries: [String: Entry] = [:]
     private(set) var nodes: [NodeEntry] = []
+    private(set) var witnesses: [NodeEntry] = []
     /// The line of `cluster.nodes`, when it is given.
     private(set) var nodesLine: Int?
     private(set) var problems: [ConfigurationProblem] = []
@@ -97,8 +98,16 @@ struct ConfigurationFile {
     private mutating func readSection(_ nameNode: Yams.Node, _ value: Yams.Node) {
         let line = nameNode.mark?.line ?? 1
         let section = nameNode.scalar?.string ?? ""
+        if section == ConfigurationKey.witnessesName {
+            self.witnesses = self.readList(value, line: line, section, ConfigurationKey.witnessMembers)
+            return
+        }
         guard ConfigurationKey.sections.contains(section) else {
-            self.refuseUnknown(section, line: line, among: ConfigurationKey.sections)
+            self.refuseUnknown(
+                section,
+                line: line,
+                among: ConfigurationKey.sections + [ConfigurationKey.witnessesName]
+            )
             return
         }
         guard case .mapping(let members) = value else {
@@ -133,47 +142,56 @@ struct ConfigurationFile {
 
     private mutating func readNodes(_ value: Yams.Node, line: Int) {
         self.nodesLine = line
+        self.nodes += self.readList(value, line: line, ConfigurationKey.nodesName, ConfigurationKey.nodeMembers)
+    }
+
+    /// The entries of a list of mappings.
+    private mutating func readList(
+        _ value: Yams.Node,
+        line: Int,
+        _ name: String,
+        _ known: [String]
+    ) -> [NodeEntry] {
+        let names = known.prefix(3).joined(separator: ", ")
         guard case .sequence(let items) = value, (1...Self.nodesMax).contains(items.count) else {
             self.problems.append(
                 ConfigurationProblem(
                     .wrongType,
-                    key: ConfigurationKey.nodesName,
+                    key: name,
                     place: self.place(line),
-                    "must be a list of 1 to \(Self.nodesMax) mappings of id, api, peer"
+                    "must be a list of 1 to \(Self.nodesMax) mappings of \(names)"
                 )
             )
-            return
+            return []
         }
+        var entries: [NodeEntry] = []
         for (index, item) in items.enumerated() {
             let itemLine = item.mark?.line ?? line
-            let prefix = "\(ConfigurationKey.nodesName)[\(index)]"
+            let prefix = "\(name)[\(index)]"
             guard case .mapping(let members) = item else {
                 self.problems.append(
                     ConfigurationProblem(
                         .wrongType,
                         key: prefix,
                         place: self.place(itemLine),
-                        "must be a mapping of id, api, peer"
+                        "must be a mapping of \(names)"
                     )
                 )
                 continue
             }
-            var node = NodeEntry(line: itemLine, members: [:])
+            var entry = NodeEntry(line: itemLine, members: [:])
             for (memberNode, member) in members {
                 let name = memberNode.scalar?.string ?? ""
                 let memberLine = memberNode.mark?.line ?? itemLine
-                guard ConfigurationKey.nodeMembers.contains(name) else {
-                    self.refuseUnknown(
-                        "\(prefix).\(name)",
-                        line: memberLine,
-                        among: ConfigurationKey.nodeMembers.map { "\(prefix).\($0)" }
-                    )
+                guard known.contains(name) else {
+                    self.refuseUnknown("\(prefix).\(name)", line: memberLine, among: known.map { "\(prefix).\($0)" })
                     continue
                 }
-                node.members[name] = self.entry(member, key: "\(prefix).\(name)", line: memberLine)
+                entry.members[name] = self.entry(member, key: "\(prefix).\(name)", line: memberLine)
             }
-            self.nodes.append(node)
+            entries.append(entry)
         }
+        return entries
     }
 
     private mutating func entry(_ node: Yams.Node, key: String, line: Int) -> Entry? {

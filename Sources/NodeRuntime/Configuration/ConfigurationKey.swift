@@ -44,9 +44,14 @@ package struct ConfigurationKey: Sendable {
     package static let nodesName = "cluster.nodes"
     /// The members of each entry of ``nodesName``.
     static let nodeMembers = ["id", "api", "peer", "region", "priority"]
+    /// The list of witnesses: a sequence of mappings, given in the file only.
+    package static let witnessesName = "witnesses"
+    /// The members of each entry of ``witnessesName``.
+    static let witnessMembers = ["url", "vkey", "ca"]
 
-    /// Every key that a configuration may have, besides `cluster.nodes`.
-    package static let all: [ConfigurationKey] = clusterKeys + listenerKeys + timingKeys + replicationKeys + limitKeys
+    /// Every key that a configuration may have, besides `cluster.nodes` and `witnesses`.
+    package static let all: [ConfigurationKey] =
+        clusterKeys + listenerKeys + timingKeys + replicationKeys + limitKeys + auditKeys
 
     static let byName: [String: ConfigurationKey] = Dictionary(uniqueKeysWithValues: Self.all.map { ($0.name, $0) })
 
@@ -218,6 +223,22 @@ package struct ConfigurationKey: Sendable {
             .choice(NodeConfiguration.LogFormat.allCases.map(\.rawValue)),
             default: "text",
             "one line a message, as text or as JSON"
+        ),
+    ]
+
+    private static let auditKeys: [ConfigurationKey] = [
+        ConfigurationKey(
+            "audit.signing_key",
+            .path,
+            optional: true,
+            "private key (C2SP skey) with which this node signs checkpoints; without one it signs none"
+        ),
+        ConfigurationKey(
+            "audit.witness_quorum",
+            .integer(0...NodeConfiguration.witnessesMax),
+            unit: "witnesses",
+            optional: true,
+            "how many of the witnesses must have cosigned; all of them when it is not given"
         ),
     ]
 }

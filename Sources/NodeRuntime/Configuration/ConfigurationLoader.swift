@@ -115,6 +115,7 @@ package enum ConfigurationLoader {
         }
         reading.readKeys()
         reading.readMembers()
+        reading.readWitnesses()
         var problems = reading.problems
         guard problems.isEmpty, let configuration = reading.configuration() else {
             return Outcome(rows: reading.rows, warnings: reading.warnings, problems: problems, loaded: nil)
@@ -143,6 +144,7 @@ struct ConfigurationReading {
     private var flags: [String: String] = [:]
     private var values: [String: ConfigurationValue] = [:]
     private var members: [NodeConfiguration.Member] = []
+    private var witnesses: [NodeConfiguration.Witness] = []
     private(set) var rows: [LoadedConfiguration.Row] = []
     private(set) var warnings: [String] = []
     private(set) var problems: [ConfigurationProblem]
@@ -305,6 +307,28 @@ struct ConfigurationReading {
         }
     }
 
+    mutating func readWitnesses() {
+        let folder = FilePaths.folder(of: self.content.path)
+        for (index, entry) in self.content.witnesses.enumerated() {
+            let prefix = "\(ConfigurationKey.witnessesName)[\(index)]"
+            let url = self.member("url", .url, of: entry, prefix)
+            let key = self.member("vkey", .witnessKey, of: entry, prefix)
+            guard case .text(let url) = url, case .text(let key) = key else { continue }
+            var witness = NodeConfiguration.Witness(url: url, key: key)
+            if let ca = entry.members["ca"] { witness.caFile = FilePaths.resolve(ca.text, against: folder) }
+            self.witnesses.append(witness)
+            self.rows.append(
+                LoadedConfiguration.Row(
+                    key: prefix,
+                    value: url,
+                    origin: .file(line: entry.line),
+                    isSecret: false,
+                    summary: "a witness that cosigns checkpoints"
+                )
+            )
+        }
+    }
+
     private mutating func optionalMember(
         _ name: String,
         _ kind: ConfigurationKind,
@@ -389,6 +413,9 @@ struct ConfigurationReading {
         )
         result.bootstrapTokenSHA256 = self.text("auth.bootstrap_token_sha256")
         result.joinToken = self.text("cluster.join_token")
+        result.signingKeyFile = self.text("audit.signing_key")
+        result.witnesses = self.witnesses
+        result.witnessQuorum = self.integer("audit.witness_quorum")
         result.raftLeaseReads = self.text("raft.lease_reads") == "on"
         result.raftSleep = self.text("raft.sleep") == "on"
         result.logLevel = self.text("log.level") ?? result.logLevel

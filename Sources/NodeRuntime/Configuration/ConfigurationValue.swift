@@ -1,3 +1,5 @@
+internal import AuditLedger
+
 /// A value of one configuration key, read and checked.
 enum ConfigurationValue: Sendable, Equatable {
     case integer(Int)
@@ -35,6 +37,10 @@ package enum ConfigurationKind: Sendable, Equatable {
     case sha256
     /// 16–200 visible ASCII characters.
     case token
+    /// `https://host[:port][/path]`.
+    case url
+    /// A public key of C2SP signed notes, for cosignatures.
+    case witnessKey
 
     /// What is allowed, in words.
     package var allowed: String {
@@ -46,6 +52,8 @@ package enum ConfigurationKind: Sendable, Equatable {
         case .name: "1 to 63 of a-z 0-9 -, with a letter or digit first and last"
         case .sha256: "64 hexadecimal digits"
         case .token: "16 to 200 visible ASCII characters"
+        case .url: "a URL such as https://witness.example.org/path"
+        case .witnessKey: "a public key name+id+base64 for cosignatures (C2SP vkey of type 4)"
         }
     }
 
@@ -73,6 +81,14 @@ package enum ConfigurationKind: Sendable, Equatable {
                 throw ConfigurationValueFault(code: .outOfRange, message: "must be \(self.allowed)")
             }
             return .text(text.lowercased())
+        case .url:
+            guard WitnessAddress(text) != nil else { throw self.fault(.outOfRange, text) }
+            return .text(text)
+        case .witnessKey:
+            guard (try? NoteVerifierKey(parsing: text))?.type == .cosignature else {
+                throw self.fault(.outOfRange, text)
+            }
+            return .text(text)
         case .token:
             guard (16...200).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
                 throw ConfigurationValueFault(code: .outOfRange, message: "must be \(self.allowed)")

@@ -44,6 +44,22 @@ package struct NodeConfiguration: Sendable, Equatable {
         }
     }
 
+    /// A witness outside the cluster that cosigns checkpoints.
+    package struct Witness: Sendable, Equatable {
+        /// Where it takes checkpoints: `https://host[:port][/path]`.
+        package var url: String
+        /// Its public key as a C2SP vkey.
+        package var key: String
+        /// What its certificate must chain to; nil for the system's authorities.
+        package var caFile: String?
+
+        package init(url: String, key: String, caFile: String? = nil) {
+            self.url = url
+            self.key = key
+            self.caFile = caFile
+        }
+    }
+
     /// How log lines are written.
     package enum LogFormat: String, Sendable, CaseIterable {
         case text
@@ -118,6 +134,14 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var queryTimeLimitMilliseconds: Int = 30_000
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
+
+    /// The private key with which this node signs checkpoints; nil when it signs none.
+    package var signingKeyFile: String?
+    /// The most witnesses.
+    package static let witnessesMax = 16
+    package var witnesses: [Witness] = []
+    /// How many of ``witnesses`` must have cosigned; nil for all.
+    package var witnessQuorum: Int?
 
     package var logLevel: String = "info"
     package var logFormat: LogFormat = .text

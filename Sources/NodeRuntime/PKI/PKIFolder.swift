@@ -18,6 +18,10 @@ package struct PKIFolder: Sendable {
     package func certificateFile(_ name: String) -> String { "\(self.path)/\(name).pem" }
     /// The private key of a node or client: `NAME.key`.
     package func keyFile(_ name: String) -> String { "\(self.path)/\(name).key" }
+    /// The private key with which a node signs checkpoints.
+    package func signingKeyFile(_ node: NodeID) -> String { "\(self.path)/\(Self.name(of: node)).signing.key" }
+    /// The public key that checks what a node signs.
+    package func verifierKeyFile(_ node: NodeID) -> String { "\(self.path)/\(Self.name(of: node)).vkey" }
     /// The name under which a node's files are kept.
     package static func name(of node: NodeID) -> String { "node-\(node)" }
 
@@ -39,7 +43,9 @@ package struct PKIFolder: Sendable {
         )
     }
 
-    /// Signs and writes `node-N.pem` and `node-N.key`.
+    /// Signs and writes `node-N.pem` and `node-N.key`, and makes a key for checkpoints when there is none.
+    ///
+    /// `replacing` does not touch a key for checkpoints: it outlives certificates.
     /// - Throws: ``PKIError``.
     package func issueNode(
         _ node: NodeID,
@@ -48,8 +54,25 @@ package struct PKIFolder: Sendable {
         now: Timestamp,
         replacing: Bool
     ) throws(PKIError) {
-        let issued = try self.authority().issueNode(node, hosts: hosts, days: days, now: now)
+        let authority = try self.authority()
+        let issued = try authority.issueNode(node, hosts: hosts, days: days, now: now)
         try self.write(issued, name: Self.name(of: node), replacing: replacing)
+        if !FilePaths.exists(self.signingKeyFile(node)) {
+            try self.makeSigningKey(node, cluster: authority.clusterID, replacing: false)
+        }
+    }
+
+    /// Makes `node-N.signing.key` and `node-N.vkey`.
+    /// - Throws: ``PKIError``.
+    package func issueSigningKey(_ node: NodeID, replacing: Bool) throws(PKIError) {
+        try self.makeSigningKey(node, cluster: try self.authority().clusterID, replacing: replacing)
+    }
+
+    private func makeSigningKey(_ node: NodeID, cluster: String, replacing: Bool) throws(PKIError) {
+        let key = try SigningKeyFile.makeKey(cluster: cluster, node: node)
+        try SigningKeyFile(path: self.signingKeyFile(node)).write([key], replacing: replacing)
+        // A public key without its private key is useless, so it may be replaced.
+        try SigningKeyFile.writePublic(key.verifierKey, to: self.verifierKeyFile(node), replacing: true)
     }
 
     /// Signs and writes `NAME.pem` and `NAME.key`.

@@ -13,6 +13,8 @@ package final class ShardDirectory: Sendable {
     }
 
     private let observer = Mutex<Observer?>(nil)
+    /// Organizations by id, as far as they were asked for; they are added and never changed.
+    private let byID = Mutex<[OrganizationID: OrganizationEntry]>([:])
 
     package init(state: SystemState = SystemState()) { self.state = Mutex(state) }
 
@@ -36,6 +38,21 @@ package final class ShardDirectory: Sendable {
     /// The organization with this key; for ``SystemState/ledgerKey`` the cluster's own ledger.
     package func organization(_ key: OrganizationKey) -> OrganizationEntry? {
         self.state.withLock { $0.organizations[key] ?? (key == SystemState.ledgerKey ? $0.clusterLedger : nil) }
+    }
+
+    /// The organization with this id; for ``SystemState/ledgerID`` the cluster's own ledger.
+    ///
+    /// - Complexity: O(1), and O(organizations) when there are new ones since the last call.
+    package func organization(_ id: OrganizationID) -> OrganizationEntry? {
+        if id == SystemState.ledgerID { return self.state.withLock { $0.clusterLedger } }
+        if let known = self.byID.withLock({ $0[id] }) { return known }
+        let organizations = self.state.withLock { $0.organizations }
+        return self.byID.withLock { byID in
+            if byID.count != organizations.count {
+                byID = Dictionary(organizations.values.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            }
+            return byID[id]
+        }
     }
 
     /// All organizations, by key; without the cluster's own ledger.

@@ -208,6 +208,7 @@ extension SystemState {
                 severity: command.isForced ? .critical : .notice
             )
         )
+        if entry.state == .removed { self.retireKeys(of: entry.id, &turn) }
         return .done
     }
 

@@ -70,5 +70,10 @@ extension SystemState {
             self.joinTokens.append(try JoinTokenEntry(hash: try reader.readDigest(), value: value))
             return true
         }
+        let keyPrefix = Self.key(.nodeKey, [])
+        try store.scan(.groupState, prefix: keyPrefix) { key, value in
+            self.keys.append(try NodeKeyEntry(stateKey: key[keyPrefix.count...], value: value))
+            return true
+        }
     }
 }

@@ -36,6 +36,8 @@ package struct SystemState: Sendable, Equatable {
     package internal(set) var placements: [PlacementEntry] = []
     /// Ascending by hash.
     package internal(set) var joinTokens: [JoinTokenEntry] = []
+    /// With which nodes sign checkpoints, ascending by node and key.
+    package internal(set) var keys: [NodeKeyEntry] = []
     package internal(set) var featureLevel = FeatureLevel.one
     /// Replicas that a data group should have: 1, 3, 5 or 7.
     package internal(set) var replicas = 3
@@ -56,6 +58,7 @@ package struct SystemState: Sendable, Equatable {
         case placement = 6
         case joinToken = 7
         case settings = 11
+        case nodeKey = 13
     }
 
     /// The id of the token that the cluster is created with.
@@ -128,6 +131,8 @@ package struct SystemState: Sendable, Equatable {
         case .setRebalancing(let isOn): return self.setRebalancing(isOn, &turn)
         case .raiseFeatureLevel(let level): return self.raiseFeatureLevel(level, &turn)
         case .recordClusterEvent(let command): return self.recordClusterEvent(command, &turn)
+        case .publishKey(let command): return self.publishKey(command, &turn)
+        case .retireKey(let command): return self.retireKey(command, &turn)
         }
     }
 

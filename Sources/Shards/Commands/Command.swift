@@ -35,6 +35,10 @@ package enum Command: Sendable {
     case setFeatureLevel(FeatureLevel)
     /// System group: something that happened to the cluster, for its ledger.
     case recordClusterEvent(ClusterEventCommand)
+    /// System group: makes known a key with which a node signs checkpoints.
+    case publishKey(PublishKeyCommand)
+    /// System group: ends the validity of such a key.
+    case retireKey(RetireKeyCommand)
 
     enum Kind: UInt8 {
         case append = 1
@@ -51,9 +55,16 @@ package enum Command: Sendable {
         case setFeatureLevel = 12
         case recordClusterEvent = 13
         case setRebalancing = 14
+        case publishKey = 15
+        case retireKey = 16
 
         /// The level from which on a group may be given commands of this kind.
-        var level: FeatureLevel { .one }
+        var level: FeatureLevel {
+            switch self {
+            case .publishKey, .retireKey: .three
+            default: .one
+            }
+        }
 
         /// Kinds that were there before commands said who gives them.
         var hasFirstVersion: Bool { self.rawValue <= Kind.revokeToken.rawValue }
@@ -100,6 +111,8 @@ package enum Command: Sendable {
         case .setRebalancing(let isOn): writer.write(UInt8(isOn ? 1 : 0))
         case .raiseFeatureLevel(let level), .setFeatureLevel(let level): writer.write(level.rawValue)
         case .recordClusterEvent(let command): command.encode(into: &writer)
+        case .publishKey(let command): command.encode(into: &writer)
+        case .retireKey(let command): command.encode(into: &writer)
         }
         return writer.bytes
     }
@@ -126,6 +139,8 @@ package enum Command: Sendable {
         case .raiseFeatureLevel: .raiseFeatureLevel
         case .setFeatureLevel: .setFeatureLevel
         case .recordClusterEvent: .recordClusterEvent
+        case .publishKey: .publishKey
+        case .retireKey: .retireKey
         }
     }
 
@@ -180,6 +195,8 @@ package enum Command: Sendable {
         case .raiseFeatureLevel: command = .raiseFeatureLevel(FeatureLevel(rawValue: try reader.read()))
         case .setFeatureLevel: command = .setFeatureLevel(FeatureLevel(rawValue: try reader.read()))
         case .recordClusterEvent: command = .recordClusterEvent(try ClusterEventCommand(from: &reader))
+        case .publishKey: command = .publishKey(try PublishKeyCommand(from: &reader))
+        case .retireKey: command = .retireKey(try RetireKeyCommand(from: &reader))
         }
         try reader.finish("command")
         return Decoded(command: command, stampedAt: stamp, origin: origin)

@@ -109,6 +109,9 @@ package enum Refusal: UInt8, Sendable, CaseIterable {
     case notEnoughNodes = 22
     /// The cluster has as many nodes, tokens to join, or groups as it may have.
     case tooMany = 20
+    /// The key belongs to another node, or was retired.
+    case keyExists = 23
+    case keyNotFound = 24
 }
 
 /// The answer to an append: where the records stand.

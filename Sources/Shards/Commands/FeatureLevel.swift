@@ -11,8 +11,10 @@ package struct FeatureLevel: RawRepresentable, Hashable, Comparable, Sendable, C
     package static let one = FeatureLevel(rawValue: 1)
     /// Organizations and tokens leave records in the cluster's ledger.
     package static let two = FeatureLevel(rawValue: 2)
+    /// Keys that sign checkpoints are published, and what else the verifiable ledger needs.
+    package static let three = FeatureLevel(rawValue: 3)
     /// The highest level that this program knows.
-    package static let current = FeatureLevel.two
+    package static let current = FeatureLevel.three
     /// The level of what this program does not know.
     package static let unknown = FeatureLevel(rawValue: .max)
 

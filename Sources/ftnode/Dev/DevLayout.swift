@@ -52,6 +52,7 @@ struct DevLayout: Sendable {
             api: {listen: "\(self.apiAddress(node))", certificate: \(pki).pem, key: \(pki).key}
             peer: {listen: "\(Self.host):\(self.peerPort(node))", certificate: \(pki).pem, key: \(pki).key, ca: ../../pki/ca.pem}
             auth: {bootstrap_token_sha256: "\(tokenHash)"}
+            audit: {signing_key: \(pki).signing.key}
 
             """
     }
@@ -75,6 +76,10 @@ struct DevLayout: Sendable {
         for node in self.nodes {
             try WholeTextFile.makeFolder(self.folder(node), for: .everybody)
             try self.issueCertificate(node, now: now)
+            // Folders of earlier programs have certificates but no key for checkpoints.
+            if !FilePaths.exists(self.pki.signingKeyFile(NodeID(UInt64(node)))) {
+                try self.pki.issueSigningKey(NodeID(UInt64(node)), replacing: false)
+            }
             try WholeTextFile.write(
                 self.configuration(node, tokenHash: hash),
                 to: self.configFile(node),
