@@ -91,7 +91,7 @@ proto: setup ## make the Swift code of the peer messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }
 	$(SWIFT) build -c release --product protoc-gen-swift
 	protoc --plugin=protoc-gen-swift=.build/release/protoc-gen-swift --proto_path=$(protos) \
-	  --swift_out=$(protos)/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true peer.proto
+	  --swift_out=$(protos)/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true $(notdir $(wildcard $(protos)/*.proto))
 
 docs-check: setup ## check that what the documents name exists
 	$(SWIFT) test --disable-xctest --filter ProjectTests.DocumentTests

@@ -30,8 +30,14 @@ extension NodeParts {
     /// Follows the cluster's table of nodes: who the peers are.
     func followDirectory(_ manager: ClusterManager) async {
         self.updatePeers()
+        var keys: [NodeKeyEntry] = []
         for await _ in self.directoryChanges {
             self.updatePeers()
+            let known = self.applier.directory.current.keys
+            if known != keys {
+                keys = known
+                self.audit.service.keysChanged()
+            }
             manager.wake()
         }
     }
@@ -71,6 +77,7 @@ extension NodeParts {
     /// Deletes the columnar stores of organizations that are no longer on this node.
     func discardColumnarStores() async {
         for await organization in self.discards {
+            self.audit.service.discarded(organization)
             do {
                 try await self.columnarStores.reset(organization)
                 self.projector.forgetPosition(of: organization)

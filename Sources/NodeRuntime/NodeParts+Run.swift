@@ -64,6 +64,11 @@ extension NodeParts {
                     .init(service: LoopService { await self.followDirectory(services.manager) }),
                     .init(service: LoopService { await services.manager.run() }),
                     .init(service: LoopService { await services.clocks.run() }),
+                    .init(service: LoopService { await self.audit.service.run() }),
+                    .init(
+                        service: LoopService { await services.publisher.run() },
+                        successTerminationBehavior: .ignore
+                    ),
                     .init(
                         service: LoopService { await self.beginCluster(services.gateway) },
                         successTerminationBehavior: .ignore
@@ -146,6 +151,7 @@ extension NodeParts {
     /// Takes everything apart, in the reverse order of its making; what is in memory only goes into the store's files.
     func close() async {
         let (host, lanes, store, logs) = (self.host, self.lanes, self.store, self.logs)
+        let signing = self.audit.signing
         _ = try? await self.threads.run { host.stop() }
         self.projector.stop()
         await self.columnarStores.closeAll()
@@ -153,6 +159,7 @@ extension NodeParts {
         do {
             try await self.threads.run {
                 for lane in lanes { lane.shutdown() }
+                signing.shutdown()
                 try logs.close()
                 try store.flush()
                 try store.close()

@@ -26,6 +26,8 @@ struct NodeServices: Sendable {
     let clocks: ClockWatch
     let queries: ShardQueries
     let records: RecordReader
+    let checkpoints: CheckpointReader
+    let publisher: KeyPublisher
 }
 
 extension NodeParts {
@@ -97,7 +99,36 @@ extension NodeParts {
                 logger: self.logger
             ),
             queries: queries,
-            records: records
+            records: records,
+            checkpoints: self.makeCheckpointReader(reads, timeout),
+            publisher: KeyPublisher(
+                node: configuration.nodeID,
+                cluster: configuration.clusterID,
+                keys: self.audit.keys,
+                directory: directory,
+                gateway: gateway,
+                logger: self.logger
+            )
+        )
+    }
+
+    private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
+        CheckpointReader(
+            node: self.configuration.nodeID,
+            host: self.host,
+            placement: Placement(
+                node: self.configuration.nodeID,
+                directory: self.applier.directory,
+                host: self.host
+            ),
+            directory: self.applier.directory,
+            links: self.links,
+            threads: self.threads,
+            proofs: LedgerProofs(cluster: self.configuration.clusterID, rows: self.audit.rows),
+            service: self.audit.service,
+            reads: reads,
+            timeout: Self.peerTimeout,
+            freshTimeout: timeout
         )
     }
 
@@ -166,6 +197,8 @@ extension NodeParts {
             ),
             puller: self.puller,
             status: self.status,
+            checkpoints: services.checkpoints,
+            publisher: services.publisher,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -211,6 +244,9 @@ extension NodeParts {
                 observer: services.observer
             ),
             administration: services.administration,
+            audit: self.audit,
+            checkpoints: services.checkpoints,
+            publisher: services.publisher,
             health: health,
             metrics: self.metrics,
             ids: RequestIDs(),

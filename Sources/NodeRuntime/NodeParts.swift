@@ -60,6 +60,7 @@ final class NodeParts: Sendable {
     let metrics: NodeMetrics
     let peerMetrics: PeerMetrics
     let status: NodeStatus
+    let audit: NodeAudit
     let stamps = StampClock()
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
@@ -107,20 +108,20 @@ final class NodeParts: Sendable {
             )
         }
         let projector = self.projector
-        advanced.receive { projector.advanced($0) }
         let registry = PrometheusRegistry()
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
+        let changedGroups = Relay<GroupID>()
         self.host = try Self.makeHost(
             configuration,
             ground,
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, report, logger)
+            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, changedGroups, report, logger)
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }
@@ -136,7 +137,23 @@ final class NodeParts: Sendable {
         )
         let puller = self.puller
         offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
-        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now)
+        let audit = try NodeAudit(
+            configuration: configuration,
+            applier: self.applier,
+            store: self.store,
+            host: self.host,
+            links: self.links,
+            threads: self.threads,
+            registry: registry,
+            logger: logger
+        )
+        self.audit = audit
+        advanced.receive { organization in
+            projector.advanced(organization)
+            audit.service.advanced(organization)
+        }
+        changedGroups.receive { audit.service.groupChanged($0) }
+        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }
@@ -195,12 +212,14 @@ final class NodeParts: Sendable {
         _ metrics: NodeMetrics,
         _ offers: Relay<SnapshotOffered>,
         _ created: Relay<GroupID>,
+        _ changed: Relay<GroupID>,
         _ failures: AsyncStream<ConsensusError>.Continuation,
         _ logger: Logger
     ) -> HostEvents {
         HostEvents(
             onLeadershipChange: { change in
                 metrics.leadershipChanged(change)
+                changed.send(change.group)
                 logger.info(
                     "leadership",
                     metadata: [
@@ -210,6 +229,7 @@ final class NodeParts: Sendable {
                 )
             },
             onMembershipChange: { group, membership in
+                changed.send(group)
                 logger.info(
                     "membership",
                     metadata: [

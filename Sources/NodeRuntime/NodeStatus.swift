@@ -10,6 +10,8 @@ struct NodeStatus: Sendable {
 
     let node: NodeID
     let startedAt: ContinuousClock.Instant
+    /// What it says of its part in signing checkpoints.
+    var audit: @Sendable () -> WireAuditStatus = { WireAuditStatus() }
 
     var uptimeSeconds: Double {
         let uptime = self.startedAt.duration(to: NodeClock.monotonic.now)
@@ -26,6 +28,7 @@ struct NodeStatus: Sendable {
         response.featureMax = FeatureRange.supported.max.rawValue
         response.groups = groups.map { WireGroupStatus($0) }
         response.pulls = pulls.map { WireSnapshotPull($0) }
+        response.audit = self.audit()
         return response
     }
 }

@@ -6,7 +6,10 @@ struct AuditCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "audit",
         abstract: "Read and verify the audit ledger.",
-        subcommands: [Log.self, Verify.self]
+        subcommands: [
+            Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
+            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self,
+        ]
     )
 
     enum LogFormat: String, ExpressibleByArgument, CaseIterable {
@@ -46,6 +49,10 @@ struct AuditCommand: ParsableCommand {
         var reason: String?
         @Option(help: "Only records of this severity: info, notice, warning, critical.")
         var severity: String?
+        @Option(help: ArgumentHelp("Only records whose compliance context contains this, or /MEMBER=VALUE.", valueName: "text"))
+        var compliance: String?
+        @Option(help: "Only records of this outcome: success, denied, failed.")
+        var outcome: String?
         @Flag(name: .customLong("desc"), help: "Newest first.")
         var isDescending = false
         @Option(help: "Most records to show (default: all).")
@@ -61,7 +68,7 @@ struct AuditCommand: ParsableCommand {
             let filters: [(String, String?)] = [
                 ("entity_type", self.entityType), ("entity_id", self.entityID), ("actor", self.actor),
                 ("action", self.action), ("from", self.from), ("to", self.to), ("reason", self.reason),
-                ("severity", self.severity),
+                ("severity", self.severity), ("compliance", self.compliance), ("outcome", self.outcome),
             ]
             var query = AuditLogQuery(
                 organization: self.org,
@@ -69,8 +76,15 @@ struct AuditCommand: ParsableCommand {
             )
             query.isDescending = self.isDescending
             query.limit = self.limit
-            let (asked, format) = (query, self.format)
-            try await self.connection.withClient { client in
+            try await Self.show(query, format: self.format, self.connection)
+        }
+
+        static func show(
+            _ asked: AuditLogQuery,
+            format: LogFormat,
+            _ connection: ConnectionOptions
+        ) async throws {
+            try await connection.withClient { client in
                 if format == .csv { Terminal.out(CSVLine.text(AuditLogRow.columns)) }
                 let count = try await client.auditLog(asked) { rows in try Self.show(rows, format) }
                 if format == .table { Terminal.out("\(Grouped.number(count)) record\(count == 1 ? "" : "s")\n") }

@@ -115,9 +115,7 @@ struct PKICommand: ParsableCommand {
         var out: String
 
         mutating func run() throws {
-            let key = try SigningKeyFile.makeKey(named: self.name)
-            try SigningKeyFile(path: self.out + ".key").write([key], replacing: false)
-            try SigningKeyFile.writePublic(key.verifierKey, to: self.out + ".vkey", replacing: true)
+            try SigningKeyFile.makeFiles(named: self.name, prefix: self.out)
             Terminal.out("made \(self.out).key and \(self.out).vkey\n")
         }
     }

@@ -33,6 +33,8 @@ extension APIRouter {
                 return Self.accepted()
             }
         case (3, "nodes"): return try self.nodePlan(request, try Self.node(segments[1]), segments[2])
+        case (4, "nodes") where segments[2] == "keys":
+            return try self.keyPlan(request, try Self.node(segments[1]), segments[3])
         case (3, "groups"): return try self.groupPlan(request, try Self.group(segments[1]), segments[2])
         default: throw Problem(.notFound, "there is no such route")
         }
@@ -113,13 +115,13 @@ extension APIRouter {
     }
 
     /// Allows an operator's change and reads its body.
-    private func manage(_ request: APICall, _ body: ByteBuffer, keys: [String]) throws -> JSONPlace {
+    func manage(_ request: APICall, _ body: ByteBuffer, keys: [String]) throws -> JSONPlace {
         try request.allow(.manageCluster)
         try request.requireOnly(parameters: [])
         return try self.object(body, of: request, keys: keys)
     }
 
-    private static func accepted() -> ServerResponse {
+    static func accepted() -> ServerResponse {
         var json = JSONOutput()
         json.beginObject()
         json.member("status", "accepted")

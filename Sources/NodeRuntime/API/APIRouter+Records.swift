@@ -177,7 +177,11 @@ extension APIRouter {
 
     func listRecords(_ request: APICall, _ key: String) async throws -> ServerResponse {
         let entry = try await self.organization(key, for: request, .readRecords)
-        let search = try RecordSearch(request)
+        return try await self.records(matching: try RecordSearch(request), of: entry)
+    }
+
+    /// A page of the records that a search finds.
+    func records(matching search: RecordSearch, of entry: OrganizationEntry) async throws -> ServerResponse {
         var page: RecordReader.Page
         if search.hasFilter {
             let sequences = try await self.recordFilter.sequences(matching: search, in: entry)
@@ -198,91 +202,5 @@ extension APIRouter {
         json.member("next", search.cursor(after: page))
         json.endObject()
         return Self.json(.ok, json)
-    }
-}
-
-/// What a listing of records asks for.
-struct RecordSearch: Sendable {
-    static let limitDefault = 100
-    static let limitMax = 1000
-
-    /// Columns that must equal a text, by parameter.
-    private static let equalColumns: [(parameter: String, column: String)] = [
-        ("entity_type", "entity_type"), ("entity_id", "entity_id"), ("actor", "actor_id"), ("action", "action"),
-        ("severity", "severity"),
-    ]
-
-    let equal: [(column: String, value: String)]
-    let reason: String?
-    let from: Timestamp?
-    let to: Timestamp?
-    let cursor: SequenceNumber?
-    let limit: Int
-    let isDescending: Bool
-    let isLatest: Bool
-
-    init(_ request: APICall) throws(Problem) {
-        try request.requireOnly(
-            parameters: Self.equalColumns.map(\.parameter)
-                + ["reason", "from", "to", "order", "limit", "cursor", "consistency"]
-        )
-        self.equal = Self.equalColumns.compactMap { column in
-            request.parameter(column.parameter).map { (column.column, $0) }
-        }
-        if let severity = request.parameter("severity"), Severity(rawValue: severity) == nil {
-            let known = Severity.allCases.map(\.rawValue).joined(separator: ", ")
-            throw Problem(.invalidParameter, "severity is one of \(known)")
-        }
-        self.reason = request.parameter("reason")
-        self.from = try Self.time("from", request)
-        self.to = try Self.time("to", request)
-        if let from = self.from, let to = self.to, from > to {
-            throw Problem(.invalidParameter, "the time range is backwards: from is after to")
-        }
-        self.limit = try Self.number("limit", request, 1...UInt64(Self.limitMax)).map { Int($0) } ?? Self.limitDefault
-        self.cursor = try Self.number("cursor", request, 1...UInt64.max).map { SequenceNumber($0) }
-        self.isDescending = try Self.choice("order", request, ["asc", "desc"]) == "desc"
-        self.isLatest = try Self.choice("consistency", request, ["linearizable", "eventual"]) == "linearizable"
-    }
-
-    var hasFilter: Bool { !self.equal.isEmpty || self.reason != nil || self.from != nil || self.to != nil }
-
-    /// The cursor of the page after `page`, or nil when there can be none.
-    ///
-    /// A page without filters may be shorter than the limit, because its bytes are bounded too; one with filters is not.
-    func cursor(after page: RecordReader.Page) -> String? {
-        guard let last = page.records.last?.sequence.rawValue else { return nil }
-        if self.hasFilter, page.records.count < self.limit { return nil }
-        if self.isDescending { return last > 1 ? String(last - 1) : nil }
-        return last < page.size ? String(last + 1) : nil
-    }
-
-    private static func time(_ name: String, _ request: APICall) throws(Problem) -> Timestamp? {
-        guard let text = request.parameter(name) else { return nil }
-        guard let time = Timestamp(text) else {
-            throw Problem(.invalidParameter, "\(name) is not a date and time of RFC 3339")
-        }
-        return time
-    }
-
-    private static func number(
-        _ name: String,
-        _ request: APICall,
-        _ range: ClosedRange<UInt64>
-    ) throws(Problem) -> UInt64? {
-        guard let text = request.parameter(name) else { return nil }
-        guard let value = UInt64(text), range.contains(value) else {
-            throw Problem(.invalidParameter, "\(name) is a number from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return value
-    }
-
-    /// One of a few words; the first when the parameter is absent.
-    private static func choice(_ name: String, _ request: APICall, _ words: [String]) throws(Problem) -> String {
-        guard let text = request.parameter(name) else { return words[0] }
-        guard words.contains(text) else {
-            throw Problem(.invalidParameter, "\(name) is one of \(words.joined(separator: ", "))")
-        }
-        return text
     }
 }

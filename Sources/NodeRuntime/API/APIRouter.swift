@@ -24,6 +24,9 @@ struct APIRouter: RequestRouter {
     let replicas: ReplicaReader
     let cluster: ClusterReader
     let administration: ClusterAdministration
+    let audit: NodeAudit
+    let checkpoints: CheckpointReader
+    let publisher: KeyPublisher
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
@@ -94,6 +97,7 @@ struct APIRouter: RequestRouter {
                 return try self.only(.get, request, self.listOrganizations)
             case "query": return try self.only(.post, request, self.query)
             case "cluster": return try self.only(.get, request, self.clusterStatus)
+            case "keys": return try self.only(.get, request, self.listKeys)
             case "tokens":
                 if request.head.method == .post { return self.small(request, self.createToken) }
                 return try self.only(.get, request, self.listTokens)
@@ -106,6 +110,10 @@ struct APIRouter: RequestRouter {
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":
             return try self.only(.post, request, self.verify)
+        case 3 where segments[1] == "audit" && segments[2] == "rebuild":
+            return try self.only(.post, request, self.rebuild)
+        case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
+            return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":
             if request.head.method == .post { return try self.appendPlan(request, segments[2]) }
             return try self.only(.get, request) { request, _ in try await self.listRecords(request, segments[2]) }
@@ -116,6 +124,10 @@ struct APIRouter: RequestRouter {
             return try self.only(.get, request) { request, _ in
                 try await self.readRecord(request, segments[2], segments[4])
             }
+        case 4... where segments[1] == "organizations" && Self.checkpointParts.contains(segments[3]):
+            return try self.checkpointPlan(request, segments)
+        case 6 where segments[1] == "organizations" && segments[3] == "records":
+            return try self.checkpointPlan(request, segments)
         default: break
         }
         throw Problem(.notFound, "there is no such route")

@@ -157,6 +157,8 @@ extension Problem {
         case .addressUsed: self.init(.addressTaken, "another node of the cluster has this address")
         case .notEnoughNodes:
             self.init(.notEnoughNodes, "too few nodes would be left for the replicas of every group: add a node first")
+        case .keyExists: self.init(.keyExists, "the key is another node's, or was retired")
+        case .keyNotFound: self.init(.keyNotFound, "the node has no such key")
         case .tooMany: self.init(.tooMany, "the cluster has as many nodes or join tokens as it may have")
         }
     }

@@ -24,6 +24,7 @@ struct Problem: Error, Sendable {
         case notFound = "not_found"
         case organizationNotFound = "organization_not_found"
         case recordNotFound = "record_not_found"
+        case entityNotFound = "entity_not_found"
         case tokenNotFound = "token_not_found"
         case methodNotAllowed = "method_not_allowed"
         case organizationExists = "organization_exists"
@@ -43,6 +44,12 @@ struct Problem: Error, Sendable {
         case reservedKey = "reserved_key"
         case featureUnsupported = "feature_unsupported"
         case tooMany = "too_many"
+        case keyExists = "key_exists"
+        case keyNotFound = "key_not_found"
+        case checkpointNotFound = "checkpoint_not_found"
+        case checkpointUnavailable = "checkpoint_unavailable"
+        case notSigning = "not_signing"
+        case tileNotFound = "tile_not_found"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
         case recordTooLarge = "record_too_large"
@@ -67,12 +74,13 @@ struct Problem: Error, Sendable {
                 .badRequest
             case .unauthenticated: .unauthorized
             case .forbidden, .sqlNotAllowed: .forbidden
-            case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound:
+            case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound,
+                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound:
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
-                .tooMany:
+                .tooMany, .keyExists, .notSigning:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType
@@ -80,7 +88,7 @@ struct Problem: Error, Sendable {
             case .overloaded: .tooManyRequests
             case .internal: .internalServerError
             case .noQuorum, .noLeader, .outcomeUnknown, .shardUnavailable, .queryUnavailable, .shuttingDown,
-                .changePending:
+                .changePending, .checkpointUnavailable:
                 .serviceUnavailable
             case .queryTimeLimit: .gatewayTimeout
             case .queryMemoryLimit: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")

@@ -42,7 +42,7 @@ struct CheckpointRounds: Sendable {
         let size: UInt64
         let root: Digest
         /// As log and as replica.
-        let lines: [NoteSignature]
+        let signatures: [NoteSignature]
     }
 
     /// What came of signing the head of this node's own store.
@@ -69,11 +69,11 @@ struct CheckpointRounds: Sendable {
         let size: UInt64
         let root: Digest
         /// By node, this one first.
-        let signatures: [(node: NodeID, lines: [NoteSignature])]
+        let signatures: [(node: NodeID, signatures: [NoteSignature])]
 
         static func == (left: Self, right: Self) -> Bool {
             left.organization == right.organization && left.size == right.size && left.root == right.root
-                && left.signatures.elementsEqual(right.signatures) { $0.node == $1.node && $0.lines == $1.lines }
+                && left.signatures.elementsEqual(right.signatures) { $0.node == $1.node && $0.signatures == $1.signatures }
         }
     }
 
@@ -112,7 +112,7 @@ struct CheckpointRounds: Sendable {
     private struct Round {
         let head: OwnHead
         let quorum: SigningQuorum
-        var signatures: [(node: NodeID, lines: [NoteSignature])]
+        var signatures: [(node: NodeID, signatures: [NoteSignature])]
         /// Whose answer is still to come, with how often they were asked.
         var awaited: [NodeID: Int]
         var demands: [Demand]
@@ -174,6 +174,9 @@ struct CheckpointRounds: Sendable {
     var workCount: Int { self.works.count }
     /// Organizations whose ledger has grown beyond the last checkpoint known here.
     var dirtyCount: Int { self.works.values.count(where: \.isDirty) }
+
+    /// Groups of the organizations that something is held for.
+    var groups: Set<GroupID> { Set(self.works.values.map(\.group)) }
 
     // MARK: Events
 
@@ -277,7 +280,7 @@ struct CheckpointRounds: Sendable {
         var round = Round(
             head: head,
             quorum: quorum,
-            signatures: [(self.node, head.lines)],
+            signatures: [(self.node, head.signatures)],
             awaited: [:],
             demands: demands,
             endsAt: now + self.pace.roundMax
@@ -322,9 +325,9 @@ struct CheckpointRounds: Sendable {
             round.head.size == name.size, let tries = round.awaited[node]
         else { return }
         switch answer {
-        case .signed(let lines):
+        case .signed(let signatures):
             round.awaited[node] = nil
-            round.signatures.append((node, lines))
+            round.signatures.append((node, signatures))
             // Once published, every further signature is worth a place beside the others.
             round.isPublished = false
         case .refused: round.awaited[node] = nil

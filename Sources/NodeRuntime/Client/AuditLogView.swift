@@ -10,6 +10,8 @@ package struct AuditLogQuery: Sendable {
     package var isDescending = false
     /// Most records in all; nil for every one.
     package var limit: Int?
+    /// The investigation that chooses the records; nil for the filters alone.
+    package var investigation: String?
 
     package init(organization: String, filters: [(String, String)]) {
         self.organization = organization
@@ -84,7 +86,8 @@ extension ClusterClient {
             items.append(("order", query.isDescending ? "desc" : "asc"))
             items.append(("limit", String(wanted)))
             if let cursor { items.append(("cursor", cursor)) }
-            let path = "/v1/organizations/\(APIRequest.encoded(query.organization))/records"
+            let part = query.investigation.map { "investigations/\(APIRequest.encoded($0))" } ?? "records"
+            let path = "/v1/organizations/\(APIRequest.encoded(query.organization))/\(part)"
             let bytes = try await self.send(APIRequest(.get, APIRequest.target(path, items))).bytes
             let page: (rows: [AuditLogRow], next: String?)
             do throws(JSONError) {

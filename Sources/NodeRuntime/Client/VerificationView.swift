@@ -111,9 +111,9 @@ package struct VerificationReport: Sendable {
 
 extension ClusterClient {
     /// Longest a verification may take.
-    private static let verificationTimeout = Duration.seconds(3600)
+    static let verificationTimeout = Duration.seconds(3600)
     /// The longest line of the answer, in bytes.
-    private static let lineBytesMax = 1 << 20
+    static let lineBytesMax = 1 << 20
 
     /// Verifies every replica of `organizations`, or of all the token may see.
     /// - Parameter onLine: Called with each line as it comes, raw and decoded.

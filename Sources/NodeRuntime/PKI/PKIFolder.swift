@@ -1,3 +1,4 @@
+internal import AuditLedger
 package import Primitives
 
 /// A folder with a cluster's CA and the certificates that it signed, named as `ftnode pki` names them.

@@ -14,6 +14,12 @@ package struct SigningKeyFile: Sendable {
 
     package init(path: String) { self.path = path }
 
+    /// Where the public key lies beside `NAME.signing.key`; nil when the file has another name.
+    package var verifierKeyPath: String? {
+        let suffix = ".signing.key"
+        return self.path.hasSuffix(suffix) ? self.path.dropLast(suffix.count) + ".vkey" : nil
+    }
+
     /// The name of a node's keys.
     /// - Throws: ``NoteError`` `.malformedKeyName`.
     package static func name(cluster: String, node: NodeID) throws(NoteError) -> NoteKeyName {
@@ -37,6 +43,14 @@ package struct SigningKeyFile: Sendable {
         } catch {
             throw PKIError(.invalidArgument, "\"\(name)\" cannot be the name of a key", cause: error)
         }
+    }
+
+    /// Makes a key and writes `PREFIX.key`, for the owner alone, and `PREFIX.vkey`.
+    /// - Throws: ``PKIError``; also when `PREFIX.key` exists.
+    package static func makeFiles(named name: String, prefix: String) throws(PKIError) {
+        let key = try self.makeKey(named: name)
+        try SigningKeyFile(path: prefix + ".key").write([key], replacing: false)
+        try self.writePublic(key.verifierKey, to: prefix + ".vkey", replacing: true)
     }
 
     /// The keys, the one in use first.

@@ -38,4 +38,9 @@ enum PeerPath {
     static let verify = "/peer/v1/verify"
     static let query = "/peer/v1/query"
     static let records = "/peer/v1/records"
+    static let checkpoints = "/peer/v1/checkpoints"
+    static let freshCheckpoint = "/peer/v1/checkpoints/fresh"
+    static let proof = "/peer/v1/proof"
+    static let rotateKey = "/peer/v1/keys/rotate"
+    static let rebuild = "/peer/v1/rebuild"
 }

@@ -31,6 +31,8 @@ struct PeerService: RequestRouter {
     let snapshots: SnapshotSender
     let puller: SnapshotPuller
     let status: NodeStatus
+    let checkpoints: CheckpointReader
+    let publisher: KeyPublisher
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 
@@ -54,7 +56,14 @@ struct PeerService: RequestRouter {
         case PeerPath.status: return self.answer { self.describe($0) }
         case PeerPath.ledger: return self.answer { await self.ledger($0) }
         case PeerPath.verify: return self.answer { await self.verify($0) }
+        case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
         case PeerPath.records: return self.answer { await self.records.answer($0) }
+        case PeerPath.checkpoints:
+            return self.answer { await self.checkpoints.service.answer($0, from: peer) }
+        case PeerPath.freshCheckpoint:
+            return self.answer { (request: WireFreshCheckpointRequest) in await self.checkpoints.answer(request) }
+        case PeerPath.proof: return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
+        case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))

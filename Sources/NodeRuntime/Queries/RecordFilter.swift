@@ -34,6 +34,14 @@ struct RecordFilter: Sendable {
     static func statement(_ search: RecordSearch) -> String {
         var conditions = search.equal.map { "\($0.column) = \(self.literal($0.value))" }
         if let reason = search.reason { conditions.append("contains(lower(reason), lower(\(self.literal(reason))))") }
+        if let condition = search.condition { conditions.append(self.text(of: condition)) }
+        if let compliance = search.compliance {
+            let text = self.literal(compliance.text)
+            conditions.append(
+                compliance.pointer.map { "json_extract_string(compliance, \(self.literal($0))) = \(text)" }
+                    ?? "contains(lower(compliance), lower(\(text)))"
+            )
+        }
         if let from = search.from { conditions.append("recorded_at >= make_timestamp(\(from.rawValue))") }
         if let to = search.to { conditions.append("recorded_at < make_timestamp(\(to.rawValue))") }
         if let cursor = search.cursor {
@@ -44,6 +52,17 @@ struct RecordFilter: Sendable {
             WHERE \(conditions.joined(separator: " AND "))
             ORDER BY sequence \(search.isDescending ? "DESC" : "ASC") LIMIT \(search.limit)
             """
+    }
+
+    private static func text(of condition: RecordCondition) -> String {
+        switch condition {
+        case .equal(let column, let value): "\(column.rawValue) = \(self.literal(value))"
+        case .oneOf(let column, let values): "\(column.rawValue) IN (\(values.map(self.literal).joined(separator: ", ")))"
+        case .contains(let column, let text):
+            "coalesce(contains(lower(\(column.rawValue)), lower(\(self.literal(text)))), false)"
+        case .any(let conditions): "(\(conditions.map(self.text).joined(separator: " OR ")))"
+        case .all(let conditions): "(\(conditions.map(self.text).joined(separator: " AND ")))"
+        }
     }
 
     /// A text as an SQL literal.

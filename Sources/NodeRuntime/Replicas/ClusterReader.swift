@@ -56,6 +56,7 @@ struct ClusterReader: Sendable {
             json.member("uptime_seconds", UInt64(max(0, status.uptimeSeconds)))
             let offset = entry.id == self.identity.node ? 0 : sight.clocks[entry.id]?.offsetMicroseconds
             if let offset { json.member("clock_offset_ms", thousandths: offset) }
+            Self.write(status.audit, to: &json)
         }
         var replicas = 0
         var leaders = 0
@@ -66,6 +67,26 @@ struct ClusterReader: Sendable {
         }
         json.member("replicas", replicas)
         json.member("leaders", leaders)
+        json.endObject()
+    }
+
+    /// A node's part in signing checkpoints.
+    private static func write(_ audit: WireAuditStatus, to json: inout JSONOutput) {
+        json.beginObject("audit")
+        json.member("signing", audit.signing)
+        json.member("forks", audit.forks)
+        json.member("contradictions", audit.contradictions)
+        json.member("pending", audit.pending)
+        json.beginArray("witnesses")
+        for witness in audit.witnesses {
+            json.beginObject()
+            json.member("name", witness.name)
+            json.member("url", witness.url)
+            json.member("state", witness.state)
+            json.member("pending", witness.pending)
+            json.endObject()
+        }
+        json.endArray()
         json.endObject()
     }
 

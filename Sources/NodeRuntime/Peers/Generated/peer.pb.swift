@@ -290,9 +290,20 @@ nonisolated struct WireStatusResponse: Sendable {
 
   var pulls: [WireSnapshotPull] = []
 
+  var audit: WireAuditStatus {
+    get {_audit ?? WireAuditStatus()}
+    set {_audit = newValue}
+  }
+  /// Returns true if `audit` has been explicitly set.
+  var hasAudit: Bool {self._audit != nil}
+  /// Clears the value of `audit`. Subsequent reads from it will return its default value.
+  mutating func clearAudit() {self._audit = nil}
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
+
+  fileprivate var _audit: WireAuditStatus? = nil
 }
 
 nonisolated struct WireGroupStatus: Sendable {
@@ -1089,7 +1100,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1107,12 +1118,17 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 8: try { try decoder.decodeSingularUInt32Field(value: &self.featureMin) }()
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.pulls) }()
+      case 11: try { try decoder.decodeSingularMessageField(value: &self._audit) }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.node != 0 {
       try visitor.visitSingularUInt64Field(value: self.node, fieldNumber: 1)
     }
@@ -1143,6 +1159,9 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if !self.pulls.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.pulls, fieldNumber: 10)
     }
+    try { if let v = self._audit {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1157,6 +1176,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.featureMin != rhs.featureMin {return false}
     if lhs.featureMax != rhs.featureMax {return false}
     if lhs.pulls != rhs.pulls {return false}
+    if lhs._audit != rhs._audit {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
