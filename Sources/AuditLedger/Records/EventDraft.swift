@@ -31,6 +31,16 @@ package struct EventDraft: Sendable, Hashable {
         return try parser.parse(line, range: 0..<line.count)
     }
 
+    /// As ``parse(_:defaults:)``, for events that may have personal members: those values come out beside the draft.
+    package static func parseSealing(
+        _ line: [UInt8],
+        defaults context: EventContext
+    ) throws(EventError) -> (draft: EventDraft, personal: [PersonalValue]) {
+        var parser = EventParser(context: context)
+        let draft = try parser.parse(line, range: 0..<line.count)
+        return (draft, parser.personal.map(\.value))
+    }
+
     /// Writes the draft for a command.
     package func encode(into writer: inout ByteWriter) {
         writer.write(UInt32(self.previousPlace))
@@ -177,6 +187,16 @@ package enum EventBatch {
         limits: Limits = Limits(),
         defaults context: EventContext
     ) throws(EventError) -> [EventDraft] {
+        try self.parseSealing(body, limits: limits, defaults: context).drafts
+    }
+
+    /// As ``parse(_:limits:defaults:)``, for events that may have personal members.
+    /// - Returns: Also the values that were taken out, each with the number of its draft.
+    package static func parseSealing(
+        _ body: [UInt8],
+        limits: Limits = Limits(),
+        defaults context: EventContext
+    ) throws(EventError) -> (drafts: [EventDraft], personal: [(event: Int, value: PersonalValue)]) {
         guard body.count <= limits.bytesMax else {
             throw EventError(.batchTooLarge, "the batch is longer than \(limits.bytesMax) bytes")
         }
@@ -206,6 +226,6 @@ package enum EventBatch {
             }
         }
         guard !drafts.isEmpty else { throw EventError(.emptyBatch, "the batch has no event") }
-        return drafts
+        return (drafts, parser.personal)
     }
 }

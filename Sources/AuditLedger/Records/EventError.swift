@@ -73,6 +73,10 @@ package enum EventLimits {
     /// Of a request's `id`, `ip` and `authentication`.
     package static let requestTextBytesMax = 128
     package static let userAgentBytesMax = 256
+    /// Of an event's `causation`, `correlation` and `session`.
+    package static let linkBytesMax = 200
+    /// Places in a record's `changed`; when more differ, only members of the first level are named.
+    package static let changedMax = 64
     /// The longest record: below the 65,535 bytes that C2SP tiles can hold of an entry.
     package static let recordBytesMax = 60_000
     /// The longest line of an event, before it is put in canonical form.

@@ -8,18 +8,25 @@ struct EventParser {
         var actor: Range<Int>?
         var after: Range<Int>?
         var before: Range<Int>?
+        var causation: Range<Int>?
         var compliance: Range<Int>?
+        var correlation: Range<Int>?
         var entityID: Range<Int>?
         var entityType: Range<Int>?
         var occurredAt: Range<Int>?
         var organization: Range<Int>?
         var outcome: Range<Int>?
+        var personal: Range<Int>?
         var reason: Range<Int>?
+        var session: Range<Int>?
         var severity: Range<Int>?
     }
 
     private let context: EventContext
     private var canonicalizer: JSONCanonicalizer
+    /// Values taken out of the events so far, with the number of their event.
+    private(set) var personal: [(event: Int, value: PersonalValue)] = []
+    private var eventCount = 0
 
     init(context: EventContext) {
         self.context = context
@@ -35,26 +42,60 @@ struct EventParser {
         guard self.canonicalizer.output.first == UInt8(ascii: "{") else {
             throw EventError(.notAnObject, "an event is a JSON object")
         }
-        let members = try self.members()
+        defer { self.eventCount += 1 }
+        var members = try self.members()
+        if let personal = self.present(members.personal) {
+            try self.takePersonal(personal)
+            members = try self.members()
+        }
         return try self.assemble(members)
+    }
+
+    /// Puts commitments in the place of personal values, in the canonical text of the event.
+    private mutating func takePersonal(_ range: Range<Int>) throws(EventError) {
+        guard let seed = self.context.saltSeed else {
+            throw EventError(.unknownMember, "personal members cannot be sealed here", member: "/personal")
+        }
+        let extractor = PersonalExtractor(organization: self.context.organization, seed: seed)
+        do {
+            let event = try JSONParser.parse(
+                canonical: self.canonicalizer.output,
+                range: 0..<self.canonicalizer.output.count
+            )
+            let (replaced, values) = try extractor.extract(event, number: self.eventCount)
+            for value in values { self.personal.append((self.eventCount, value)) }
+            let text = CanonicalJSON.encode(replaced)
+            try self.canonicalizer.run(text, range: 0..<text.count)
+        } catch let error as EventError {
+            throw error
+        } catch let error as JSONError {
+            throw EventError(json: error)
+        } catch {
+            throw EventError(.malformedJSON, "the event cannot be read again", member: "/personal")
+        }
     }
 
     private func members() throws(EventError) -> Members {
         var members = Members()
         for member in self.canonicalizer.members {
             let name = member.key.lowerBound + 1..<member.key.upperBound - 1
-            switch EventMember(self.canonicalizer.output, name) {
+            let known = EventMember(self.canonicalizer.output, name)
+            switch known.flatMap({ $0.format <= self.context.format ? $0 : nil }) {
             case .action: members.action = member.value
             case .actor: members.actor = member.value
             case .after: members.after = member.value
             case .before: members.before = member.value
+            case .causation: members.causation = member.value
             case .compliance: members.compliance = member.value
+            case .correlation: members.correlation = member.value
             case .entityID: members.entityID = member.value
             case .entityType: members.entityType = member.value
             case .occurredAt: members.occurredAt = member.value
             case .organization: members.organization = member.value
             case .outcome: members.outcome = member.value
+            case .personal: members.personal = member.value
             case .reason: members.reason = member.value
+            case .session: members.session = member.value
             case .severity: members.severity = member.value
             case nil:
                 let key = JSONText.unescaped(self.canonicalizer.output, member.key)
@@ -81,6 +122,8 @@ struct EventParser {
         self.append(members.after, to: &text)
         text.append(contentsOf: Names.putBefore)
         self.append(members.before, to: &text)
+        try self.append(link: members.causation, "causation", Names.putCausation, to: &text)
+        if self.context.format >= .second { self.appendChanged(members, to: &text) }
         if let compliance = self.present(members.compliance) {
             guard bytes[compliance.lowerBound] == UInt8(ascii: "{") else {
                 throw EventError(.wrongType, "an object is wanted here", member: "/compliance")
@@ -88,6 +131,7 @@ struct EventParser {
             text.append(contentsOf: Names.putCompliance)
             text.append(contentsOf: bytes[compliance])
         }
+        try self.append(link: members.correlation, "correlation", Names.putCorrelation, to: &text)
         text.append(contentsOf: Names.putEntityID)
         text.append(contentsOf: bytes[try self.text(members.entityID, "entity_id", EventLimits.entityIDBytesMax)])
         text.append(contentsOf: Names.putEntityType)
@@ -109,6 +153,10 @@ struct EventParser {
         text.append(contentsOf: self.context.organizationText)
         text.append(contentsOf: Names.putOutcome)
         text.append(contentsOf: try self.word(members.outcome, "outcome", Names.outcomes))
+        if let personal = self.present(members.personal) {
+            text.append(contentsOf: Names.putPersonal)
+            text.append(contentsOf: bytes[personal])
+        }
         let previousPlace = text.count
         if let reason = self.present(members.reason) {
             _ = try self.text(reason, "reason", EventLimits.reasonBytesMax)
@@ -118,6 +166,7 @@ struct EventParser {
         let recordedAtPlace = text.count
         text.append(contentsOf: self.context.requestFragment)
         let sequencePlace = text.count
+        try self.append(link: members.session, "session", Names.putSession, to: &text)
         text.append(contentsOf: Names.putSeverity)
         text.append(contentsOf: try self.word(members.severity, "severity", Names.severities))
         text.append(UInt8(ascii: "}"))
@@ -143,6 +192,85 @@ struct EventParser {
             text.append(contentsOf: self.canonicalizer.output[range])
         } else {
             text.append(contentsOf: Names.null)
+        }
+    }
+
+    /// Appends a text that connects records, if the event has it.
+    private func append(
+        link range: Range<Int>?,
+        _ member: String,
+        _ name: [UInt8],
+        to text: inout [UInt8]
+    ) throws(EventError) {
+        guard let range = self.present(range) else { return }
+        let value = try self.text(range, member, EventLimits.linkBytesMax)
+        text.append(contentsOf: name)
+        text.append(contentsOf: self.canonicalizer.output[value])
+    }
+
+    // MARK: What changed
+
+    /// Appends the places at which `before` and `after` differ, when both are objects and any does.
+    private func appendChanged(_ members: Members, to text: inout [UInt8]) {
+        guard let before = members.before, let after = members.after else { return }
+        let bytes = self.canonicalizer.output
+        guard bytes[before.lowerBound] == UInt8(ascii: "{"), bytes[after.lowerBound] == UInt8(ascii: "{") else { return }
+        for depth in [Self.changedDepthMax, 1] {
+            var places: [[UInt8]] = []
+            self.compare(before, after, path: [], depth: depth, into: &places)
+            if places.isEmpty { return }
+            guard places.count <= EventLimits.changedMax else { continue }
+            text.append(contentsOf: Names.putChanged)
+            for (offset, place) in places.enumerated() {
+                if offset > 0 { text.append(UInt8(ascii: ",")) }
+                JSONText.appendQuoted(place[...], to: &text)
+            }
+            text.append(UInt8(ascii: "]"))
+            return
+        }
+    }
+
+    /// Objects within objects are looked into this deep.
+    private static let changedDepthMax = 8
+
+    /// Adds the JSON Pointers at which two objects differ, in canonical order.
+    private func compare(
+        _ before: Range<Int>,
+        _ after: Range<Int>,
+        path: [UInt8],
+        depth: Int,
+        into places: inout [[UInt8]]
+    ) {
+        let bytes = self.canonicalizer.output
+        if bytes[before].elementsEqual(bytes[after]) { return }
+        var left = self.members(of: before)[...]
+        var right = self.members(of: after)[...]
+        while places.count <= EventLimits.changedMax {
+            guard let first = left.first ?? right.first else { return }
+            var order = 0
+            if let old = left.first, let new = right.first {
+                let (oldKey, newKey) = (JSONText.unescaped(bytes, old.key), JSONText.unescaped(bytes, new.key))
+                order = JSONText.compareUTF16(oldKey, 0..<oldKey.count, newKey, 0..<newKey.count)
+            } else {
+                order = left.isEmpty ? 1 : -1
+            }
+            let key = order > 0 ? right.first?.key ?? first.key : left.first?.key ?? first.key
+            var place = path
+            place.append(UInt8(ascii: "/"))
+            JSONPointer.append(JSONText.unescaped(bytes, key), to: &place)
+            if order == 0, let old = left.popFirst(), let new = right.popFirst() {
+                let isNested =
+                    depth > 1 && bytes[old.value.lowerBound] == UInt8(ascii: "{")
+                    && bytes[new.value.lowerBound] == UInt8(ascii: "{")
+                if isNested {
+                    self.compare(old.value, new.value, path: place, depth: depth - 1, into: &places)
+                } else if !bytes[old.value].elementsEqual(bytes[new.value]) {
+                    places.append(place)
+                }
+            } else {
+                if order > 0 { right.removeFirst() } else { left.removeFirst() }
+                places.append(place)
+            }
         }
     }
 
@@ -269,14 +397,26 @@ private enum EventMember {
     case actor
     case after
     case before
+    case causation
     case compliance
+    case correlation
     case entityID
     case entityType
     case occurredAt
     case organization
     case outcome
+    case personal
     case reason
+    case session
     case severity
+
+    /// The first format of records that has it.
+    var format: RecordFormat {
+        switch self {
+        case .causation, .correlation, .personal, .session: .second
+        default: .first
+        }
+    }
 
     /// The member with the name in `bytes[range]`; the length tells most of them apart.
     init?(_ bytes: [UInt8], _ range: Range<Int>) {
@@ -284,11 +424,11 @@ private enum EventMember {
         switch range.count {
         case 5: candidates = [("actor", .actor), ("after", .after), nil]
         case 6: candidates = [("action", .action), ("before", .before), ("reason", .reason)]
-        case 7: candidates = [("outcome", .outcome), nil, nil]
-        case 8: candidates = [("severity", .severity), nil, nil]
-        case 9: candidates = [("entity_id", .entityID), nil, nil]
+        case 7: candidates = [("outcome", .outcome), ("session", .session), nil]
+        case 8: candidates = [("severity", .severity), ("personal", .personal), nil]
+        case 9: candidates = [("entity_id", .entityID), ("causation", .causation), nil]
         case 10: candidates = [("compliance", .compliance), nil, nil]
-        case 11: candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), nil]
+        case 11: candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), ("correlation", .correlation)]
         case 12: candidates = [("organization", .organization), nil, nil]
         default: return nil
         }
@@ -320,6 +460,11 @@ private enum Names {
     static let putActor = Array(",\"actor\":".utf8)
     static let putAfter = Array(",\"after\":".utf8)
     static let putBefore = Array(",\"before\":".utf8)
+    static let putCausation = Array(",\"causation\":".utf8)
+    static let putChanged = Array(",\"changed\":[".utf8)
+    static let putCorrelation = Array(",\"correlation\":".utf8)
+    static let putPersonal = Array(",\"personal\":".utf8)
+    static let putSession = Array(",\"session\":".utf8)
     static let putCompliance = Array(",\"compliance\":".utf8)
     static let putEntityID = Array(",\"entity_id\":".utf8)
     static let putEntityType = Array(",\"entity_type\":".utf8)

@@ -15,6 +15,12 @@ package struct LedgerRecord: Sendable, Hashable {
     package let before: JSONValue
     package let after: JSONValue
     package let reason: String?
+    /// What led to this act, and what it belongs to, as the client names them.
+    package let causation: String?
+    package let correlation: String?
+    package let session: String?
+    /// JSON Pointers at which `before` and `after` differ; nil when they were not compared.
+    package let changed: [String]?
     package let severity: Severity
     package let compliance: JSONValue?
     package let outcome: Outcome
@@ -48,6 +54,10 @@ package struct LedgerRecord: Sendable, Hashable {
         self.before = try Self.value(fields, .before) ?? .null
         self.after = try Self.value(fields, .after) ?? .null
         self.reason = fields.text(.reason)
+        self.causation = fields.text(.causation)
+        self.correlation = fields.text(.correlation)
+        self.session = fields.text(.session)
+        self.changed = try Self.value(fields, .changed).map { (value) throws(LedgerError) in try Self.texts(value) }
         self.severity = try Self.known(Severity(rawValue: Self.text(fields, .severity)), .severity)
         self.compliance = try Self.value(fields, .compliance)
         self.outcome = try Self.known(Outcome(rawValue: Self.text(fields, .outcome)), .outcome)
@@ -62,6 +72,18 @@ package struct LedgerRecord: Sendable, Hashable {
     }
 
     private static func text(_ fields: RecordFields, _ field: RecordField) -> String { fields.text(field) ?? "" }
+
+    private static func texts(_ value: JSONValue) throws(LedgerError) -> [String] {
+        guard case .array(let elements) = value else { return [] }
+        var texts: [String] = []
+        for element in elements {
+            guard case .string(let bytes) = element else {
+                throw LedgerError(code: .damaged, message: "the record's member /changed does not hold texts")
+            }
+            texts.append(String(decoding: bytes, as: UTF8.self))
+        }
+        return texts
+    }
 
     private static func known<Value>(_ value: Value?, _ field: RecordField) throws(LedgerError) -> Value {
         guard let value else {

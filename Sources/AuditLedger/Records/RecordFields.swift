@@ -10,12 +10,16 @@ package enum RecordField: Int, Sendable, CaseIterable {
     case actorRole
     case after
     case before
+    case causation
+    case changed
     case compliance
+    case correlation
     case entityID
     case entityType
     case occurredAt
     case organization
     case outcome
+    case personal
     case previous
     case reason
     case recordedAt
@@ -25,6 +29,7 @@ package enum RecordField: Int, Sendable, CaseIterable {
     case requestIP
     case requestUserAgent
     case sequence
+    case session
     case severity
 
     /// JSON Pointer to the member.
@@ -38,12 +43,16 @@ package enum RecordField: Int, Sendable, CaseIterable {
         case .actorRole: "/actor/role"
         case .after: "/after"
         case .before: "/before"
+        case .causation: "/causation"
+        case .changed: "/changed"
         case .compliance: "/compliance"
+        case .correlation: "/correlation"
         case .entityID: "/entity_id"
         case .entityType: "/entity_type"
         case .occurredAt: "/occurred_at"
         case .organization: "/organization"
         case .outcome: "/outcome"
+        case .personal: "/personal"
         case .previous: "/previous"
         case .reason: "/reason"
         case .recordedAt: "/recorded_at"
@@ -53,14 +62,15 @@ package enum RecordField: Int, Sendable, CaseIterable {
         case .requestIP: "/request/ip"
         case .requestUserAgent: "/request/user_agent"
         case .sequence: "/sequence"
+        case .session: "/session"
         case .severity: "/severity"
         }
     }
 
     fileprivate var isOptional: Bool {
         switch self {
-        case .actorName, .actorOnBehalfOf, .actorRole, .compliance, .occurredAt, .reason, .requestAuthentication,
-            .requestIP, .requestUserAgent:
+        case .actorName, .actorOnBehalfOf, .actorRole, .causation, .changed, .compliance, .correlation, .occurredAt,
+            .personal, .reason, .requestAuthentication, .requestIP, .requestUserAgent, .session:
             true
         default: false
         }
@@ -81,9 +91,9 @@ package struct RecordFields: Sendable {
     package let bytes: [UInt8]
     package private(set) var sequence = SequenceNumber.zero
     package private(set) var recordedAt = Timestamp(microseconds: 0)
-    private var places: InlineArray<24, Place>
+    private var places: InlineArray<29, Place>
     /// Whether the text at a place holds an escape.
-    private var isEscaped: InlineArray<24, Bool>
+    private var isEscaped: InlineArray<29, Bool>
 
     /// A range that may be absent.
     private struct Place: Sendable {
@@ -94,7 +104,7 @@ package struct RecordFields: Sendable {
     /// - Throws: `.damaged`, naming the first member that is not as it must be.
     package init(scanning bytes: [UInt8]) throws(LedgerError) {
         // One member more must not silently fall off the end of the table.
-        assert(RecordField.allCases.count == 24)
+        assert(RecordField.allCases.count == 29)
         self.bytes = bytes
         self.places = InlineArray(repeating: Place(start: 0, end: 0))
         self.isEscaped = InlineArray(repeating: false)
@@ -122,6 +132,7 @@ package struct RecordFields: Sendable {
         try self.open(Shape.request, in: &scanner)
         try self.group(Shape.requestFields, in: &scanner)
         try self.member(.sequence, in: &scanner, isFirst: false)
+        try self.member(.session, in: &scanner, isFirst: false)
         try self.member(.severity, in: &scanner, isFirst: false)
         try scanner.expect(UInt8(ascii: "}"))
         guard scanner.isAtEnd else { throw scanner.failure("something follows the record") }
@@ -157,6 +168,9 @@ package struct RecordFields: Sendable {
         case .after, .before: try scanner.value()
         case .compliance:
             guard first == UInt8(ascii: "{") else { throw scanner.failure("\(field.path) is not an object") }
+            try scanner.value()
+        case .changed, .personal:
+            guard first == UInt8(ascii: "[") else { throw scanner.failure("\(field.path) is not an array") }
             try scanner.value()
         case .sequence:
             try scanner.number()
@@ -265,8 +279,8 @@ private enum Shape {
     static let actor = Array(",\"actor\":{".utf8)
     static let request = Array(",\"request\":{".utf8)
     static let middle: [RecordField] = [
-        .after, .before, .compliance, .entityID, .entityType, .occurredAt, .organization, .outcome, .previous, .reason,
-        .recordedAt,
+        .after, .before, .causation, .changed, .compliance, .correlation, .entityID, .entityType, .occurredAt,
+        .organization, .outcome, .personal, .previous, .reason, .recordedAt,
     ]
     static let requestFields: [RecordField] = [
         .requestAuthentication, .requestChannel, .requestID, .requestIP, .requestUserAgent,

@@ -128,6 +128,16 @@ enum RecordText {
     }
 }
 
+/// Which members new records may have.
+package enum RecordFormat: Int, Sendable, Comparable {
+    /// Those of the first release.
+    case first = 1
+    /// Also `causation`, `changed`, `correlation`, `personal` and `session`.
+    case second = 2
+
+    package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+}
+
 /// What the node knows of a request before it reads its events.
 package struct EventContext: Sendable {
     /// The organization that the events are for.
@@ -135,13 +145,25 @@ package struct EventContext: Sendable {
     package let request: RequestInfo
     /// Who acts when an event names nobody; nil makes `actor` needed.
     package let defaultActor: Actor?
+    /// What every node of the cluster can read.
+    package let format: RecordFormat
+    /// 32 random bytes of this request, from which salts of personal values are derived; nil refuses such values.
+    package let saltSeed: [UInt8]?
     /// `"key"`, quoted.
     let organizationText: [UInt8]
     /// `,"request":{…}`.
     let requestFragment: [UInt8]
     let defaultActorText: [UInt8]?
 
-    package init(organization: OrganizationKey, request: RequestInfo, defaultActor: Actor?) {
+    package init(
+        organization: OrganizationKey,
+        request: RequestInfo,
+        defaultActor: Actor?,
+        format: RecordFormat = .first,
+        saltSeed: [UInt8]? = nil
+    ) {
+        self.saltSeed = saltSeed
+        self.format = format
         self.organization = organization
         self.request = request
         self.defaultActor = defaultActor

@@ -26,7 +26,7 @@ extension APIRouter {
             return self.collected(request, bodyBytesMax: EventLimits.eventBytesMax) { request, body in
                 let entry = try await self.organization(key, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
-                let draft = try EventDraft.parse(bytes, defaults: Self.context(entry, request))
+                let draft = try EventDraft.parse(bytes, defaults: self.context(entry, request))
                 return try await self.append([draft], bytes, to: entry, idempotencyKey, isBatch: false)
             }
         case .ndjson:
@@ -37,7 +37,7 @@ extension APIRouter {
                     recordsMax: self.configuration.batchRecordsMax,
                     bytesMax: self.configuration.batchBytesMax
                 )
-                let context = Self.context(entry, request)
+                let context = self.context(entry, request)
                 // A large batch takes milliseconds: not on the event loop.
                 let drafts: [EventDraft]
                 do {
@@ -56,7 +56,7 @@ extension APIRouter {
         }
     }
 
-    private static func context(_ entry: OrganizationEntry, _ request: APICall) -> EventContext {
+    private func context(_ entry: OrganizationEntry, _ request: APICall) -> EventContext {
         EventContext(
             organization: entry.key,
             request: request.recordInfo,
@@ -65,7 +65,8 @@ extension APIRouter {
                 id: request.token.id,
                 name: request.token.name.isEmpty ? nil : request.token.name,
                 role: request.token.grant.role.rawValue
-            )
+            ),
+            format: self.directory.featureLevel >= .three ? .second : .first
         )
     }
 

@@ -95,6 +95,7 @@ struct APIRouter: RequestRouter {
             case "organizations":
                 if request.head.method == .post { return self.small(request, self.createOrganization) }
                 return try self.only(.get, request, self.listOrganizations)
+            case "actions": return try self.only(.get, request) { request, _ in try self.actions(request) }
             case "query": return try self.only(.post, request, self.query)
             case "cluster": return try self.only(.get, request, self.clusterStatus)
             case "keys": return try self.only(.get, request, self.listKeys)

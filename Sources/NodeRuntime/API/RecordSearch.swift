@@ -10,6 +10,7 @@ struct RecordSearch: Sendable {
     private static let equalColumns: [(parameter: String, column: String)] = [
         ("entity_type", "entity_type"), ("entity_id", "entity_id"), ("actor", "actor_id"), ("action", "action"),
         ("severity", "severity"), ("outcome", "outcome"), ("actor_kind", "actor_kind"), ("channel", "request_channel"),
+        ("correlation", "correlation"), ("causation", "causation"), ("session", "session"),
     ]
 
     let equal: [(column: String, value: String)]

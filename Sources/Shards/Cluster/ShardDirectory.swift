@@ -60,6 +60,9 @@ package final class ShardDirectory: Sendable {
         self.state.withLock { Array($0.organizations.values) }.sorted { $0.key < $1.key }
     }
 
+    /// The feature level that the whole cluster has reached, as far as this node knows.
+    package var featureLevel: FeatureLevel { self.state.withLock { $0.featureLevel } }
+
     /// The token with this SHA-256, or nil when the cluster does not know it.
     package func token(hash: Digest) -> TokenEntry? { self.state.withLock { $0.tokens[hash] } }
 
