@@ -18,16 +18,11 @@ extension LedgerReader: TreeSide {
             }
             return .digests(digests)
         case .descendants(let position):
-            let levels = min(MerkleDescent.levelsPerRound, position.level)
             guard position.level < 64, position.lastSequence.rawValue <= (try self.head().size) else {
                 throw self.beyond()
             }
-            return .digests(
-                try self.nodes(
-                    from: TreePosition(level: position.level - levels, index: position.index << UInt64(levels)),
-                    count: 1 << Int(levels)
-                )
-            )
+            let below = position.rowBelow
+            return .digests(try self.nodes(from: below.first, count: below.count))
         case .contents(let first, let records, let blockRecords):
             return .digests(try self.contents(first, records: records, blockRecords: blockRecords))
         case .record(let sequence): return .record(try self.record(at: sequence))

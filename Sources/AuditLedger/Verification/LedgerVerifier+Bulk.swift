@@ -38,10 +38,11 @@ extension LedgerVerifier {
         }
         let made = Shared(Made(parts: Array(repeating: nil, count: parts.count), rows: nil, following: nil))
         let (reader, whole, organization) = (self.reader, chunk, self.organizationText)
+        let goesOn = !chunk.isLast && chunk.finding == nil && self.bytesRead < self.bytesMax
         self.lanes.perform(parts.count + 2) { number in
             switch number {
             case 0:
-                guard !whole.isLast, whole.finding == nil else { return }
+                guard goesOn else { return }
                 let following = Result<RecordChunk, LedgerError> { () throws(LedgerError) in
                     try Self.readChunk(first: whole.nextSequence, reader: reader, head: head)
                 }
@@ -144,7 +145,7 @@ extension LedgerVerifier {
         return rows
     }
 
-    private static func storedRow(
+    static func storedRow(
         _ reader: LedgerReader,
         level: UInt8,
         first: UInt64,

@@ -17,7 +17,8 @@ package struct LedgerVerifier {
     var tree = MerkleTree()
     var lastChecksum = Digest.zero
     var lastRecordedAt: Timestamp?
-    private var bytesRead = UInt64(0)
+    private(set) var bytesRead = UInt64(0)
+    private(set) var bytesMax = UInt64.max
 
     private init(reader: LedgerReader, key: OrganizationKey, lanes: VerificationLanes) {
         self.reader = reader
@@ -45,7 +46,7 @@ package struct LedgerVerifier {
     ) throws(LedgerError) -> ReplicaVerification {
         let reader = LedgerReader(store: store, organization: organization)
         var verifier = LedgerVerifier(reader: reader, key: key, lanes: lanes)
-        let finding = try verifier.run(progress)
+        let finding = try verifier.run(progress).finding
         return ReplicaVerification(
             organization: organization,
             size: verifier.tree.size,
@@ -56,10 +57,43 @@ package struct LedgerVerifier {
         )
     }
 
+    /// Verifies a part of a replica, for whoever wants to rest between parts.
+    ///
+    /// - Parameters:
+    ///   - store: A snapshot; another one each time.
+    ///   - start: Where the part before ended; nil for the beginning. What was read then is not read again.
+    ///   - bytesMax: Bytes of records after which the part ends, at the end of a chunk of up to 8 MiB.
+    /// - Throws: As ``verify(store:organization:key:lanes:progress:)``.
+    package static func verifyPart(
+        store: any KeyValueReader,
+        organization: OrganizationID,
+        key: OrganizationKey,
+        from start: LedgerHead?,
+        bytesMax: UInt64
+    ) throws(LedgerError) -> LedgerPart {
+        let reader = LedgerReader(store: store, organization: organization)
+        var verifier = LedgerVerifier(reader: reader, key: key, lanes: .one)
+        if let start {
+            verifier.tree = start.tree
+            verifier.lastChecksum = start.lastChecksum
+            verifier.lastRecordedAt = start.lastRecordedAt
+        }
+        verifier.bytesMax = bytesMax
+        let (finding, isWhole) = try verifier.run { _, _ in true }
+        var head = LedgerHead(empty: organization)
+        head.tree = verifier.tree
+        head.lastChecksum = verifier.lastChecksum
+        head.lastRecordedAt = verifier.lastRecordedAt
+        return LedgerPart(head: head, bytesRead: verifier.bytesRead, finding: finding, isLast: isWhole)
+    }
+
     /// The sequence that should come next.
     private var expected: SequenceNumber { SequenceNumber(self.tree.size + 1) }
 
-    private mutating func run(_ progress: (UInt64, UInt64) -> Bool) throws(LedgerError) -> LedgerFinding? {
+    /// - Returns: The first bad place, and whether the end was reached.
+    private mutating func run(
+        _ progress: (UInt64, UInt64) -> Bool
+    ) throws(LedgerError) -> (finding: LedgerFinding?, isWhole: Bool) {
         // A head that cannot be read is a finding, but records before it come first.
         var head: LedgerHead?
         do {
@@ -67,23 +101,26 @@ package struct LedgerVerifier {
         } catch {
             guard error.code == .damaged else { throw error }
         }
-        var chunk = try Self.readChunk(first: SequenceNumber(1), reader: self.reader, head: head)
+        var chunk = try Self.readChunk(first: self.expected, reader: self.reader, head: head)
         while true {
             self.bytesRead += UInt64(chunk.sizeBytes)
             let following = try self.checkInBulk(&chunk, head: head)
-            if self.expected != chunk.nextSequence, let finding = try self.check(chunk, head: head) { return finding }
-            if let finding = chunk.finding { return finding }
+            if self.expected != chunk.nextSequence, let finding = try self.check(chunk, head: head) {
+                return (finding, false)
+            }
+            if let finding = chunk.finding { return (finding, false) }
             guard progress(self.tree.size, self.bytesRead) else {
                 throw LedgerError(
                     code: .cancelled,
                     message: "verification of organization \(self.reader.organization) was stopped"
                 )
             }
-            guard let following else { break }
+            if chunk.isLast { break }
+            guard let following else { return (nil, false) }
             chunk = try following.get()
         }
-        if let finding = try self.checkNodesBeyondEnd() { return finding }
-        return self.checkHead(head)
+        if let finding = try self.checkNodesBeyondEnd() { return (finding, true) }
+        return (self.checkHead(head), true)
     }
 
     // MARK: Reading
@@ -263,25 +300,29 @@ package struct LedgerVerifier {
     ) -> LedgerFinding? {
         if case .digest(let found) = stored, found == digest { return nil }
         let place = "tree node \(position.level)/\(position.index)"
+        let key = "tree_nodes/\(position.level)/\(position.index)"
         let range = "records \(position.firstSequence) to \(position.lastSequence)"
         switch stored {
         case .digest:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .treeNodeMismatch,
-                detail: "\(place) is not the hash over \(range)"
+                detail: "\(place) is not the hash over \(range)",
+                place: key
             )
         case .absent:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .treeNodeMismatch,
-                detail: "\(place) over \(range) is absent"
+                detail: "\(place) over \(range) is absent",
+                place: key
             )
         case .unreadable:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .unreadable,
-                detail: "the store cannot read \(place) over \(range)"
+                detail: "the store cannot read \(place) over \(range)",
+                place: key
             )
         }
     }
@@ -300,7 +341,8 @@ package struct LedgerVerifier {
             return LedgerFinding(
                 sequence: sequence,
                 kind: .unreadable,
-                detail: "the store cannot read tree node 0/\(sequence.rawValue - 1)"
+                detail: "the store cannot read tree node 0/\(sequence.rawValue - 1)",
+                place: "tree_nodes/0/\(sequence.rawValue - 1)"
             )
         }
         if let head, sequence.rawValue > head.size, stored == .absent {
@@ -326,7 +368,8 @@ package struct LedgerVerifier {
                 kind: .treeNodeMismatch,
                 detail: stored == .absent
                     ? "the leaf of the record is absent"
-                    : "the leaf is not the checksum of the record, which the chain confirms"
+                    : "the leaf is not the checksum of the record, which the chain confirms",
+                place: "tree_nodes/0/\(sequence.rawValue - 1)"
             )
         }
         return LedgerFinding(
@@ -409,7 +452,7 @@ package struct LedgerVerifier {
             } catch {
                 guard error.code == .damaged else { throw error }
                 let detail = "the store cannot read the tree nodes"
-                return LedgerFinding(sequence: self.expected, kind: .unreadable, detail: detail)
+                return LedgerFinding(sequence: self.expected, kind: .unreadable, detail: detail, place: "tree_nodes")
             }
         }
         return nil
@@ -426,7 +469,8 @@ package struct LedgerVerifier {
         return LedgerFinding(
             sequence: SequenceNumber(self.tree.size),
             kind: .treeNodeMismatch,
-            detail: "a tree node stands where none of \(self.tree.size) records makes one"
+            detail: "a tree node stands where none of \(self.tree.size) records makes one",
+            place: position.map { "tree_nodes/\($0.level)/\($0.index)" } ?? "tree_nodes"
         )
     }
 

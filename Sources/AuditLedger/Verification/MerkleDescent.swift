@@ -17,8 +17,6 @@ package struct MerkleDescent: Sendable {
         case done(DescentResult)
     }
 
-    /// Levels of the tree that one round descends.
-    package static let levelsPerRound: UInt8 = 8
     /// Later records that are compared unless the caller wants more.
     package static let laterRecordsStandard = UInt64(1) << 20
     /// Differing blocks of later records that are looked into.
@@ -242,10 +240,10 @@ package struct MerkleDescent: Sendable {
     }
 
     private mutating func takeDescendants(_ answers: [DescentSide: DescentAnswer], of position: TreePosition) {
-        let levels = min(Self.levelsPerRound, position.level)
+        let below = position.rowBelow
         var rows: [DescentSide: [Digest]] = [:]
         for side in DescentSide.allCases {
-            guard case .digests(let digests) = answers[side], digests.count == 1 << Int(levels) else {
+            guard case .digests(let digests) = answers[side], digests.count == below.count else {
                 return self.caught(side, .malformed, position)
             }
             guard MerkleTree.root(ofPerfect: digests) == self.known[side]?.digest else {
@@ -259,8 +257,8 @@ package struct MerkleDescent: Sendable {
         guard let place = a.indices.first(where: { a[$0] != b[$0] }) else {
             return self.caught(.a, .contradictsItself, position)
         }
-        let below = TreePosition(level: position.level - levels, index: position.index << UInt64(levels) + UInt64(place))
-        self.descend(below, a[place], b[place])
+        let next = TreePosition(level: below.first.level, index: below.first.index + UInt64(place))
+        self.descend(next, a[place], b[place])
     }
 
     // MARK: After the difference

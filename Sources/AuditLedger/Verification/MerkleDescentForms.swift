@@ -14,7 +14,7 @@ package enum DescentQuestion: Sendable, Hashable {
     case head
     /// The roots of the perfect subtrees of the first `size` records, then those of the records from there to `of`.
     case bounds(size: UInt64, of: UInt64)
-    /// The nodes ``MerkleDescent/levelsPerRound`` levels below a node, or the leaves under it if they are nearer.
+    /// The nodes under a node at the next lower level that is a multiple of eight (``TreePosition/rowBelow``).
     case descendants(TreePosition)
     /// Digests over blocks of `blockRecords` records each, without their links: see ``DescentContents``.
     case contents(first: SequenceNumber, records: UInt64, blockRecords: UInt64)
@@ -182,5 +182,19 @@ package enum DescentContents {
         bytes.reserveCapacity(digests.count * Digest.byteCount)
         for digest in digests { digest.append(to: &bytes) }
         return LedgerHash.leaf(bytes)
+    }
+}
+
+extension TreePosition {
+    /// Levels between the rows that a descent asks for.
+    private static let rowLevels: UInt8 = 8
+
+    /// The nodes under this one at the next lower level that is a multiple of eight, at most 256 of them: the first one,
+    /// and how many there are. The node itself at level 0.
+    package var rowBelow: (first: TreePosition, count: Int) {
+        guard self.level > 0 else { return (self, 1) }
+        let level = (self.level - 1) / Self.rowLevels * Self.rowLevels
+        let levels = self.level - level
+        return (TreePosition(level: level, index: self.index << UInt64(levels)), 1 << Int(levels))
     }
 }

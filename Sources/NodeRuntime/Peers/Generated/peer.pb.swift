@@ -299,6 +299,9 @@ nonisolated struct WireStatusResponse: Sendable {
   /// Clears the value of `audit`. Subsequent reads from it will return its default value.
   mutating func clearAudit() {self._audit = nil}
 
+  /// Organizations that the node does not serve.
+  var damaged: [WireDamageStatus] = []
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -474,6 +477,9 @@ nonisolated struct WireVerifyRequest: Sendable {
 
   var key: String = String()
 
+  /// "heads", "tree", "projections" or "signatures"; empty: "tree".
+  var level: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -510,6 +516,11 @@ nonisolated struct WireVerifyResponse: Sendable {
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
   mutating func clearFailure() {self._failure = nil}
 
+  /// Rows of projections and checkpoints that were checked.
+  var rows: UInt64 = 0
+
+  var checkpoints: UInt64 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -528,6 +539,9 @@ nonisolated struct WireFinding: Sendable {
   var kind: String = String()
 
   var detail: String = String()
+
+  /// The key or row that is wrong: family and key.
+  var place: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1100,7 +1114,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{1}damaged\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1119,6 +1133,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.pulls) }()
       case 11: try { try decoder.decodeSingularMessageField(value: &self._audit) }()
+      case 12: try { try decoder.decodeRepeatedMessageField(value: &self.damaged) }()
       default: break
       }
     }
@@ -1162,6 +1177,9 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     try { if let v = self._audit {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
     } }()
+    if !self.damaged.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.damaged, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1177,6 +1195,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.featureMax != rhs.featureMax {return false}
     if lhs.pulls != rhs.pulls {return false}
     if lhs._audit != rhs._audit {return false}
+    if lhs.damaged != rhs.damaged {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1533,7 +1552,7 @@ nonisolated extension WireLedgerResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".VerifyRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}level\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1543,6 +1562,7 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.level) }()
       default: break
       }
     }
@@ -1555,12 +1575,16 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.key.isEmpty {
       try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
     }
+    if !self.level.isEmpty {
+      try visitor.visitSingularStringField(value: self.level, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireVerifyRequest, rhs: WireVerifyRequest) -> Bool {
     if lhs.organization != rhs.organization {return false}
     if lhs.key != rhs.key {return false}
+    if lhs.level != rhs.level {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1568,7 +1592,7 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".VerifyResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0\u{1}rows\0\u{1}checkpoints\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1582,6 +1606,8 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.records) }()
       case 5: try { try decoder.decodeSingularMessageField(value: &self._finding) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.rows) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.checkpoints) }()
       default: break
       }
     }
@@ -1610,6 +1636,12 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
     try { if let v = self._failure {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
     } }()
+    if self.rows != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rows, fieldNumber: 7)
+    }
+    if self.checkpoints != 0 {
+      try visitor.visitSingularUInt64Field(value: self.checkpoints, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1620,6 +1652,8 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.records != rhs.records {return false}
     if lhs._finding != rhs._finding {return false}
     if lhs._failure != rhs._failure {return false}
+    if lhs.rows != rhs.rows {return false}
+    if lhs.checkpoints != rhs.checkpoints {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1627,7 +1661,7 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Finding"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sequence\0\u{1}kind\0\u{1}detail\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sequence\0\u{1}kind\0\u{1}detail\0\u{1}place\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1638,6 +1672,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.sequence) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.kind) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.detail) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.place) }()
       default: break
       }
     }
@@ -1653,6 +1688,9 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
     if !self.detail.isEmpty {
       try visitor.visitSingularStringField(value: self.detail, fieldNumber: 3)
     }
+    if !self.place.isEmpty {
+      try visitor.visitSingularStringField(value: self.place, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1660,6 +1698,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.sequence != rhs.sequence {return false}
     if lhs.kind != rhs.kind {return false}
     if lhs.detail != rhs.detail {return false}
+    if lhs.place != rhs.place {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
