@@ -6,21 +6,22 @@ PORT  ?=
 NODES ?=
 SWIFT ?= swift
 # Of `make sim`: how many seeds, and the first one. Of `make scenario`: a file or folder, TRACE=1 for a trace. Of `make chaos`: seconds,
-# and the seed of a run to do again.
+# and the seed of a run to do again. Of `make fuzz`: seconds, and INPUT=… to run one input again.
 SEEDS   ?= 1000
 FIRST   ?= 1
 FILE    ?= Simulator/Scenarios/Files
 TRACE   ?=
 SECONDS ?= 300
 SEED    ?=
+INPUT   ?=
 # QUICK=1 makes `make bench` a smoke run.
 QUICK ?=
 
-sources := Package.swift Sources Tests Benchmarks Simulator Chaos
+sources := Package.swift Sources Tests Benchmarks Simulator Chaos Fuzz
 protos  := Sources/NodeRuntime/Peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -86,6 +87,12 @@ chaos-quick: setup-test ## a minute of it with the debug build, as continuous in
 	$(SWIFT) build --product ftnode
 	$(SWIFT) build --product chaos
 	.build/debug/chaos --seconds 60 $(if $(SEED),--seed '$(SEED)') --ftnode .build/debug/ftnode --folder .build/chaos-run
+
+fuzz: setup ## give libFuzzer's inputs to the ledger's parsers for SECONDS=300; INPUT=… runs one input again (Fuzz/README.md)
+	FLASKTRACK_FUZZ=1 $(SWIFT) build --scratch-path .build/fuzz --product fuzz --sanitize fuzzer
+	@mkdir -p .build/fuzz-corpus .build/fuzz-found
+	.build/fuzz/debug/fuzz -timeout=10 -rss_limit_mb=2048 -max_len=16384 -artifact_prefix=.build/fuzz-found/ \
+	  $(if $(INPUT),'$(INPUT)',-max_total_time='$(SECONDS)' .build/fuzz-corpus Fuzz/Corpus)
 
 proto: setup ## make the Swift code of the peer messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }

@@ -257,3 +257,16 @@ let package = Package(
         ),
     ]
 )
+
+// The fuzz target has libFuzzer's `main`, so it exists only for `make fuzz`, which compiles everything with coverage.
+if ProcessInfo.processInfo.environment["FLASKTRACK_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz",
+            dependencies: ["Primitives", "AuditLedger"],
+            path: "Fuzz",
+            exclude: ["README.md", "Corpus"],
+            swiftSettings: nodeSettings + [.unsafeFlags(["-parse-as-library"])]
+        )
+    )
+}

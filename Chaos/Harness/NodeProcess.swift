@@ -1,5 +1,6 @@
 internal import Foundation
 internal import Glibc
+internal import Synchronization
 
 /// One node of the cluster under test: its process, its volume, its log.
 final class NodeProcess {
@@ -72,29 +73,34 @@ final class NodeProcess {
 
     func start() throws {
         guard !self.isRunning else { return }
+        let (logFile, environment) = (self.logFile, self.environment)
+        // setpriv and ip replace themselves by the program, which keeps the process id.
+        let whole = ["/usr/bin/setpriv", "--pdeathsig", "KILL"] + self.command
+        // The kernel ends the node together with the thread that started it: one of the pool may end at any time.
+        let started = LastingThread.shared.run { Self.spawn(whole, environment, logFile: logFile) }
+        guard started.problem == 0 else {
+            throw Shell.Failure(description: "node \(self.id): \(String(cString: strerror(started.problem)))")
+        }
+        self.pid = started.pid
+    }
+
+    private static func spawn(
+        _ command: [String],
+        _ environment: [String: String],
+        logFile: String
+    ) -> (pid: pid_t, problem: Int32) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_addopen(
-            &actions,
-            STDOUT_FILENO,
-            self.logFile,
-            O_WRONLY | O_CREAT | O_APPEND,
-            0o600
-        )
+        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, logFile, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO)
-        // setpriv and ip replace themselves by the program, which keeps the process id.
-        let whole = ["/usr/bin/setpriv", "--pdeathsig", "KILL"] + self.command
-        var argv = whole.map { strdup($0) } + [nil]
-        var envp = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        var argv = command.map { strdup($0) } + [nil]
+        var envp = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for text in argv + envp { free(text) } }
         var pid = pid_t()
-        let problem = posix_spawn(&pid, whole[0], &actions, nil, &argv, &envp)
-        guard problem == 0 else {
-            throw Shell.Failure(description: "node \(self.id): \(String(cString: strerror(problem)))")
-        }
-        self.pid = pid
+        let problem = posix_spawn(&pid, command[0], &actions, nil, &argv, &envp)
+        return (pid, problem)
     }
 
     func signal(_ signal: Int32) { if self.pid > 0 { kill(self.pid, signal) } }
@@ -110,5 +116,40 @@ final class NodeProcess {
             waited += pause
         }
         return true
+    }
+}
+
+/// A thread that lives as long as the process and runs what it is given, one after the other.
+final class LastingThread: Sendable {
+    static let shared = LastingThread()
+
+    private let work = Mutex<[@Sendable () -> Void]>([])
+    private let count = DispatchSemaphore(value: 0)
+
+    private init() {
+        let thread = Thread { [self] in
+            while true {
+                self.count.wait()
+                self.work.withLock { $0.isEmpty ? nil : $0.removeFirst() }?()
+            }
+        }
+        thread.start()
+    }
+
+    /// Runs `body` on the thread and waits for it.
+    func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) -> Value {
+        let result = Mutex<Value?>(nil)
+        let isDone = DispatchSemaphore(value: 0)
+        self.work.withLock { work in
+            work.append {
+                let value = body()
+                result.withLock { $0 = value }
+                isDone.signal()
+            }
+        }
+        self.count.signal()
+        isDone.wait()
+        guard let value = result.withLock({ $0 }) else { preconditionFailure("the work has run") }
+        return value
     }
 }

@@ -1,3 +1,5 @@
+internal import Shards
+
 /// How often the events happened that a simulation is there to produce.
 ///
 /// A run of many seeds in which one of them never happened did not test what it claims.
@@ -47,11 +49,24 @@ struct Coverage: Sendable {
         case crashes = "crashes"
         case crashesInWrite = "crashes with a write under way"
         case crashesOfAll = "crashes of all nodes at once"
-        case unsyncedLost = "unsynced log writes lost"
-        case unsyncedKept = "unsynced log writes that survived"
+        case processEnds = "ends of the process alone"
+        case unsyncedLost = "unsynced log sectors lost"
+        case unsyncedKept = "unsynced log sectors that survived"
+        case tornWrites = "log writes torn between sectors"
+        case logWritesFailed = "failed writes of the log"
+        case logSyncsFailed = "failed syncs of the log"
+        case logReadsFailed = "failed reads of the log"
+        case logFilesFailed = "log files not listed, opened or made"
+        case logRenamesFailed = "failed renames of log files"
+        case logRemovesFailed = "failed removals of log files"
+        case logFull = "logs without room for a file"
+        case segmentsRecycled = "log segments used again"
+        case filesBack = "removed log files back after a crash"
+        case recoveriesCut = "recoveries of a log cut short"
         case appliedLost = "applied state lost and applied again"
-        case tornWrites = "crashes that left a part of what was under way"
-        case bitFlips = "bit flips at rest"
+        case flushesTorn = "crashes in a flush of the state"
+        case bitFlips = "bit flips at rest in the state"
+        case logBitFlips = "bit flips at rest in the log"
         case bitFlipsNoticed = "bit flips noticed"
         case diskFailures = "failed writes and syncs"
         case diskFull = "full disks"
@@ -61,6 +76,16 @@ struct Coverage: Sendable {
         case clockJumps = "clock jumps"
         case wipes = "nodes lost and replaced under a new id"
         case upgrades = "upgrades"
+        case plansMade = "plans with steps"
+        case planLearners = "learners added by plan"
+        case planVoters = "voters changed by plan"
+        case planLearnersGone = "learners removed by plan"
+        case planTransfers = "leaders moved by plan"
+        case planNodes = "nodes let in and out by plan"
+        case placementsConfirmed = "placements confirmed"
+        case wishes = "wishes of an operator"
+        case nodesJoined = "nodes joined by token"
+        case plansFulfilled = "clusters found as wished"
         case ledgerRecords = "ledger records"
         case rootsCompared = "roots compared"
         case leadersByForce = "forced campaigns"
@@ -89,5 +114,30 @@ struct Coverage: Sendable {
     /// One line for each event.
     var table: String {
         Event.allCases.map { pad("  " + $0.rawValue, to: 56) + String(self[$0]) }.joined(separator: "\n")
+    }
+}
+
+extension Coverage.Event {
+    /// The failure of a call of a log's disk.
+    static func logFailure(of call: SimLogFiles.Call) -> Self {
+        switch call {
+        case .write: .logWritesFailed
+        case .sync: .logSyncsFailed
+        case .read: .logReadsFailed
+        case .rename: .logRenamesFailed
+        case .remove: .logRemovesFailed
+        case .names, .open, .create: .logFilesFailed
+        }
+    }
+
+    /// A step of a plan that was taken.
+    static func planStep(of action: ClusterAction) -> Self {
+        switch action {
+        case .addLearner: .planLearners
+        case .changeVoters: .planVoters
+        case .removeLearner: .planLearnersGone
+        case .transferLeader: .planTransfers
+        case .setNodeState: .planNodes
+        }
     }
 }

@@ -27,6 +27,10 @@ struct Liveness {
         self.wait("not together") { self.firstProblem }
         self.serve()
         self.wait("not together at the end") { self.firstProblem }
+        if self.world.plan.planning != nil {
+            self.wait("not as wished") { self.wishProblem }
+            if self.world.isSound { self.world.coverage[.plansFulfilled] += 1 }
+        }
         if self.world.isSound { self.compareReplicas() }
     }
 
@@ -83,6 +87,24 @@ struct Liveness {
                     ? nil : "last answer \(client.lastAnswer)"
             }
         }
+    }
+
+    /// What the planner still has to do, or what is not as the operator wishes although it has nothing to do.
+    private var wishProblem: String? {
+        guard let leader = self.world.leader(of: .system)?.process else { return "nobody leads the system group" }
+        let state = leader.applier.directory.current
+        var sight = ClusterSight(lagMax: self.world.plan.planning?.lagMax ?? 0)
+        for node in self.world.nodes {
+            if node.isRunning, let process = node.process { sight.take(ClusterSight.Answer(process)) }
+        }
+        let view = sight.view(of: state)
+        do {
+            let actions = try ClusterPlanner.plan(view)
+            if let action = actions.first { return "\(actions.count) steps are left: \(action)" }
+        } catch {
+            return "nothing can be planned: \(error)"
+        }
+        return PlannerRules.wishProblem(state, view) ?? self.firstProblem
     }
 
     // MARK: - At the end

@@ -7,12 +7,20 @@ internal import Shards
 /// Begins the cluster, makes its organizations, and changes tokens and feature levels now and then: everything that
 /// goes through the system group.
 final class SimOperator {
-    private unowned let world: World
+    unowned let world: World
     private var dice: Dice
     private var steps: [(command: Command, group: GroupID)] = []
     private var believed: NodeID?
     private var tokens = 0
     private var isStopped = false
+
+    // Of wishes.
+    /// Nodes that leave for good.
+    var leaving: Set<NodeID> = []
+    /// Nodes that came or went by wish.
+    var guests = 0
+    /// Groups that have, or once had, the wish for one replica.
+    var alone: [GroupID: NodeID] = [:]
 
     private static let timeout: VirtualTime = 300_000
 
@@ -31,6 +39,7 @@ final class SimOperator {
             dataGroups: groups.count - 1,
             operatorToken: nil,
             featureLevel: world.plan.featureLevel,
+            replicas: world.plan.planning?.replicas ?? 3,
             nodes: nodes,
             placements: placements
         )
@@ -63,6 +72,10 @@ final class SimOperator {
             self.steps.append((.setFeatureLevel(level), group.id))
         }
     }
+
+    func add(_ command: Command) { self.steps.append((command, .system)) }
+
+    var stepCount: Int { self.steps.count }
 
     /// Everything that was begun is done.
     var isIdle: Bool { self.steps.isEmpty }

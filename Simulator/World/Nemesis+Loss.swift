@@ -7,7 +7,7 @@ internal import Storage
 extension Nemesis {
     /// Whether the cluster bears the loss of `node`: every group keeps a quorum of voters that are all there.
     private func mayLose(_ node: SimNode) -> Bool {
-        guard !node.isLost, !node.isDamaged else { return false }
+        guard !node.isLost, !node.isDamaged, !self.world.operatorClient.wantsAlone(node.id) else { return false }
         if self.world.nodes.contains(where: { $0.isDamaged && !$0.isLost }) { return false }
         for group in self.world.plan.groups {
             guard let leader = self.world.leader(of: group.id), let core = leader.process?.core(of: group.id) else {
@@ -48,6 +48,9 @@ extension Nemesis {
         let fresh = self.world.addNode(self.world.freshNodeID)
         self.world.note(.fault, node.id, "is lost; node \(fresh.id) takes its place")
         fresh.start()
+        guard self.world.plan.planning == nil else {
+            return self.world.operatorClient.replace(node.id, by: fresh.id)
+        }
         self.planRepair(of: node.id, by: fresh.id)
     }
 
@@ -74,7 +77,8 @@ extension Nemesis {
     func flipBit() {
         let node = self.anyNode
         guard self.mayLose(node), node.process != nil else { return }
-        let family = self.dice.pick([ColumnFamily.raftLog, .raftLog, .raftState, .groupState, .ledgerHeads, .records])
+        if self.dice.chance(50) { return self.flipLogBit(of: node) }
+        let family = self.dice.pick([ColumnFamily.groupState, .ledgerHeads, .records])
         var keys: [[UInt8]] = []
         do {
             try node.store.unfaulted.scan(family, from: [], to: nil) { key, _ in
@@ -84,15 +88,24 @@ extension Nemesis {
             guard !keys.isEmpty else { return }
             let key = self.dice.pick(keys)
             node.crash()
-            // The log's checksums are its own; of other families the store keeps them.
-            let isOwn = family == .raftLog || family == .raftState
-            try node.store.damage(isOwn ? .flippedBit(self.dice.roll(4_096)) : .unreadable, of: key, in: family)
+            // The store's checksums tell it.
+            try node.store.damage(.unreadable, of: key, in: family)
         } catch {
             self.world.violate("the simulated disk cannot be damaged: \(error)")
         }
         node.isDamaged = true
         self.world.coverage[.bitFlips] += 1
         self.world.note(.fault, node.id, "a bit of \(family.rawValue) is flipped")
+        node.planRestart()
+    }
+
+    private func flipLogBit(of node: SimNode) {
+        guard let place = node.logFiles.flipBit(&self.dice) else { return }
+        node.isDamaged = true
+        self.world.coverage[.logBitFlips] += 1
+        self.world.note(.fault, node.id, "a bit of the log is flipped, in \(place)")
+        guard self.dice.chance(60) else { return }
+        node.crash()
         node.planRestart()
     }
 

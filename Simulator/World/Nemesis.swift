@@ -51,11 +51,11 @@ final class Nemesis {
         case .crash: self.crashOne(after: nil)
         case .longOutage: self.crashOne(after: self.dice.draw(200_000...1_500_000))
         case .crashAll: self.crashAll()
-        case .crashAtIO: self.failDisk(code: .io, coverage: nil)
+        case .crashAtIO: self.endAtIO()
         case .slowDisk: self.stallDisk()
         case .slowApply: self.stallApply()
-        case .diskFailure: self.failDisk(code: .io, coverage: nil)
-        case .fullDisk: self.failDisk(code: .full, coverage: .diskFull)
+        case .diskFailure: self.failIO()
+        case .fullDisk: self.fillDisk()
         case .bitFlip: self.flipBit()
         case .pause: self.pauseOne()
         case .clockJump: self.jumpClock()
@@ -187,21 +187,10 @@ final class Nemesis {
         self.anyNode.appliesStalledUntil = self.world.now + self.dice.draw(50_000...600_000)
     }
 
-    /// The n-th write, sync, read or flush to come fails, and with it the node.
-    private func failDisk(code: StorageError.Code, coverage: Coverage.Event?) {
-        let node = self.anyNode
-        guard node.process != nil else { return }
-        if let coverage { self.world.coverage[coverage] += 1 }
-        node.isFailureExpected = true
-        let operation = self.dice.pick([StoreOperation.write, .sync, .read, .flush, .snapshot])
-        node.store.arm(
-            StoreFault(operation, number: self.dice.draw(1...6), code: code, hasEffect: self.dice.chance(50))
-        )
-    }
-
     // MARK: - Operators
 
     private func changeMembership() {
+        if self.world.plan.planning != nil { return self.wish() }
         let group = self.dice.pick(self.world.plan.groups).id
         guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
         // While a disk is damaged or lost the group does without that replica: it must not come to depend on it.

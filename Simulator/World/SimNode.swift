@@ -9,6 +9,8 @@ final class SimNode {
     unowned let world: World
     var dice: Dice
     private(set) var store: FaultInjectingStore
+    /// Where the Raft logs lie.
+    let logFiles = SimLogFiles()
     private(set) var process: SimProcess?
     /// Counts the process's lives.
     private(set) var life = 0
@@ -83,7 +85,9 @@ final class SimNode {
             self.world.coverage[.bitFlipsNoticed] += 1
             self.world.note(.stop, self.id, "the damaged disk was noticed: \(error)")
             self.world.nemesis.replace(self)
-        } else if self.isFailureExpected {
+        } else if self.isFailureExpected || self.logFiles.mayFail {
+            if self.logFiles.failed != nil { self.world.coverage[.recoveriesCut] += 1 }
+            self.noteLogFailure()
             self.crash()
             self.planRestart()
         } else {
@@ -106,20 +110,37 @@ final class SimNode {
         if wasRunning { self.world.note(.crash, self.id, UInt64(self.life), "") }
     }
 
+    /// The power fails, or the process alone ends and the system keeps what it was told to write.
     private func losePower() {
+        let isPowerLost = self.dice.chance(75)
         let unsynced = self.store.unsyncedCount
         let unflushed = self.store.unflushedCount
-        let outcome = CrashOutcome(unsynced: unsynced, unflushed: unflushed, using: &self.dice)
+        var outcome = CrashOutcome(unsynced: unsynced, unflushed: unflushed, using: &self.dice)
+        if !isPowerLost { outcome.unsyncedKept = .max }
         do {
             try self.store.crash(outcome)
             self.store = try self.store.reopened()
         } catch {
             self.world.violate("node \(self.id): the simulated disk failed: \(error)")
         }
-        let isTorn = (1..<max(unsynced, 1)).contains(outcome.unsyncedKept)
-        if isTorn || (1..<max(unflushed, 1)).contains(outcome.flushedThrough) { self.world.coverage[.tornWrites] += 1 }
-        if unsynced > outcome.unsyncedKept { self.world.coverage[.unsyncedLost] += 1 }
-        if unsynced > 0, outcome.unsyncedKept > 0 { self.world.coverage[.unsyncedKept] += 1 }
+        if (1..<max(unflushed, 1)).contains(outcome.flushedThrough) { self.world.coverage[.flushesTorn] += 1 }
+        guard isPowerLost else {
+            self.world.coverage[.processEnds] += 1
+            return self.logFiles.endProcess()
+        }
+        let left = self.logFiles.losePower(&self.dice)
+        if left.lost > 0 { self.world.coverage[.unsyncedLost] += 1 }
+        if left.kept > 0 { self.world.coverage[.unsyncedKept] += 1 }
+        if left.lost > 0, left.kept > 0 { self.world.coverage[.tornWrites] += 1 }
+        self.world.coverage[.filesBack] += left.filesBack
+    }
+
+    /// Counts the call of the log's disk that has ended the process.
+    private func noteLogFailure() {
+        guard let call = self.logFiles.failed else { return }
+        if call == .create, self.logFiles.isFull { self.world.coverage[.logFull] += 1 }
+        self.world.coverage[.logFailure(of: call)] += 1
+        self.world.note(.fault, self.id, "a \(call.rawValue) of the log failed")
     }
 
     /// The process ended itself because of `error`.
@@ -131,10 +152,11 @@ final class SimNode {
             self.world.nemesis.replace(self)
             return
         }
-        guard self.isFailureExpected else {
+        guard self.isFailureExpected || self.logFiles.failed != nil else {
             self.world.violate("node \(self.id) failed: \(errorChain(error))")
             return
         }
+        self.noteLogFailure()
         self.world.coverage[.diskFailures] += 1
         self.crash()
         self.planRestart()
@@ -146,9 +168,17 @@ final class SimNode {
         return ["corruption", "damage", "hole", "logLost", "mismatch", "malformed"].contains { text.contains($0) }
     }
 
+    /// Calls of the disk that the recovery of a log takes at most, as a rule.
+    private static let callsOfRecoveryMax = 24
+
     func planRestart(after delay: VirtualTime? = nil) {
         let life = self.life
         let wait = delay ?? self.dice.draw(0...(SimulationPlan.tickInterval * 20))
+        if self.world.plan.troubles.contains(.crashAtIO), !self.world.isCalm, self.dice.chance(20) {
+            // Somewhere in the recovery or soon after it, the process ends again.
+            let callsBefore = self.dice.roll(Self.callsOfRecoveryMax)
+            self.logFiles.set(SimLogFiles.Trap(callsBefore: callsBefore, hasEffect: self.dice.chance(50)))
+        }
         self.world.after(wait) { [self] in if self.life == life { self.start() } }
     }
 
@@ -181,6 +211,7 @@ final class SimNode {
     /// Back to a node without troubles.
     func heal() {
         self.store.disarm()
+        self.logFiles.disarm()
         self.driftPerMille = 0
         self.stalledUntil = 0
         self.appliesStalledUntil = 0

@@ -12,7 +12,7 @@ final class SimProcess {
     let node: SimNode
     let applier: ShardApplier
     let loop: RaftLoop
-    private let logStore: RaftLogStore
+    private let log: SegmentLog
     private let watcher: ApplyWatcher
     private let lanes: [LaneQueue]
     private var inbox = Inbox()
@@ -30,7 +30,7 @@ final class SimProcess {
     init(node: SimNode) throws {
         let plan = node.world.plan
         self.node = node
-        self.logStore = RaftLogStore(node.store)
+        self.log = try SegmentLog.open(files: node.logFiles, configuration: plan.segments)
         let inlineLanes = (0..<plan.laneCount).map { _ in InlineLane() }
         self.lanes = inlineLanes.map { LaneQueue(lane: $0, turnBytesMax: plan.laneTurnBytesMax) }
         let flushDue = OneThreadFlag()
@@ -49,7 +49,7 @@ final class SimProcess {
         let parts = LoopParts(
             node: node.id,
             configuration: configuration,
-            store: self.logStore,
+            store: self.log,
             applier: self.watcher,
             lanes: self.lanes,
             seed: node.dice.next(),
@@ -265,7 +265,7 @@ final class SimProcess {
         self.isWriting = false
         let writes = taken.compactMap(\.write)
         if !writes.isEmpty {
-            do { try self.logStore.write(writes) } catch { return self.fail(error) }
+            do { try self.log.write(writes) } catch { return self.fail(error) }
             self.world.note(.write, self.node.id, UInt64(writes.count), "\(writes.count) writes are durable")
         }
         for write in writes {
@@ -285,16 +285,19 @@ final class SimProcess {
         self.beginWrite()
     }
 
-    /// The process ends: what was being written may be on the disk, unsynced.
+    /// The process ends: what was being written has come to any point, or was not begun.
     func abandonWrites() {
         let writes = self.inFlight.compactMap(\.write)
         guard !writes.isEmpty, !self.hasFailed else { return }
         self.world.coverage[.crashesInWrite] += 1
-        if self.node.dice.chance(50) {
-            self.node.store.arm(StoreFault(.sync))
-            _ = try? self.logStore.write(writes)
-        }
+        guard self.node.dice.chance(50) else { return }
+        let callsBefore = self.node.dice.roll(Self.callsOfWriteMax)
+        self.node.logFiles.set(SimLogFiles.Trap(callsBefore: callsBefore, hasEffect: self.node.dice.chance(50)))
+        _ = try? self.log.write(writes)
     }
+
+    /// A write of the log takes two calls of its disk, and seldom more than this.
+    private static let callsOfWriteMax = 5
 
     /// Brings the applied state to the disk.
     func flush() {

@@ -30,6 +30,16 @@ struct SimulationPlan {
         case transfers
         /// Crashes at every I/O point, short logs, many snapshots.
         case storage
+        /// Many groups that the cluster's planner moves as an operator wishes.
+        case planning
+    }
+
+    /// How a cluster is placed by its planner.
+    struct Planning {
+        /// Voters of a data group, unless an operator wishes others.
+        let replicas: Int
+        /// Entries by which a replica that has caught up may be behind.
+        let lagMax: UInt64
     }
 
     struct Group {
@@ -42,6 +52,8 @@ struct SimulationPlan {
     let profile: Profile
     var nodes: [NodeID]
     var groups: [Group]
+    /// The cluster's planner places groups as an operator wishes; nil: memberships change by chance.
+    var planning: Planning?
     var configuration: RaftConfiguration
     var troubles: Set<Trouble>
     /// Ticks of the phase with troubles.
@@ -60,6 +72,8 @@ struct SimulationPlan {
     var laneTurnBytesMax: Int
     /// Bytes of applied state after which a node brings it to the disk.
     var flushBytes: Int
+    /// Sizes of the Raft logs' files.
+    var segments: SegmentLog.Configuration
     var isPriorityUsed: Bool
     /// What the nodes' programs can do at first, and the level at which the cluster begins.
     var features: FeatureRange
@@ -82,7 +96,8 @@ struct SimulationPlan {
         self.profile = profile
         let count = Self.drawNodeCount(profile, &dice)
         self.nodes = (1...UInt64(count)).map { NodeID($0) }
-        self.groups = Self.drawGroups(profile, nodes: self.nodes, &dice)
+        self.planning = Self.drawPlanning(profile, nodes: self.nodes, &dice)
+        self.groups = Self.drawGroups(profile, nodes: self.nodes, isPlanned: self.planning != nil, &dice)
         self.configuration = Self.drawConfiguration(profile, &dice)
         self.troubles = Self.drawTroubles(profile, &dice)
         self.chaosTicks = dice.pick([150, 250, 400])
@@ -97,6 +112,7 @@ struct SimulationPlan {
         self.laneCount = dice.pick([1, 1, 2])
         self.laneTurnBytesMax = dice.pick([1, 4_000, 8 << 20])
         self.flushBytes = dice.pick([1, 4_000, 100_000, 32 << 20])
+        self.segments = Self.drawSegments(&dice)
         self.isPriorityUsed = dice.chance(30)
         let isOld = self.troubles.contains(.upgrade)
         self.features = isOld ? FeatureRange(min: .one, max: .one) : .supported
@@ -135,20 +151,45 @@ struct SimulationPlan {
         case .wide: dice.pick([1, 2, 3, 3, 3, 4, 5, 5, 5, 6, 7])
         case .membership: dice.pick([4, 5, 6])
         case .reads: 5
+        case .planning: dice.draw(3...7)
         case .elections, .transfers, .storage: dice.pick([3, 3, 5])
         }
     }
 
-    private static func drawGroups(_ profile: Profile, nodes: [NodeID], _ dice: inout Dice) -> [Group] {
-        let count = profile == .wide ? dice.pick([1, 1, 1, 2, 3]) : 1
+    private static func drawPlanning(_ profile: Profile, nodes: [NodeID], _ dice: inout Dice) -> Planning? {
+        guard profile == .planning || profile == .wide && dice.chance(25) else { return nil }
+        let counts = Self.replicaCounts.filter { $0 <= nodes.count }
+        let preferred = counts.filter { $0 == 3 }
+        let replicas = dice.chance(60) && !preferred.isEmpty ? 3 : dice.pick(counts)
+        return Planning(replicas: replicas, lagMax: dice.pick([3, 1_000]))
+    }
+
+    static let replicaCounts = [1, 3, 5, 7]
+
+    private static func drawGroups(
+        _ profile: Profile,
+        nodes: [NodeID],
+        isPlanned: Bool,
+        _ dice: inout Dice
+    ) -> [Group] {
+        var count = 1
+        if profile == .wide { count = dice.pick([1, 1, 1, 2, 3, 5, 8]) }
+        if profile == .planning { count = dice.draw(1...6) }
+        // Of many groups each has a size that nodes give to groups.
+        let sizes = count > 3 || isPlanned ? Self.replicaCounts.filter { $0 <= nodes.count } : []
         // The system group first: it lives on all nodes, which vote or learn.
         return (0...count).map { number in
             let isSystem = number == 0
             let most = min(nodes.count, profile == .membership ? 3 : 7)
-            let votersCount = isSystem ? min(nodes.count, 5) : (profile == .wide ? dice.draw(1...most) : most)
+            var votersCount = profile == .wide ? dice.draw(1...most) : most
+            if !sizes.isEmpty { votersCount = dice.pick(sizes) }
+            if isSystem {
+                let isEven = isPlanned && nodes.count.isMultiple(of: 2)
+                votersCount = min(isEven ? nodes.count - 1 : nodes.count, 5)
+            }
             let voters = isSystem ? Array(nodes.prefix(votersCount)) : dice.subset(nodes, count: votersCount)
             let others = nodes.filter { !voters.contains($0) }
-            let learners = isSystem ? others : dice.subset(others, count: dice.draw(0...2))
+            let learners = isSystem ? others : isPlanned ? [] : dice.subset(others, count: dice.draw(0...2))
             return Group(id: GroupID(UInt32(number)), voters: voters, learners: learners)
         }
     }
@@ -177,6 +218,16 @@ struct SimulationPlan {
         return configuration
     }
 
+    /// Small ones, so that they fill, are emptied and used again within seconds.
+    private static func drawSegments(_ dice: inout Dice) -> SegmentLog.Configuration {
+        var segments = SegmentLog.Configuration()
+        segments.segmentBytes = dice.pick([2 << 10, 8 << 10, 32 << 10])
+        segments.sparesMax = dice.pick([0, 1, 4])
+        segments.slackSegments = dice.pick([0, 1, 3])
+        segments.collectBytesMax = dice.pick([1, 2_000, 1 << 20])
+        return segments
+    }
+
     private static func drawTroubles(_ profile: Profile, _ dice: inout Dice) -> Set<Trouble> {
         var troubles: Set<Trouble> = []
         let share = dice.pick([20, 40, 60, 80])
@@ -194,6 +245,7 @@ struct SimulationPlan {
             troubles.formUnion([.transfer, .wholePartition, .oneWayPartition, .pause])
             troubles.subtract([.bitFlip, .wipe])
         case .storage: troubles.formUnion([.crash, .crashAtIO, .compaction, .longOutage])
+        case .planning: troubles.formUnion([.membership, .crash, .wipe])
         }
         return troubles
     }

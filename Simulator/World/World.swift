@@ -20,6 +20,7 @@ final class World {
     private(set) var nemesis: Nemesis!
     private(set) var clients: [SimClient] = []
     private(set) var operatorClient: SimOperator!
+    private var manager: SimManager?
     var oracle = LedgerOracle()
     /// What the operator has made so far.
     private(set) var organizations: [OrganizationEntry] = []
@@ -56,10 +57,16 @@ final class World {
             self.clients.append(client)
             client.start()
         }
+        if self.plan.planning != nil {
+            let manager = SimManager(world: self, dice: self.dice.split())
+            manager.start()
+            self.manager = manager
+        }
         self.nemesis.start()
         let chaosEnd = VirtualTime(self.plan.chaosTicks) * SimulationPlan.tickInterval
         self.runEvents(until: chaosEnd)
         if self.isSound { self.heal() }
+        self.coverage[.segmentsRecycled] += self.nodes.reduce(0) { $0 + $1.logFiles.recycled }
         return self.invariants.violations
     }
 

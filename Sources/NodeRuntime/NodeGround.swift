@@ -19,8 +19,8 @@ struct NodeGround: Sendable {
     let identity: NodeIdentity
     let tls: NodeTLS
     let loops: MultiThreadedEventLoopGroup
-    /// For the peers' connections.
-    let peerLoop: any EventLoop
+    /// For the peers' connections and the raft loop.
+    let peerLoops: MultiThreadedEventLoopGroup
 
     /// Opens the data directory; an empty one becomes that of a founding node, or of one that joins, which takes until a member has
     /// let it in.
@@ -37,6 +37,7 @@ struct NodeGround: Sendable {
             throw error
         }
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: Self.eventLoops)
+        let peerLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         do {
             let identity = try await self.identify(configuration, store, tls, loops, logger)
             return NodeGround(
@@ -45,12 +46,13 @@ struct NodeGround: Sendable {
                 identity: identity,
                 tls: tls,
                 loops: loops,
-                peerLoop: loops.next()
+                peerLoops: peerLoops
             )
         } catch {
             try? logs.close()
             try? store.close()
             try? await loops.shutdownGracefully()
+            try? await peerLoops.shutdownGracefully()
             throw error
         }
     }

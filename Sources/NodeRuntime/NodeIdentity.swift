@@ -117,10 +117,11 @@ struct NodeIdentity: Equatable, Sendable {
     /// Puts the identity into a batch of writes.
     func write(into batch: inout WriteBatch) { batch.put(.meta, key: Self.key, value: self.encoded()) }
 
-    /// Marks an empty data directory, durably.
+    /// Marks an empty data directory, durably; that of a founding node is still to be checked (``FoundingCheck``).
     func claim(_ store: any KeyValueStore) throws {
         var batch = WriteBatch()
         self.write(into: &batch)
+        if case .founded = self.origin { FoundingCheck.demand(in: &batch) }
         try store.write(batch)
         try store.sync()
     }

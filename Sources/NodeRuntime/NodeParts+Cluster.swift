@@ -12,12 +12,15 @@ struct HandOverService: Service {
     static let triesMax = 3
 
     let host: RaftHost
+    /// Whether consensus runs.
+    let hasBegun: @Sendable () -> Bool
     let health: HealthReport
     let logger: Logger
 
     func run() async throws {
         try await gracefulShutdown()
         self.health.stop()
+        guard self.hasBegun() else { return }
         for _ in 0..<Self.triesMax {
             let left = await self.host.transferAllLeaderships()
             if left == 0 { break }

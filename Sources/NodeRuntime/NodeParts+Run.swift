@@ -18,11 +18,9 @@ internal import UnixSignals
 extension NodeParts {
     /// Serves until SIGTERM or SIGINT.
     func run() async throws {
-        do {
-            try self.host.start()
-        } catch {
-            throw NodeError(.failed, "consensus cannot start", cause: error)
-        }
+        let store = self.store
+        let mustAsk = try await self.threads.run { try FoundingCheck.isDemanded(in: store) }
+        if !mustAsk { try self.begin() }
         let services = self.makeServices()
         let service = self.makePeerService(services)
         let router = try await self.makeQueryRouter(service.queries)
@@ -36,7 +34,7 @@ extension NodeParts {
             self.tls.peerServer,
             peerLimits,
             service,
-            on: self.peerLoop
+            on: self.peerLoops
         )
         let api = self.makeAPI(service, services, router, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
@@ -57,7 +55,7 @@ extension NodeParts {
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
                     .init(service: LoopService { await self.discardColumnarStores() }),
-                    .init(service: LoopService { await self.links.run() }),
+                    .init(service: LoopService { try await self.takePart() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
                     .init(service: LoopService { await self.reloadOnHangUp() }),
@@ -78,7 +76,7 @@ extension NodeParts {
                         successTerminationBehavior: .ignore
                     ),
                     .init(service: ServerService(server: apiServer, logger: self.logger, name: "clients")),
-                    .init(service: HandOverService(host: self.host, health: health, logger: self.logger)),
+                    .init(service: HandOverService(host: self.host, hasBegun: { self.hasBegun.load(ordering: .acquiring) }, health: health, logger: self.logger)),
                 ],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: self.logger
@@ -86,6 +84,27 @@ extension NodeParts {
         )
         try await group.run()
         await router.close()
+    }
+
+    private func begin() throws {
+        do {
+            try self.host.start()
+        } catch {
+            throw NodeError(.failed, "consensus cannot start", cause: error)
+        }
+        self.hasBegun.store(true, ordering: .releasing)
+    }
+
+    /// Talks with the peers' groups until cancelled; before that, a node whose data directory was empty asks whether it may.
+    private func takePart() async throws {
+        if !self.hasBegun.load(ordering: .acquiring) {
+            let inquiry = FoundingInquiry(configuration: self.configuration, links: self.links, logger: self.logger)
+            try await inquiry.run(clock: NodeClock.monotonic)
+            let store = self.store
+            try await self.threads.run { try FoundingCheck.pass(in: store) }
+            try self.begin()
+        }
+        await self.links.run()
     }
 
     private func server(
@@ -169,6 +188,7 @@ extension NodeParts {
         }
         self.threads.shutdown()
         try? await self.loops.shutdownGracefully()
+        try? await self.peerLoops.shutdownGracefully()
         self.logger.info("stopped")
     }
 }

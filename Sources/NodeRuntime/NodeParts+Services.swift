@@ -167,6 +167,7 @@ extension NodeParts {
             door: PeerDoor(
                 handshake: self.links.handshake,
                 links: self.links,
+                met: self.met,
                 metrics: self.peerMetrics,
                 logger: self.logger
             ),

@@ -51,9 +51,11 @@ final class NodeParts: Sendable {
     let projector: Projector
     let columnarStores: ColumnarStores
     let loops: MultiThreadedEventLoopGroup
-    /// The one of them that all peers' connections are on: a message and its answer wake one thread and not two.
-    let peerLoop: any EventLoop
+    /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
+    /// work of one thread.
+    let peerLoops: MultiThreadedEventLoopGroup
     let links: PeerLinks
+    let met: MetPeers
     let host: RaftHost
     let puller: SnapshotPuller
     let tls: NodeTLS
@@ -62,6 +64,8 @@ final class NodeParts: Sendable {
     let status: NodeStatus
     let audit: NodeAudit
     let stamps = StampClock()
+    /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
+    let hasBegun = Atomic<Bool>(false)
     let failure: AsyncStream<ConsensusError>
     let flushes: AsyncStream<Void>
     let discards: AsyncStream<OrganizationID>
@@ -71,7 +75,7 @@ final class NodeParts: Sendable {
         self.configuration = configuration
         self.logger = logger
         (self.identity, self.store, self.logs) = (ground.identity, ground.store, ground.logs)
-        (self.tls, self.loops, self.peerLoop) = (ground.tls, ground.loops, ground.peerLoop)
+        (self.tls, self.loops, self.peerLoops) = (ground.tls, ground.loops, ground.peerLoops)
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
@@ -112,6 +116,7 @@ final class NodeParts: Sendable {
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)
+        self.met = try MetPeers(store: self.store, threads: self.threads)
         let offers = Relay<SnapshotOffered>()
         let created = Relay<GroupID>()
         let changedGroups = Relay<GroupID>()
@@ -200,6 +205,7 @@ final class NodeParts: Sendable {
             transport: links,
             applier: applier,
             lanes: lanes,
+            thread: PeerThread(eventLoop: ground.peerLoops.next()),
             seed: generator.next(),
             epoch: generator.next(),
             events: events
@@ -291,7 +297,7 @@ final class NodeParts: Sendable {
                 epoch: ground.identity.recoveryEpoch
             ),
             seeds: seeds,
-            client: HTTPClient(eventLoopGroup: ground.peerLoop, tls: ground.tls.peerClient, limits: .peers),
+            client: HTTPClient(eventLoopGroup: ground.peerLoops, tls: ground.tls.peerClient, limits: .peers),
             metrics: metrics,
             logger: logger
         )

@@ -151,25 +151,42 @@ final class RocksDatabase: Sendable {
     /// Moves the memory tables of all families into sorted files in one atomic step.
     ///
     /// RocksDB's C interface flushes single families only. A compaction, however, first flushes every family together
-    /// when its own has writes in memory (with atomic flush on, which ``RocksOptionHandles`` sets): so a deletion is
-    /// written to the family that is otherwise unused, and that family compacted, which leaves it empty. The call
+    /// when its own has writes in memory (with atomic flush on, which ``RocksOptionHandles`` sets): so a mark is
+    /// written to the family that is otherwise unused, and that family compacted. The mark is put and deleted again:
+    /// both vanish in the flush, no file of that family comes to be, and nothing is left to compact. That matters,
+    /// because compactions wait for one another on threads that give way to everything else. The call
     /// reports no failure: the family's memory table tells, which is empty only after the flush.
     func flush() throws(StorageError) {
         try self.flushing.withLock { (_) throws(StorageError) in
-            let marker = Array("flush".utf8)
-            try unsafe rocksTry("mark a flush") { error in
-                unsafe withCBytes(marker) { bytes, count in
-                    unsafe rocksdb_delete_cf(self.handle, self.unlogged, self.unusedFamily, bytes, count, error)
-                }
-            }
+            try self.markFlush()
             let options: OpaquePointer = unsafe rocksdb_compactoptions_create()
             defer { unsafe rocksdb_compactoptions_destroy(options) }
             unsafe rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0)
-            let always = UInt8(2)
-            unsafe rocksdb_compactoptions_set_bottommost_level_compaction(options, always)
             unsafe rocksdb_compact_range_cf_opt(self.handle, self.unusedFamily, options, nil, 0, nil, 0)
             if self.isFlushMarked() { try self.failFlush() }
         }
+    }
+
+    private func markFlush() throws(StorageError) {
+        let taken = self.batches.take()
+        defer { self.batches.giveBack(taken) }
+        unsafe withCBytes(Array("flush".utf8)) { bytes, count in
+            unsafe rocksdb_writebatch_put_cf(taken.handle, self.unusedFamily, bytes, count, nil, 0)
+            unsafe rocksdb_writebatch_singledelete_cf(taken.handle, self.unusedFamily, bytes, count)
+        }
+        try unsafe rocksTry("mark a flush") { unsafe rocksdb_write(self.handle, self.unlogged, taken.handle, $0) }
+    }
+
+    /// Files of the family that is otherwise unused: none, but for one that an earlier program may have left.
+    var unusedFileCount: UInt64 {
+        var count = UInt64(0)
+        for level in 0..<7 {
+            let name = "rocksdb.num-files-at-level\(level)"
+            guard let text = unsafe rocksdb_property_value_cf(self.handle, self.unusedFamily, name) else { continue }
+            count += unsafe UInt64(String(cString: text)) ?? 0
+            unsafe rocksdb_free(text)
+        }
+        return count
     }
 
     private func isFlushMarked() -> Bool {

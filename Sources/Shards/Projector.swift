@@ -31,6 +31,10 @@ package struct ProjectorCounters: Sendable, Equatable {
 ///
 /// A store that fails is deleted and rebuilt from the ledger; one that fails again waits for the next append or query, as does one whose ledger
 /// cannot be read. Nothing here changes the ledger. Progress is kept in the columnar stores themselves, in the transactions that add the rows.
+///
+/// What no query waits for gives way: after a small batch its worker rests for a multiple of the time that it took, and
+/// batches grow meanwhile. So a thousand organizations with a few new records each cost a bounded part of a core, and
+/// one with many records, whose batches are full, is projected without a pause.
 package final class Projector: Sendable {
     /// How the projector paces itself.
     package struct Configuration: Sendable {
@@ -42,6 +46,13 @@ package final class Projector: Sendable {
         package var concurrencyMax = 2
         /// How long new records may wait for more, unless a query wants them.
         package var linger = Duration.milliseconds(750)
+        /// How many times as long as a small batch took its worker rests before it takes the next organization, unless
+        /// a query waits: with two workers and 49 the work takes at most a 25th of a core.
+        package var restFactor = 49
+        /// The longest rest.
+        package var restMax = Duration.seconds(2)
+        /// An organization that has grown so often since it was last worked on does not wait for its turn.
+        package var advancesMax = 1_000
 
         package init() {}
     }
@@ -58,13 +69,81 @@ package final class Projector: Sendable {
         var waiters: [Waiter] = []
         var isDirty = false
         var isRunning = false
+        /// In ``State/urgent``.
+        var isUrgent = false
+        /// How often it has grown since it was last worked on.
+        var advances = 0
+
+        /// - Returns: Whether it was dirty before.
+        mutating func markDirty() -> Bool {
+            defer { self.isDirty = true }
+            return self.isDirty
+        }
+
+        /// - Returns: Whether there is anything to do that nobody does yet.
+        mutating func begin() -> Bool {
+            guard self.isDirty, !self.isRunning else { return false }
+            self.isDirty = false
+            self.isRunning = true
+            self.advances = 0
+            return true
+        }
     }
 
     private struct State {
         var organizations: [OrganizationID: Progress] = [:]
+        /// Organizations that were found dirty, oldest first; some may have been worked on since.
+        var dirty = OrganizationQueue()
+        /// Those of them that a query waits for, or that have grown much.
+        var urgent = OrganizationQueue()
         var counters = ProjectorCounters()
         var nextWaiter: UInt64 = 0
         var isStopped = false
+
+        /// - Returns: Whether the organization was clean.
+        mutating func mark(_ organization: OrganizationID) -> Bool {
+            let wasDirty = self.organizations[organization, default: Progress()].markDirty()
+            if wasDirty { return false }
+            self.dirty.append(organization)
+            if self.organizations[organization]?.waiters.isEmpty == false { self.hurry(organization) }
+            return true
+        }
+
+        mutating func hurry(_ organization: OrganizationID) {
+            guard self.organizations[organization]?.isUrgent == false else { return }
+            self.organizations[organization]?.isUrgent = true
+            self.urgent.append(organization)
+        }
+
+        mutating func grow(_ organization: OrganizationID, advancesMax: Int) -> Bool {
+            let isNew = self.mark(organization)
+            self.organizations[organization]?.advances += 1
+            if let advances = self.organizations[organization]?.advances, advances >= advancesMax {
+                self.hurry(organization)
+            }
+            return isNew
+        }
+
+        /// Takes the organization that is to be worked on next: those that a query waits for come first.
+        mutating func take() -> OrganizationID? {
+            while let organization = self.urgent.popFirst() {
+                self.organizations[organization]?.isUrgent = false
+                if self.organizations[organization]?.begin() == true { return organization }
+            }
+            while let organization = self.dirty.popFirst() {
+                if self.organizations[organization]?.begin() == true { return organization }
+            }
+            return nil
+        }
+
+        /// - Returns: Whether there is more to do for the organization.
+        mutating func end(_ organization: OrganizationID) -> Bool {
+            self.organizations[organization]?.isRunning = false
+            guard let progress = self.organizations[organization], progress.isDirty else { return false }
+            self.dirty.append(organization)
+            if !progress.waiters.isEmpty { self.hurry(organization) }
+            return true
+        }
     }
 
     private let state = Mutex(State())
@@ -101,11 +180,7 @@ package final class Projector: Sendable {
 
     /// Says that the organization's ledger has grown; cheap, from any thread.
     package func advanced(_ organization: OrganizationID) {
-        let isNew = self.state.withLock { state in
-            let wasDirty = state.organizations[organization, default: Progress()].isDirty
-            state.organizations[organization, default: Progress()].isDirty = true
-            return !wasDirty
-        }
+        let isNew = self.state.withLock { $0.grow(organization, advancesMax: self.configuration.advancesMax) }
         if isNew { self.wakeUp.yield(false) }
     }
 
@@ -125,11 +200,13 @@ package final class Projector: Sendable {
                 let outcome: Outcome = self.state.withLock { state in
                     if state.isStopped { return .stopped }
                     if Task.isCancelled { return .cancelled }
-                    var progress = state.organizations[organization] ?? Progress()
-                    if let projected = progress.projected, projected >= sequence { return .done }
-                    progress.isDirty = true
-                    progress.waiters.append(Waiter(id: id, sequence: sequence, continuation: continuation))
-                    state.organizations[organization] = progress
+                    if let projected = state.organizations[organization]?.projected, projected >= sequence {
+                        return .done
+                    }
+                    _ = state.mark(organization)
+                    let waiter = Waiter(id: id, sequence: sequence, continuation: continuation)
+                    state.organizations[organization]?.waiters.append(waiter)
+                    state.hurry(organization)
                     return .waiting
                 }
                 switch outcome {
@@ -169,7 +246,7 @@ extension Projector {
                 await self.linger(clock)
                 if Task.isCancelled { return }
             }
-            await self.workThroughDirty()
+            await self.workThroughDirty(clock)
         }
     }
 
@@ -199,6 +276,7 @@ extension Projector {
 
     /// Waits for more records, in short steps so that a query that comes meanwhile does not wait long.
     private func linger(_ clock: some Clock<Duration>) async {
+        if self.configuration.linger <= .zero { return }
         let steps = 10
         for _ in 0..<steps {
             if self.hasWaiters || self.isStopped { return }
@@ -207,37 +285,47 @@ extension Projector {
         }
     }
 
-    private func workThroughDirty() async {
+    private func workThroughDirty<Time: Clock<Duration>>(_ clock: Time) async {
         await withDiscardingTaskGroup { group in
             let inFlight = Semaphore(count: self.configuration.concurrencyMax)
-            while let organization = self.takeDirty() {
+            while true {
                 await inFlight.wait()
+                guard let organization = self.state.withLock({ $0.take() }) else {
+                    // Somebody else may find more to do while a worker rests.
+                    inFlight.signal()
+                    return
+                }
                 group.addTask {
-                    await self.project(organization)
+                    let begin = clock.now
+                    let isBehind = await self.project(organization)
+                    if !isBehind { await self.rest(after: begin.duration(to: clock.now), clock) }
                     inFlight.signal()
                 }
             }
         }
     }
 
-    private func takeDirty() -> OrganizationID? {
-        self.state.withLock { state in
-            let dirty = state.organizations.filter { $0.value.isDirty && !$0.value.isRunning }
-            // Those that a query waits for come first.
-            let next = dirty.min {
-                ($0.value.waiters.isEmpty ? 1 : 0, $0.key) < ($1.value.waiters.isEmpty ? 1 : 0, $1.key)
-            }
-            guard let organization = next?.key else { return nil }
-            state.organizations[organization]?.isDirty = false
-            state.organizations[organization]?.isRunning = true
-            return organization
+    /// Lets everything else go first, in short steps so that a query that comes meanwhile does not wait long.
+    private func rest(after work: Duration, _ clock: some Clock<Duration>) async {
+        var left = min(work * self.configuration.restFactor, self.configuration.restMax)
+        while left > .zero {
+            let isNeeded = self.state.withLock { !$0.urgent.isEmpty || $0.dirty.isEmpty || $0.isStopped }
+            if isNeeded || Task.isCancelled { return }
+            let step = min(left, Self.restStep)
+            try? await clock.sleep(for: step)
+            left -= step
         }
     }
 
-    private func project(_ organization: OrganizationID) async {
+    /// How long a query may wait for a worker that rests.
+    private static let restStep = Duration.milliseconds(20)
+
+    /// - Returns: Whether a batch was full, so that more records may come faster than small batches take them.
+    private func project(_ organization: OrganizationID) async -> Bool {
         var failure: (any Error)?
+        var isBehind = false
         do {
-            try await self.catchUp(organization)
+            isBehind = try await self.catchUp(organization)
         } catch let error as LedgerUnreadable {
             // The columnar store is not to blame: it stays as it is.
             self.onFailure(organization, error.asShardError)
@@ -252,7 +340,7 @@ extension Projector {
             }
             do {
                 try await self.projections.reset(organization)
-                try await self.catchUp(organization)
+                isBehind = try await self.catchUp(organization)
             } catch {
                 self.onFailure(organization, (error as? LedgerUnreadable)?.asShardError ?? error)
                 self.state.withLock { $0.counters.failures += 1 }
@@ -260,6 +348,7 @@ extension Projector {
             }
         }
         self.finish(organization, failure: failure)
+        return isBehind
     }
 
     /// The ledger could not be read, so that nothing is known against the columnar store.
@@ -291,13 +380,12 @@ extension Projector {
 
     private func finish(_ organization: OrganizationID, failure: (any Error)?) {
         let (failed, isDirty) = self.state.withLock { state -> ([Waiter], Bool) in
-            state.organizations[organization]?.isRunning = false
             var failed: [Waiter] = []
             if failure != nil {
                 failed = state.organizations[organization]?.waiters ?? []
                 state.organizations[organization]?.waiters = []
             }
-            return (failed, state.organizations[organization]?.isDirty ?? false)
+            return (failed, state.end(organization))
         }
         if !failed.isEmpty {
             let error =
@@ -308,7 +396,9 @@ extension Projector {
         if isDirty { self.wakeUp.yield(false) }
     }
 
-    private func catchUp(_ organization: OrganizationID) async throws {
+    /// - Returns: Whether a batch was full.
+    private func catchUp(_ organization: OrganizationID) async throws -> Bool {
+        var isBehind = false
         var position: SequenceNumber
         if let known = self.knownPosition(of: organization) {
             position = known
@@ -320,19 +410,25 @@ extension Projector {
         while !Task.isCancelled {
             let from = position.next
             let configuration = self.configuration
-            let records = try await self.readLedger(organization) {
-                try $0.records(
+            let (records, size) = try await self.readLedger(organization) {
+                // First the size: what comes later is another turn's, so that turns under load do not get small.
+                let size = try $0.head().size
+                let records = try $0.records(
                     from: from,
                     limit: configuration.batchRecordsMax,
                     bytesMax: configuration.batchBytesMax
                 )
+                return (records, size)
             }
-            guard let last = records.last else { return }
+            guard let last = records.last else { break }
             let isUrgent = self.hasWaiters(for: organization)
             try await self.projections.project(records, to: organization, isUrgent: isUrgent)
             position = last.sequence
             self.reached(organization, position, records: records.count)
+            if position.rawValue >= size { break }
+            isBehind = true
         }
+        return isBehind
     }
 
     /// A columnar store that holds more than the ledger belongs to another history.
@@ -358,6 +454,28 @@ extension Projector {
             return waiters.filter { $0.sequence <= position }
         }
         for waiter in done { waiter.continuation.resume() }
+    }
+}
+
+/// A first-in, first-out queue of organizations.
+private struct OrganizationQueue {
+    private var items: [OrganizationID] = []
+    private var head = 0
+
+    var isEmpty: Bool { self.head == self.items.count }
+
+    mutating func append(_ organization: OrganizationID) { self.items.append(organization) }
+
+    mutating func popFirst() -> OrganizationID? {
+        guard self.head < self.items.count else { return nil }
+        defer {
+            self.head += 1
+            if self.head * 2 > self.items.count {
+                self.items.removeFirst(self.head)
+                self.head = 0
+            }
+        }
+        return self.items[self.head]
     }
 }
 

@@ -143,7 +143,18 @@ struct HostLink: PeerTransport {
     }
 }
 
+/// A thread that drives a loop and has no other work.
+struct LoneThread: RaftThread {
+    let thread: SerialThread
+
+    func execute(_ work: @escaping @Sendable () -> Void) { self.thread.enqueue(work) }
+
+    func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) { self.thread.enqueue(work) }
+}
+
 /// Some hosts with their stores and state machines, driven by the test's ticks.
+///
+/// Every other host that is started is driven by a thread of the test, the others by their own.
 final class HostCluster {
     let ids: [NodeID]
     let groups: [GroupID]
@@ -155,6 +166,7 @@ final class HostCluster {
     var stores: [NodeID: any KeyValueStore] = [:]
     var appliers: [NodeID: ListApplier] = [:]
     var hosts: [NodeID: RaftHost] = [:]
+    private var threads: [NodeID: SerialThread] = [:]
     private var epoch: UInt64 = 0
     /// What hosts reported: offers of snapshots and removals.
     let offers = EventLog<(node: NodeID, group: GroupID, from: NodeID, offer: RaftMessage.SnapshotOffer)>()
@@ -192,6 +204,8 @@ final class HostCluster {
         self.epoch += 1
         let membership = Membership(voters: self.members)
         let isMember = self.members.contains(id)
+        let thread = self.epoch % 2 == 1 ? try SerialThread(name: "test-raft") : nil
+        defer { if self.hosts[id] == nil { thread?.shutdown() } }
         let host = try RaftHost(
             node: id,
             groups: isMember ? Dictionary(uniqueKeysWithValues: self.groups.map { ($0, membership) }) : [:],
@@ -200,6 +214,7 @@ final class HostCluster {
             transport: HostLink(network: self.network, sender: id),
             applier: self.appliers[id]!,
             lanes: [self.lane],
+            thread: thread.map { LoneThread(thread: $0) },
             seed: 11,
             epoch: self.epoch,
             ticks: .manual,
@@ -211,6 +226,7 @@ final class HostCluster {
             )
         )
         self.hosts[id] = host
+        self.threads[id] = thread
         self.network.state.withLock { $0.hosts[id] = host }
         try host.start()
     }
@@ -218,6 +234,7 @@ final class HostCluster {
     func stop(_ id: NodeID) {
         self.network.state.withLock { $0.hosts[id] = nil }
         self.hosts.removeValue(forKey: id)?.stop()
+        self.threads.removeValue(forKey: id)?.shutdown()
     }
 
     func stop() {

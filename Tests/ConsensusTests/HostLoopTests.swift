@@ -80,6 +80,18 @@ internal import Testing
         #expect(self.asleep(cluster, 2) == 10)
     }
 
+    /// Whoever plans by the status would wait for ever for a group that sleeps with replicas that seem silent.
+    @Test(arguments: 1...24) func sleepsWithAllReplicasKnownToBeActive(hibernateTicks: Int) throws {
+        let cluster = try HostLoopCluster(3) { $0.hibernateTicks = hibernateTicks }
+        try cluster.elect(1)
+        _ = cluster.propose("first", on: 1)
+        try cluster.tick(60)
+        #expect(self.asleep(cluster, 1) == 1)
+        let status = try #require(cluster[1].loop.replica(of: self.group)?.status)
+        #expect(status.replicas.count == 3)
+        #expect(status.replicas.allSatisfy { $0.isRecentlyActive && $0.lag == 0 }, "\(status.replicas)")
+    }
+
     @Test func wakesForAProposalAReadAndAMessage() throws {
         let cluster = try self.sleepingCluster()
         let answer = cluster.propose("again", on: 1)

@@ -86,6 +86,21 @@ internal import Testing
         #expect(try self.open(files).verify(self.group) == 4)
     }
 
+    /// A sync that failed leaves what it should have written in the system's memory, and no later one writes it.
+    @Test func whatIsReadAfterAFailedSyncIsMadeDurable() throws {
+        var files = SimulatedLogFiles()
+        let log = try self.open(files)
+        try log.write([self.write(1)])
+        files.arm(StoreFault(.sync))
+        #expect(throws: ConsensusError.self) { try log.write([self.write(2)]) }
+        files = files.restart()
+        let second = try self.open(files)
+        #expect(try second.load(self.group).terms.last == LogIndex(2))
+        try second.write([self.write(3)])
+        files = files.crash()
+        #expect(try self.open(files).verify(self.group) == 3)
+    }
+
     /// Every bit of every batch but the last: found at opening or by the first read, never another entry.
     @Test func aFlippedBitIsReported() throws {
         let files = SimulatedLogFiles()

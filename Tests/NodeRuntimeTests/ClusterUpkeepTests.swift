@@ -57,7 +57,8 @@ struct ClusterBench {
         leads: [GroupID: Membership] = [:],
         applied: UInt64 = 10,
         term: UInt64 = 1,
-        lags: [UInt64: UInt64] = [:]
+        lags: [UInt64: UInt64] = [:],
+        follows: [GroupID: (applied: UInt64, isInstalling: Bool)] = [:]
     ) -> WireStatusResponse {
         var status = WireStatusResponse()
         status.featureMin = levels.lowerBound
@@ -75,8 +76,17 @@ struct ClusterBench {
                 replica.node = node.rawValue
                 replica.active = true
                 replica.lag = lags[node.rawValue] ?? 0
+                replica.match = applied - min(applied, replica.lag)
                 return replica
             }
+            status.groups.append(wire)
+        }
+        for (group, own) in follows {
+            var wire = WireGroupStatus()
+            wire.group = group.rawValue
+            wire.role = RaftRole.follower.rawValue
+            wire.applied = own.applied
+            wire.installing = own.isInstalling
             status.groups.append(wire)
         }
         return status
@@ -166,6 +176,38 @@ struct ClusterUpkeepTests {
         #expect(group.caughtUp == [NodeID(1), NodeID(2)])
         let system = try #require(view.groups.first { $0.id == .system })
         #expect(system.leader == nil && system.caughtUp.isEmpty)
+    }
+
+    /// A group of few large entries: an empty learner lacks fewer than many groups lack in a busy moment.
+    @Test(arguments: [
+        (leaderLag: UInt64(105), own: (UInt64(0), false), isCaughtUp: false),
+        (leaderLag: 0, own: (105, true), isCaughtUp: false),
+        (leaderLag: 0, own: (40, false), isCaughtUp: false),
+        (leaderLag: 60, own: (45, false), isCaughtUp: false),
+        (leaderLag: 2, own: (103, false), isCaughtUp: true),
+    ])
+    func aLearnerHasCaughtUpWhenBothSidesSaySo(
+        leaderLag: UInt64,
+        own: (applied: UInt64, isInstalling: Bool),
+        isCaughtUp: Bool
+    ) throws {
+        var bench = ClusterBench()
+        bench.apply(
+            .registerNode(RegisterNodeCommand(node: NodeID(4), api: "n4:1", peer: "n4:2"))
+        )
+        let membership = Membership(voters: self.voters, learners: [NodeID(4)])
+        let leader = ClusterBench.status(leads: [self.group: membership], applied: 105, lags: [4: leaderLag])
+        func caughtUp(_ learner: WireStatusResponse?) throws -> [NodeID] {
+            var statuses: [UInt64: WireStatusResponse] = [1: leader]
+            statuses[4] = learner
+            let view = ClusterUpkeep.view(state: bench.state, sight: self.sight(statuses))
+            return try #require(view.groups.first { $0.id == self.group }).caughtUp
+        }
+        let learner = ClusterBench.status(follows: [self.group: own])
+        #expect(try caughtUp(learner).contains(NodeID(4)) == isCaughtUp)
+        #expect(try !caughtUp(nil).contains(NodeID(4)), "who says nothing has not caught up")
+        #expect(try !caughtUp(ClusterBench.status()).contains(NodeID(4)), "nor who has no replica")
+        #expect(try Set(caughtUp(learner)).isSuperset(of: self.voters))
     }
 }
 

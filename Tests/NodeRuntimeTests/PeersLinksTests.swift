@@ -158,7 +158,13 @@ private struct PeerNode {
             logger: self.log.logger,
             bounds: bounds
         )
-        self.door = PeerDoor(handshake: handshake, links: self.links, metrics: metrics, logger: self.log.logger)
+        self.door = PeerDoor(
+            handshake: handshake,
+            links: self.links,
+            met: MetPeers(known: []) { _ in },
+            metrics: metrics,
+            logger: self.log.logger
+        )
         (self.messages, self.received) = AsyncStream.makeStream(bufferingPolicy: .unbounded)
     }
 

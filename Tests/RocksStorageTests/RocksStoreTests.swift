@@ -274,6 +274,24 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
         }
     }
 
+    /// A compaction waits for those that run: a flush that needs one takes as long as they.
+    @Test func aFlushLeavesNothingToCompact() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            let database = try RocksDatabase(path: path, options: RocksOptions())
+            for number in 0..<3 {
+                var batch = WriteBatch()
+                batch.put(.records, key: [UInt8(number)], value: [1])
+                try database.write(batch, durability: .unlogged)
+                try database.flush()
+                #expect(database.unusedFileCount == 0)
+            }
+            let reads = RocksReads(database, takesSnapshot: false)
+            #expect(try reads.get([2], in: .records) == [1])
+            #expect(RocksProperties(reading: database).memoryTablesBytes < 1 << 20)
+        }
+    }
+
     @Test func optionsOutOfRangeAreRefused() throws {
         try withTemporaryDirectory { directory in
             var options = RocksOptions()

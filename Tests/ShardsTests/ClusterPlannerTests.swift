@@ -172,6 +172,29 @@ struct ClusterPlannerTests {
         #expect(cluster.view.groups[1].membership.voters == self.ids(1...3))
     }
 
+    /// Five are wanted and four could stay: the three that may stay are better than three with the one that leaves.
+    @Test func aNodeLeavesAGroupThatWantsMoreReplicasThanThereArePlaces() throws {
+        var cluster = self.cluster(nodes: 5, groups: 1)
+        cluster.view.groups[1].membership = Membership(voters: self.ids([1, 2, 4]))
+        cluster.view.groups[1].caughtUp = self.ids([1, 2, 4])
+        cluster.view.groups[1].target = self.ids(1...5)
+        cluster.view.nodes[2].state = .draining
+        cluster.view.nodes[3].state = .leaving
+        try cluster.settle()
+        #expect(cluster.view.groups[1].membership.voters == self.ids([1, 2, 5]))
+        #expect(cluster.state(NodeID(4)) == .removed)
+    }
+
+    @Test func aCordonedNodeFollowsTheDirectoryAlsoWhenNoneIsActive() throws {
+        var cluster = self.cluster(nodes: 3, groups: 1, replicas: 1)
+        cluster.view.nodes[0].state = .leaving
+        cluster.view.nodes[1].state = .cordoned
+        cluster.view.nodes[2].state = .cordoned
+        try cluster.settle()
+        let system = try #require(cluster.view.groups.first)
+        #expect(system.membership.replicas == self.ids(1...3))
+    }
+
     @Test func aDeadNodeIsReplacedOnlyWhenItIsToLeave() throws {
         var cluster = self.cluster(nodes: 4, groups: 3)
         try cluster.settle()
@@ -246,6 +269,69 @@ struct ClusterPlannerTests {
             let regions = Set(group.membership.voters.map { $0.rawValue % 3 })
             #expect(regions.count == 3, "\(group.membership.voters)")
         }
+    }
+
+    @Test func aNodeThatComesIsGivenSeveralReplicasAtOnceButNotAll() throws {
+        var cluster = self.cluster(nodes: 4, groups: 40)
+        try cluster.settle()
+        cluster.view.nodes.append(PlannerNode(id: NodeID(5)))
+        cluster.view.nodes[2].isLive = false
+        cluster.view.nodes[2].state = .leaving
+        cluster.view.nodes[2].replacement = NodeID(5)
+        let most = cluster.view.limits.movesPerNodeMax
+        #expect(most > 1)
+        for place in cluster.view.groups.indices {
+            let voters = cluster.view.groups[place].membership.voters
+            cluster.view.groups[place].leader = voters.first { $0 != NodeID(3) }
+            cluster.view.groups[place].caughtUp = voters.filter { $0 != NodeID(3) }
+        }
+        var plan = try ClusterPlanner.plan(cluster.view)
+        func given(_ plan: [ClusterAction]) -> Int {
+            plan.count { action in
+                if case .addLearner(let group, NodeID(5)) = action { return group != .system }
+                return false
+            }
+        }
+        #expect(given(plan) == most)
+        // Nobody has caught up: no further one is begun, and none of the voters changes.
+        try cluster.carryOut(plan)
+        for place in cluster.view.groups.indices {
+            cluster.view.groups[place].caughtUp.removeAll { $0 == NodeID(5) }
+        }
+        plan = try ClusterPlanner.plan(cluster.view)
+        #expect(given(plan) == 0)
+        #expect(!plan.contains { if case .changeVoters = $0 { true } else { false } })
+        // One has: its voters change, and nothing but that.
+        let place = try #require(
+            cluster.view.groups.firstIndex { $0.id != .system && $0.membership.isLearner(NodeID(5)) }
+        )
+        cluster.view.groups[place].caughtUp.append(NodeID(5))
+        plan = try ClusterPlanner.plan(cluster.view)
+        #expect(plan.contains { if case .changeVoters(cluster.view.groups[place].id, _, _, _) = $0 { true } else { false } })
+    }
+
+    @Test func aNodeThatIsBeingFilledIsGivenNoLeaders() throws {
+        var cluster = self.cluster(nodes: 3, groups: 6)
+        try cluster.settle()
+        cluster.view.nodes[0].priority = 1
+        cluster.view.nodes[1].priority = 1
+        // A replica that catches up: the others' leaders wait for it.
+        let voters = self.ids([1, 2, 3])
+        cluster.view.groups.append(
+            PlannerGroup(
+                id: GroupID(7),
+                membership: Membership(voters: self.ids([1]), learners: self.ids([3])),
+                leader: NodeID(1),
+                caughtUp: self.ids([1]),
+                target: voters
+            )
+        )
+        func transfers(_ plan: [ClusterAction]) -> Int {
+            plan.count { if case .transferLeader(_, _, NodeID(3)) = $0 { true } else { false } }
+        }
+        #expect(transfers(try ClusterPlanner.plan(cluster.view)) == 0)
+        try cluster.settle()
+        #expect(cluster.view.groups.allSatisfy { $0.leader == NodeID(3) })
     }
 
     @Test func whatCannotBeWantedIsRefused() throws {

@@ -262,6 +262,75 @@ struct ProjectorTests {
         }
     }
 
+    @Test func smallBatchesOfManyOrganizationsRestBetween() async throws {
+        let configure = { (configuration: inout Projector.Configuration) in
+            configuration.concurrencyMax = 1
+            configuration.linger = .zero
+            configuration.restFactor = 4
+        }
+        try await ProjectorBench.run(configure: configure) { bench in
+            for organization in [Self.organization, Self.other] { try bench.grow(organization, by: 2) }
+            bench.projections.hold()
+            bench.projector.advanced(Self.organization)
+            await bench.projections.heldCall()
+            bench.projector.advanced(Self.other)
+            // The batch takes 10 ms, so its worker rests for 40.
+            bench.clock.advance(by: .milliseconds(10))
+            bench.projections.letGo()
+            for step in 1...2 {
+                await bench.clock.sleeper()
+                #expect(bench.projections.rows(of: Self.organization) == [1, 2], "step \(step)")
+                #expect(bench.projections.rows(of: Self.other) == [], "step \(step)")
+                if step == 2 { bench.projections.hold() }
+                bench.clock.advance(by: .milliseconds(20))
+            }
+            await bench.projections.heldCall()
+            bench.projections.letGo()
+            try await bench.projector.waitUntilProjected(Self.other, SequenceNumber(2))
+            #expect(bench.projections.state.withLock { $0.urgencies } == [false, false])
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func aQueryAndAMuchGrownOrganizationEndARest(isQuery: Bool) async throws {
+        let configure = { (configuration: inout Projector.Configuration) in
+            configuration.concurrencyMax = 1
+            configuration.linger = .zero
+            configuration.restFactor = 1_000
+            configuration.advancesMax = 3
+        }
+        try await ProjectorBench.run(configure: configure) { bench in
+            let third = OrganizationID(9)
+            for organization in [Self.organization, Self.other, third] { try bench.grow(organization, by: 2) }
+            bench.projections.hold()
+            bench.projector.advanced(Self.organization)
+            await bench.projections.heldCall()
+            bench.projector.advanced(Self.other)
+            bench.projector.advanced(third)
+            bench.clock.advance(by: .milliseconds(10))
+            bench.projections.letGo()
+            await bench.clock.sleeper()
+            bench.projections.hold()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                if isQuery {
+                    // Runs at once, up to where it waits.
+                    group.addImmediateTask { try await bench.projector.waitUntilProjected(third, SequenceNumber(2)) }
+                } else {
+                    for _ in 0..<2 { bench.projector.advanced(third) }
+                }
+                bench.clock.advance(by: .milliseconds(20))
+                await bench.projections.heldCall()
+                bench.clock.advance(by: .milliseconds(10))
+                bench.projections.letGo()
+                try await group.waitForAll()
+            }
+            // The next rest, before the organization whose turn it would have been.
+            await bench.clock.sleeper()
+            #expect(bench.projections.rows(of: third) == [1, 2])
+            #expect(bench.projections.rows(of: Self.other) == [])
+        }
+    }
+
     @Test func aForgottenPositionIsAskedAgain() async throws {
         try await ProjectorBench.run { bench in
             try bench.grow(Self.organization, by: 3)

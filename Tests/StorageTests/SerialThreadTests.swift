@@ -106,6 +106,66 @@ private actor Counter {
         #expect(await counter.value == 1)
     }
 
+    /// Tries until the thread has gone to sleep.
+    private func runHere(_ thread: SerialThread, _ work: () -> Void) -> Bool {
+        for _ in 0..<10_000_000 where thread.runHere(work) { return true }
+        return false
+    }
+
+    @Test func anIdleThreadLendsItsPlace() async throws {
+        let thread = try SerialThread(name: "test-lend")
+        let counter = Counter(thread)
+        let seen = Mutex<[String]>([])
+        let didRun = self.runHere(thread) {
+            #expect(thread.isCurrent)
+            counter.incrementFromTheThread()
+            thread.enqueue { seen.withLock { $0.append("after") } }
+            #expect(!thread.runHere {}, "one at a time")
+            seen.withLock { $0.append("here") }
+        }
+        #expect(didRun)
+        #expect(!thread.isCurrent)
+        #expect(await counter.value == 1)
+        #expect(seen.withLock { $0 } == ["here", "after"])
+        thread.shutdown()
+        #expect(!thread.runHere {}, "it has ended")
+    }
+
+    @Test func aBusyThreadDoesNotLendItsPlace() throws {
+        let thread = try SerialThread(name: "test-busy")
+        let (began, gate) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        thread.enqueue {
+            began.signal()
+            gate.wait()
+        }
+        began.wait()
+        #expect(!thread.runHere { Issue.record("two at once") })
+        gate.signal()
+        thread.shutdown()
+    }
+
+    @Test func endsAfterTheWorkThatRunsInItsPlace() throws {
+        let thread = try SerialThread(name: "test-end")
+        let seen = Mutex<[String]>([])
+        let ended = DispatchSemaphore(value: 0)
+        let other = try SerialThread(name: "test-other")
+        let didRun = self.runHere(thread) {
+            other.enqueue {
+                thread.shutdown()
+                seen.withLock { $0.append("end") }
+                ended.signal()
+            }
+            for number in 0..<1_000 { thread.enqueue { seen.withLock { $0.append("\(number)") } } }
+            seen.withLock { $0.append("here") }
+        }
+        #expect(didRun)
+        ended.wait()
+        other.shutdown()
+        #expect(seen.withLock { $0.first } == "here")
+        #expect(seen.withLock { $0.last } == "end")
+        #expect(seen.withLock { $0.count } == 1_002)
+    }
+
     @Test func endsWhenItsOwnerLetsItGoAfterShutdown() throws {
         weak var released: SerialThread?
         do {

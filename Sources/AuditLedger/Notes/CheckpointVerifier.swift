@@ -215,7 +215,8 @@ package struct CheckpointVerifier: Sendable {
         let key = signature.key
         guard self.isValid(signature, size: checkpoint.size) else {
             count.findings.append(
-                CheckpointFinding(.keyNotValid, "key \(key) is not valid for size \(checkpoint.size) at that time"))
+                CheckpointFinding(.keyNotValid, "key \(key) is not valid for size \(checkpoint.size) at that time")
+            )
             return
         }
         guard let time = signature.timeSeconds, let name = self.witnessNames[key] else {

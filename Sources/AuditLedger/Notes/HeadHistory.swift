@@ -1,16 +1,3 @@
-package import Primitives
-
-/// The size and root of a tree.
-package struct TreeHead: Hashable, Sendable {
-    package let size: UInt64
-    package let root: Digest
-
-    package init(size: UInt64, root: Digest) {
-        self.size = size
-        self.root = root
-    }
-}
-
 extension Checkpoint {
     /// The size and root, without the log's name.
     package var head: TreeHead { TreeHead(size: self.size, root: self.root) }
@@ -51,11 +38,9 @@ package enum HeadHistory {
         if candidate.size == last.size {
             return candidate.root == last.root ? .signAgain : .refuseFork(last: last)
         }
-        guard let consistency, consistency.oldSize == last.size, consistency.newSize == candidate.size else {
-            return .refuseUnproven(last: last)
-        }
+        guard let consistency else { return .refuseUnproven(last: last) }
         do {
-            try consistency.verify(oldRoot: last.root, newRoot: candidate.root)
+            try consistency.verify(from: last, to: candidate)
             return .sign
         } catch {
             return .refuseUnproven(last: last)

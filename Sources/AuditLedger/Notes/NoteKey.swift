@@ -140,7 +140,11 @@ package struct NoteSignerKey: Sendable, CustomStringConvertible {
             throw NoteError(.malformedKey, "an Ed25519 seed has 32 bytes")
         }
         self.privateKey = key
-        self.verifierKey = try NoteVerifierKey(name: name, type: type, publicKey: Array(key.publicKey.rawRepresentation))
+        self.verifierKey = try NoteVerifierKey(
+            name: name,
+            type: type,
+            publicKey: Array(key.publicKey.rawRepresentation)
+        )
     }
 
     /// Reads `PRIVATE+KEY+name+id+base64(type ‖ seed)`.

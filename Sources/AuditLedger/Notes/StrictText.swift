@@ -21,7 +21,8 @@ package enum Base64 {
             for place in 0..<4 {
                 text.append(
                     place <= count
-                        ? Self.alphabet[Int(group >> UInt32(18 - 6 * place) & 63)] : UInt8(ascii: "="))
+                        ? Self.alphabet[Int(group >> UInt32(18 - 6 * place) & 63)] : UInt8(ascii: "=")
+                )
             }
             next += count
         }

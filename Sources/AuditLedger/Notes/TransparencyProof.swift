@@ -93,6 +93,6 @@ package struct TransparencyProof: Hashable, Sendable {
     /// Half of a verification: whose checkpoint it is, ``CheckpointVerifier`` says.
     /// - Throws: ``ProofError`` `.emptyTree`, `.beyondTree`, `.wrongLength`, `.rootMismatch`.
     package func verifyInclusion(checksum: Digest) throws(ProofError) {
-        try self.inclusion.verify(leaf: checksum, root: self.checkpoint.checkpoint.root)
+        try self.inclusion.verify(leaf: checksum, in: self.checkpoint.checkpoint.head)
     }
 }

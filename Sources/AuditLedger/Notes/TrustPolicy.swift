@@ -123,7 +123,9 @@ package struct TrustPolicy: Hashable, Sendable {
         try self.checkCount(group.members.count)
         guard (1...max(1, group.members.count)).contains(group.threshold), !group.members.isEmpty else {
             throw NoteError(
-                .badThreshold, "group \(group.name) asks for \(group.threshold) of \(group.members.count)")
+                .badThreshold,
+                "group \(group.name) asks for \(group.threshold) of \(group.members.count)"
+            )
         }
         for member in group.members {
             guard self.names.contains(member) else {
@@ -320,7 +322,9 @@ extension TrustPolicy {
             line([Array("witness".utf8), witness.name.bytes, witness.key.text] + [witness.url].compactMap { $0 })
         }
         for group in self.groups {
-            line([Array("group".utf8), group.name.bytes, Array("\(group.threshold)".utf8)] + group.members.map(\.bytes))
+            line(
+                [Array("group".utf8), group.name.bytes, Array("\(group.threshold)".utf8)] + group.members.map(\.bytes)
+            )
         }
         line([Array("quorum".utf8), self.quorum?.bytes ?? Array("none".utf8)])
         return text

@@ -46,7 +46,7 @@ package struct ConsistencyProof: Sendable, Hashable {
         return ConsistencyProof(oldSize: oldSize, newSize: newSize, path: path.reversed())
     }
 
-    /// Checks that both roots are of one history.
+    /// Checks that both roots are of one history; that they are of these sizes, the caller knows.
     ///
     /// - Throws: ``ProofError`` `.backwards`, `.beyondTree`, `.wrongLength`, `.rootMismatch`.
     package func verify(oldRoot: Digest, newRoot: Digest) throws(ProofError) {

@@ -23,9 +23,11 @@ package struct InclusionProof: Sendable, Hashable {
     /// Builds the proof for a leaf in the tree of the first `size` leaves.
     ///
     /// - Throws: ``ProofError`` `.emptyTree`, `.beyondTree`; whatever the source throws.
-    /// - Complexity: At most 2 log₂ `size` reads.
+    /// - Complexity: At most 2 log₂ `size` + 1 reads.
     package static func build(index: UInt64, size: UInt64, from source: some TreeNodeSource) throws -> InclusionProof {
         try Self.check(index: index, size: size)
+        // The path leaves out the leaf itself, which must be there all the same.
+        _ = try source.node(at: TreePosition(level: 0, index: index))
         var siblings: [Digest] = []
         var (start, end) = (UInt64(0), size)
         while end - start > 1 {
@@ -70,13 +72,15 @@ package struct InclusionProof: Sendable, Hashable {
         return digest
     }
 
-    /// Checks that `leaf` is in the tree with this root.
+    /// Checks that `leaf` is in the tree with this root; that the root is of this size, the caller knows.
     ///
     /// - Throws: ``ProofError`` `.emptyTree`, `.beyondTree`, `.wrongLength`, `.rootMismatch`.
     package func verify(leaf: Digest, root: Digest) throws(ProofError) {
         guard try self.root(leaf: leaf) == root else {
             throw ProofError(
-                .rootMismatch, "leaf \(self.index) is not proven to be in the tree of size \(self.size)")
+                .rootMismatch,
+                "leaf \(self.index) is not proven to be in the tree of size \(self.size)"
+            )
         }
     }
 

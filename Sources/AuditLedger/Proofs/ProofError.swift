@@ -10,6 +10,8 @@ package struct ProofError: CausedError, Sendable, CustomStringConvertible {
         case emptyTree = "empty_tree"
         /// An index or a size beyond the tree.
         case beyondTree = "beyond_tree"
+        /// The proof is for a tree of another size than the checkpoint that it is held against.
+        case otherTree = "other_tree"
         /// The old size is larger than the new one.
         case backwards
         /// More or fewer hashes than the sizes ask for.

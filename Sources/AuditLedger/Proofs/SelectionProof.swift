@@ -70,7 +70,8 @@ package struct SelectionProof: Sendable, Hashable {
         return try verifier.finish()
     }
 
-    /// Checks that the selected leaves, in order, are in the tree with this root.
+    /// Checks that the selected leaves, in order, are in the tree with this root; that it is of this size, the caller
+    /// knows.
     ///
     /// - Throws: As ``root(leaves:)``, and `.rootMismatch`.
     package func verify(leaves: some Sequence<Digest>, root: Digest) throws(ProofError) {

@@ -79,7 +79,9 @@ package struct MerkleNodes: TreeNodeSource, Sendable {
             position.index < UInt64(self.levels[Int(position.level)].count)
         else {
             throw ProofError(
-                .beyondTree, "node \(position.level)/\(position.index) is not in a tree of size \(self.size)")
+                .beyondTree,
+                "node \(position.level)/\(position.index) is not in a tree of size \(self.size)"
+            )
         }
         return self.levels[Int(position.level)][Int(position.index)]
     }

@@ -125,7 +125,9 @@ package struct TileNodes: TreeNodeSource {
             let path = TilePath.tile(level: level, index: first >> TilePath.height, size: self.size)
         else {
             throw ProofError(
-                .beyondTree, "node \(position.level)/\(position.index) is not in a tree of size \(self.size)")
+                .beyondTree,
+                "node \(position.level)/\(position.index) is not in a tree of size \(self.size)"
+            )
         }
         let place = Int(first & 255) >> Int(height)
         return try self.tile(path).node(height: Int(height), place: place)

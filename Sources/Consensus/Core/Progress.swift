@@ -34,7 +34,10 @@ struct Progress: Sendable {
     var commitSent = LogIndex.zero
     /// The latest beat that the follower answered.
     var ackedBeat: UInt64 = 0
+    /// Heard since the last check of the majority.
     var isRecentlyActive = false
+    /// Heard between that check and the one before.
+    var wasActive = false
     /// Last index and bytes of the appends on their way.
     private var inflight = Fifo<(last: LogIndex, bytes: Int)>()
     private var inflightBytes = 0

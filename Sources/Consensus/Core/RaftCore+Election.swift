@@ -249,7 +249,10 @@ extension RaftCore {
     private mutating func checkQuorum() {
         let own = self.members.ownPlace
         let isHeard = self.members.isQuorum { $0 == own || self.members.progress[$0].isRecentlyActive }
-        for place in self.members.progress.indices { self.members.progress[place].isRecentlyActive = false }
+        for place in self.members.progress.indices {
+            self.members.progress[place].wasActive = self.members.progress[place].isRecentlyActive
+            self.members.progress[place].isRecentlyActive = false
+        }
         if !isHeard, !self.faults.contains(.lostQuorumIgnored) { self.becomeFollower(self.term, leader: nil) }
     }
 

@@ -393,7 +393,7 @@ package struct RaftCore: Sendable {
                 state: isOwn ? .replicate : state,
                 isPaused: progress.isPaused,
                 pendingSnapshot: progress.pendingSnapshot == .zero ? nil : progress.pendingSnapshot,
-                isRecentlyActive: isOwn || progress.isRecentlyActive,
+                isRecentlyActive: isOwn || progress.isRecentlyActive || progress.wasActive,
                 session: progress.session,
                 isLearner: self.members.halves[place] == 0
             )

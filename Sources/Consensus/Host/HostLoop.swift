@@ -1,10 +1,14 @@
 internal import Primitives
 
-/// A ``RaftLoop``, its inbox, and the thread that brings them together.
+/// A ``RaftLoop``, its inbox, and the thread that brings them together: one that waits in ``take(_:until:)``, or one that
+/// is called when something has come (``drive(on:_:)``).
 final class HostLoop: Sendable {
     private struct State: Sendable {
         var work = Inbox()
         var isSleeping = false
+        /// How a thread that does not wait is called.
+        var call: (@Sendable () -> Void)?
+        var isCalled = false
     }
 
     let loop: RaftLoop
@@ -14,17 +18,37 @@ final class HostLoop: Sendable {
 
     /// Changes the inbox and wakes the raft thread.
     func post(_ change: (inout Inbox) -> Void) {
-        let mustWake = self.inbox.withLock { state in
+        let (mustWake, call) = self.inbox.withLock { state in
             change(&state.work)
             defer { state.isSleeping = false }
-            return state.isSleeping
+            guard let call = state.call, !state.isCalled else { return (state.isSleeping, nil as (@Sendable () -> Void)?) }
+            state.isCalled = true
+            return (false, call)
         }
         if mustWake { self.inbox.signal() }
+        call?()
     }
 
     /// Changes the inbox for whatever turn comes next: for what nobody waits for.
     func leave(_ change: (inout Inbox) -> Void) {
         self.inbox.withLock { change(&$0.work) }
+    }
+
+    /// From now on `step` is called on `thread` soon after something has come.
+    func drive(on thread: any RaftThread, _ step: @escaping @Sendable () -> Void) {
+        self.inbox.withLock { $0.call = { thread.execute(step) } }
+        // What came before.
+        self.post { _ in }
+    }
+
+    /// Takes what is in the inbox, without waiting.
+    /// - Parameter taken: Empty; gets what is in the inbox.
+    func takeWaiting(_ taken: inout Inbox) {
+        self.inbox.withLock { state in
+            state.isCalled = false
+            taken.isClosed = state.work.isClosed
+            swap(&taken, &state.work)
+        }
     }
 
     /// Waits until something is in the inbox or the time has come.
@@ -49,6 +73,7 @@ final class HostLoop: Sendable {
             state.work.isClosed = true
             swap(&taken, &state.work)
             state.work.isClosed = true
+            state.call = nil
         }
         self.loop.failWaiting(&taken, cause: cause)
     }

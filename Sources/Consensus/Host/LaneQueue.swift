@@ -68,6 +68,18 @@ package final class LaneQueue: Sendable {
 
     package var isIdle: Bool { self.state.withLock { !$0.isScheduled } }
 
+    /// Whether a turn would be short, going by the bytes of the entries that wait.
+    func hasAtMost(bytes bytesMax: Int) -> Bool {
+        self.state.withLock { state in
+            var bytes = 0
+            for work in state.pending {
+                for entry in work.entries { bytes += entry.costBytes }
+                if bytes > bytesMax { return false }
+            }
+            return true
+        }
+    }
+
     /// - Returns: Whether a turn must be scheduled on the lane.
     func add(_ work: Work) -> Bool {
         self.state.withLock { state in

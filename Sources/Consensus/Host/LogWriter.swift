@@ -89,6 +89,9 @@ final class LogWriter: Sendable {
         return false
     }
 
+    /// Whether the disk was quick of late.
+    var isQuick: Bool { self.monitor.withLock { $0.handOvers == 0 } }
+
     private func endWriting() {
         let mustWake = self.monitor.withLock { state in
             state.isWriting = false

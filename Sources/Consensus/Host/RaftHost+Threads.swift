@@ -58,9 +58,9 @@ extension RaftHost {
         }
     }
 
-    private func handOn(_ output: LoopOutput) {
+    func handOn(_ output: LoopOutput) {
         output.outbox.send(by: self.transport)
-        for lane in output.lanes { self.schedule(lane) }
+        for lane in output.lanes where !self.turnHere(lane, output) { self.schedule(lane) }
         if !output.created.isEmpty || !output.removed.isEmpty {
             self.replicas.withLock { replicas in
                 for replica in output.removed { replicas[replica.group] = nil }
@@ -101,6 +101,18 @@ extension RaftHost {
     // MARK: - Lanes
 
     private func schedule(_ lane: LaneQueue) { lane.lane.enqueue { self.turn(lane) } }
+
+    /// Applies little on the raft thread when nothing else is to be done there and the lane is idle: a lone client waits
+    /// for the change of threads otherwise.
+    private func turnHere(_ lane: LaneQueue, _ output: LoopOutput) -> Bool {
+        guard output.writes.isEmpty, lane.hasAtMost(bytes: Self.turnHereBytesMax), self.writer.isQuick else {
+            return false
+        }
+        return lane.lane.runHere { self.turn(lane) }
+    }
+
+    /// Bytes of entries that the raft thread applies itself.
+    private static let turnHereBytesMax = 8 << 10
 
     private func turn(_ lane: LaneQueue) {
         do throws(ConsensusError) {

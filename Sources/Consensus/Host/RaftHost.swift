@@ -19,7 +19,7 @@ package final class RaftHost: Sendable {
 
     enum Phase: Sendable {
         case made
-        case running(raft: [SerialThread], writer: SerialThread)
+        case running(raft: [SerialThread], hosted: HostedLoop?, writer: SerialThread)
         case stopped
     }
 
@@ -34,6 +34,8 @@ package final class RaftHost: Sendable {
     let writer: LogWriter
     /// The replicas that are here, for callers of any thread.
     let replicas: Mutex<[GroupID: GroupReplica]>
+    /// Drives the one loop beside other work; nil when the loops have threads of their own.
+    private let thread: (any RaftThread)?
     private let phase = Mutex(Phase.made)
     private let failed = Mutex<ConsensusError?>(nil)
 
@@ -48,6 +50,8 @@ package final class RaftHost: Sendable {
     ///   - log: Where the logs are; its owner closes it, after ``stop()``.
     ///   - lanes: Where groups are applied (`group % lanes.count`); at least one. Their owner ends them, after
     ///     ``stop()``.
+    ///   - thread: Drives the loop beside other work, until ``stop()`` has returned; nil for raft threads of the host's
+    ///     own, as several loops need them.
     ///   - seed: Draws election timeouts; different on each node.
     ///   - epoch: Names this life of the node; another one after each start.
     /// - Throws: ``ConsensusError``: a log is damaged, or shorter than what was applied.
@@ -59,6 +63,7 @@ package final class RaftHost: Sendable {
         transport: any PeerTransport,
         applier: any CommandApplier,
         lanes: [any ApplyLane],
+        thread: (any RaftThread)? = nil,
         seed: UInt64,
         epoch: UInt64,
         ticks: Ticks = .clock,
@@ -94,6 +99,7 @@ package final class RaftHost: Sendable {
         self.lanes = queues
         self.loops = loops
         self.replicas = Mutex(replicas)
+        self.thread = configuration.loopCount == 1 ? thread : nil
         self.writer = LogWriter(store: log, inlineBytesMax: configuration.inlineWriteBytesMax)
     }
 
@@ -104,7 +110,7 @@ package final class RaftHost: Sendable {
     package func start() throws(ConsensusError) {
         var threads: [SerialThread] = []
         do throws(StorageError) {
-            for number in self.loops.indices { threads.append(try SerialThread(name: "raft-\(number)")) }
+            for number in self.loops.indices where self.thread == nil { threads.append(try SerialThread(name: "raft-\(number)")) }
             threads.append(try SerialThread(name: "raft-log"))
         } catch {
             for thread in threads { thread.shutdown() }
@@ -112,16 +118,19 @@ package final class RaftHost: Sendable {
         }
         let writer = threads.removeLast()
         let raft = threads
+        let hosted = self.thread.map { HostedLoop(host: self, loop: self.loops[0], thread: $0) }
         self.phase.withLock { phase in
             guard case .made = phase else { preconditionFailure("a host is started once") }
-            phase = .running(raft: raft, writer: writer)
+            phase = .running(raft: raft, hosted: hosted, writer: writer)
         }
         writer.enqueue { self.runWriter() }
+        hosted?.begin()
         for (thread, loop) in zip(raft, self.loops) { thread.enqueue { self.run(loop) } }
     }
 
     /// Takes no more requests, answers those that wait, finishes writes and applies what is committed; blocks until all
-    /// threads have ended. Idempotent. Not to be called on the cooperative pool or a lane.
+    /// threads have ended. Idempotent. Not to be called on the cooperative pool, a lane or
+    /// the thread that drives the loop.
     package func stop() {
         let before = self.phase.withLock { phase in
             defer { phase = .stopped }
@@ -140,8 +149,9 @@ package final class RaftHost: Sendable {
                 var taken = Inbox()
                 loop.finish(&taken, cause: self.failure)
             }
-        case .running(let raft, let writer):
+        case .running(let raft, let hosted, let writer):
             for thread in raft { thread.shutdown() }
+            hosted?.awaitEnd()
             self.writer.stop()
             writer.shutdown()
         }

@@ -26,7 +26,11 @@ extension RaftLoop {
                 slot.quietTicks % self.configuration.heartbeatTicks == 0
             else { continue }
             if alive == nil { alive = ([self.node] + self.liveness.alive).sorted() }
-            if slot.core.trySleep(live: alive ?? []) { self.touch(slot) }
+            if slot.core.trySleep(live: alive ?? []) {
+                self.touch(slot)
+                // Nobody says anything new until the group wakes.
+                self.publishReplicas(slot)
+            }
         }
     }
 

@@ -84,7 +84,10 @@ final class ClockWatch: Sendable {
         comparison.keepOnly(peers)
         await withTaskGroup(of: (NodeID, ClockSample?).self) { group in
             for peer in peers {
-                group.addTask { (peer, try? await self.links.probe(peer, timeout: self.timeout).clock) }
+                group.addTask {
+                    let probe = try? await self.links.probe(peer, withoutGroups: true, timeout: self.timeout)
+                    return (peer, probe?.clock)
+                }
             }
             for await case (let peer, let sample?) in group { comparison.take(sample, of: peer) }
         }

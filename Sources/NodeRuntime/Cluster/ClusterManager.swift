@@ -6,21 +6,16 @@ internal import Synchronization
 
 /// Makes the cluster what the system group's state wishes it to be; works on the leader of the system group, rests elsewhere.
 ///
-/// Every turn looks afresh at the state and at what all nodes say, asks the planner for the next few steps, and takes them. A step
-/// that fails, or whose answer is lost, is simply planned again; so a turn may be cut short anywhere, also by another
+/// Every turn looks afresh at the state and at what all nodes say, asks the planner for the next few steps, and takes them;
+/// ``ClusterPace`` says when the next one is. A step that fails, or whose answer is lost, is simply planned again; so a turn may be cut short anywhere, also by another
 /// leader of the system group, which goes on from what it sees.
 final class ClusterManager: Sendable {
-    /// Between two turns while something is to be done.
-    static let interval = Duration.seconds(1)
-    /// Intervals between two turns while nothing is.
-    static let restIntervals = 3
     /// Steps taken side by side.
-    static let concurrentStepsMax = 4
+    static let concurrentStepsMax = 8
     /// Placements confirmed, and feature levels set, in one turn.
     static let bookkeepingMax = 32
 
     private struct State {
-        var isNews = true
         /// Data groups that were told a level since this node leads.
         var told: (level: FeatureLevel, groups: Set<GroupID>) = (.one, [])
         var lastProblem = ""
@@ -33,6 +28,8 @@ final class ClusterManager: Sendable {
     private let gateway: CommandGateway
     private let changes: GroupChanges
     private let logger: Logger
+    private let clock: any Clock<Duration>
+    private let bell = Bell()
     private let state = Mutex(State())
     private let stepsDone = Atomic<Int>(0)
     private let stepsFailed = Atomic<Int>(0)
@@ -44,8 +41,10 @@ final class ClusterManager: Sendable {
         observer: ClusterObserver,
         gateway: CommandGateway,
         changes: GroupChanges,
-        logger: Logger
+        logger: Logger,
+        clock: any Clock<Duration> = NodeClock.monotonic
     ) {
+        self.clock = clock
         self.node = node
         self.host = host
         self.directory = directory
@@ -60,37 +59,34 @@ final class ClusterManager: Sendable {
         (self.stepsDone.load(ordering: .relaxed), self.stepsFailed.load(ordering: .relaxed))
     }
 
-    /// Something has changed: the next turn does not wait.
-    func wake() { self.state.withLock { $0.isNews = true } }
+    /// Something has changed: the next turn comes sooner.
+    func wake() { self.bell.ring() }
 
     /// Works until cancelled.
     func run() async {
-        var rested = 0
+        var pace = ClusterPace()
         while !Task.isCancelled {
-            let isNews = self.state.withLock { state in
-                defer { state.isNews = false }
-                return state.isNews
-            }
-            if self.host.leader(of: .system) != self.node || !self.directory.isBootstrapped {
-                self.state.withLock { $0.told = (.one, []) }
-                rested = Self.restIntervals
-            } else if isNews || rested >= Self.restIntervals {
-                rested = await self.turn() ? Self.restIntervals : 0
+            let pause: ClusterPace.Pause
+            if self.host.leader(of: .system) == self.node, self.directory.isBootstrapped {
+                let state = self.directory.current
+                let start = NodeClock.monotonic.now
+                let sight = await self.observer.look(at: state)
+                let look = start.duration(to: NodeClock.monotonic.now)
+                pause = pace.pause(after: await self.turn(state, sight), look: look)
             } else {
-                rested += 1
+                self.state.withLock { $0.told = (.one, []) }
+                pause = pace.pause(after: .following, look: .zero)
             }
-            try? await Task.sleep(for: Self.interval)
+            if pause.least > .zero { try? await self.clock.sleep(for: pause.least) }
+            if pause.most > pause.least { await self.bell.wait(upTo: pause.most - pause.least, clock: self.clock) }
         }
     }
 
     /// Takes the next steps.
-    /// - Returns: Whether there was anything to do.
-    private func turn() async -> Bool {
-        let state = self.directory.current
-        let sight = await self.observer.look(at: state)
+    private func turn(_ state: SystemState, _ sight: ClusterSight) async -> ClusterPace.Outcome {
         var commands = ClusterUpkeep.commands(state: state, sight: sight)
         commands.removeLast(max(0, commands.count - Self.bookkeepingMax))
-        for command in commands where !(await self.submit(command)) { return true }
+        for command in commands where !(await self.submit(command)) { return .underWay }
         let hasLevels = await self.tellFeatureLevels(state)
         let actions: [ClusterAction]
         do {
@@ -98,11 +94,12 @@ final class ClusterManager: Sendable {
             self.note("")
         } catch {
             self.note("\(errorChain(error))")
-            return true
+            return .underWay
         }
         if actions.isEmpty, state.isRebalancing { _ = await self.submit(.setRebalancing(false)) }
-        await self.take(actions, sight)
-        return !actions.isEmpty || !commands.isEmpty || hasLevels
+        let taken = await self.take(actions, sight)
+        if taken > 0 || !commands.isEmpty || hasLevels { return .stepped }
+        return !actions.isEmpty || ClusterUpkeep.isUnderWay(state: state, sight: sight) ? .underWay : .atRest
     }
 
     /// Says once what stands in the way of a plan.
@@ -151,21 +148,26 @@ final class ClusterManager: Sendable {
 
     // MARK: Steps
 
-    private func take(_ actions: [ClusterAction], _ sight: ClusterSight) async {
-        await withDiscardingTaskGroup { group in
+    /// - Returns: The number of steps that were taken.
+    private func take(_ actions: [ClusterAction], _ sight: ClusterSight) async -> Int {
+        await withTaskGroup(of: Int.self) { group in
             // At most as many tasks as steps side by side; each takes every n-th step.
             let width = min(Self.concurrentStepsMax, actions.count)
             for lane in 0..<width {
                 group.addTask {
+                    var taken = 0
                     for place in stride(from: lane, to: actions.count, by: width) where !Task.isCancelled {
-                        await self.take(actions[place], sight)
+                        if await self.take(actions[place], sight) { taken += 1 }
                     }
+                    return taken
                 }
             }
+            return await group.reduce(0, +)
         }
     }
 
-    private func take(_ action: ClusterAction, _ sight: ClusterSight) async {
+    /// - Returns: Whether the step was taken.
+    private func take(_ action: ClusterAction, _ sight: ClusterSight) async -> Bool {
         do {
             switch action {
             case .setNodeState(let node, let state):
@@ -174,7 +176,7 @@ final class ClusterManager: Sendable {
                 try await self.changes.transfer(group, from: from, to: to)
             default:
                 guard let group = action.group, let change = action.change, let leader = sight.leader(of: group) else {
-                    return
+                    return false
                 }
                 let membership = try await self.changes.change(group, change, at: leader)
                 self.logger.info(
@@ -183,12 +185,14 @@ final class ClusterManager: Sendable {
                 )
             }
             self.stepsDone.wrappingAdd(1, ordering: .relaxed)
+            return true
         } catch {
             self.stepsFailed.wrappingAdd(1, ordering: .relaxed)
             self.logger.debug(
                 "step not taken; it is planned again",
                 metadata: ["step": "\(action)", "error.chain": "\(errorChain(error))"]
             )
+            return false
         }
     }
 }

@@ -6,6 +6,10 @@ internal import Shards
 enum ClusterUpkeep {
     /// Entries by which a replica that has caught up may be behind while writes go on.
     static let lagMax: UInt64 = 1000
+    /// A learner has caught up when it lacks so many entries, and one of so many that it has: less than it can get while the
+    /// change of voters goes on.
+    static let lagLeast: UInt64 = 8
+    static let lagShare: UInt64 = 8
 
     /// What the planner plans from.
     static func view(state: SystemState, sight: ClusterSight) -> PlannerView {
@@ -17,7 +21,7 @@ enum ClusterUpkeep {
                     id: placement.group,
                     membership: seen?.membership ?? placement.membership,
                     leader: seen?.leader,
-                    caughtUp: seen.map(Self.caughtUp) ?? [],
+                    caughtUp: seen.map { Self.caughtUp(placement.group, $0, in: sight) } ?? [],
                     target: placement.target
                 )
             },
@@ -27,9 +31,30 @@ enum ClusterUpkeep {
         return view
     }
 
-    private static func caughtUp(_ group: ClusterSight.Group) -> [NodeID] {
-        let replicas = group.status.replicas.filter { $0.active && $0.snapshot == 0 && $0.lag <= Self.lagMax }
+    /// The replicas that have all but the newest of the leader's log.
+    ///
+    /// A voter counts as its leader sees it. A learner must also say itself that its state is there: a leader that has
+    /// just begun to send knows of no snapshot yet, and a short log of large entries is no small lag.
+    static func caughtUp(_ id: GroupID, _ group: ClusterSight.Group, in sight: ClusterSight) -> [NodeID] {
+        let replicas = group.status.replicas.filter { replica in
+            guard replica.active, replica.snapshot == 0, replica.lag <= Self.lagMax else { return false }
+            guard group.membership.isLearner(NodeID(replica.node)) else { return true }
+            return replica.match > 0 && replica.lag <= Self.lagLeast + replica.match / Self.lagShare
+                && Self.isFilled(id, group, on: NodeID(replica.node), sight)
+        }
         return Set(replicas.map { NodeID($0.node) } + [group.leader]).sorted()
+    }
+
+    /// Whether a node says that its replica has applied nearly all that is committed.
+    private static func isFilled(
+        _ id: GroupID,
+        _ group: ClusterSight.Group,
+        on node: NodeID,
+        _ sight: ClusterSight
+    ) -> Bool {
+        guard let own = sight.statuses[node]?.groups.first(where: { $0.group == id.rawValue }) else { return false }
+        let behind = group.status.commit - min(group.status.commit, own.applied)
+        return !own.installing && own.applied > 0 && behind <= Self.lagLeast + own.applied / Self.lagShare
     }
 
     /// What the system group should be told: nodes that have shown themselves, what they can do, where groups are, and the level that all support.

@@ -12,6 +12,8 @@ internal import Transport
 struct PeerDoor: Sendable {
     let handshake: PeerHandshake
     let links: PeerLinks
+    /// Who has ever spoken to the groups.
+    let met: MetPeers
     let metrics: PeerMetrics
     let logger: Logger
 
@@ -75,6 +77,7 @@ struct PeerDoor: Sendable {
     ) async -> PeerRefusal? {
         var cutter = RaftFrameCutter()
         do {
+            try await self.met.note(peer)
             for try await bytes in request.body {
                 // The peer may have been removed since it opened the stream.
                 if let refusal = self.links.admission(of: peer) {

@@ -139,12 +139,15 @@ extension PeerLinks {
     }
 
     /// Asks a peer how it is, and what time it is there.
+    /// - Parameter withoutGroups: Whether the answer leaves out the peer's groups, of which there may be thousands.
     /// - Throws: ``PeerError``.
     func probe(
         _ peer: NodeID,
+        withoutGroups: Bool = false,
         timeout: Duration
     ) async throws -> (status: WireStatusResponse, clock: ClockSample?) {
         var request = WireStatusRequest()
+        request.withoutGroups = withoutGroups
         request.sentAt = SystemTime.now().rawValue
         let answer: WireStatusResponse = try await self.call(PeerPath.status, of: peer, request, timeout: timeout)
         let sample = ClockSample(

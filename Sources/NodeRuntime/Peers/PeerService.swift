@@ -53,7 +53,7 @@ struct PeerService: RequestRouter {
         case PeerPath.membership: return self.answer { await self.changeMembership($0) }
         case PeerPath.transfer: return self.answer { await self.transfer($0) }
         case PeerPath.join: return self.answer { await self.join(peer, $0) }
-        case PeerPath.status: return self.answer { self.describe($0) }
+        case PeerPath.status: return self.answer { self.describe($0, to: peer) }
         case PeerPath.ledger: return self.answer { await self.ledger($0) }
         case PeerPath.verify: return self.answer { await self.verify($0) }
         case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
@@ -141,9 +141,15 @@ struct PeerService: RequestRouter {
         return response
     }
 
-    private func describe(_ request: WireStatusRequest) -> WireStatusResponse {
+    private func describe(_ request: WireStatusRequest, to peer: NodeID) -> WireStatusResponse {
         let receivedAt = SystemTime.now().rawValue
-        var response = self.status.wire(self.host.status(), pulls: self.puller.pulls)
+        let isBrief = request.withoutGroups
+        var response = self.status.wire(
+            isBrief ? [] : self.host.status(),
+            pulls: isBrief ? [] : self.puller.pulls
+        )
+        response.askerMet = self.door.met.contains(peer)
+        response.isFresh = !self.directory.isBootstrapped && self.host.status(of: .system)?.last == .zero
         response.receivedAt = receivedAt
         response.answeredAt = SystemTime.now().rawValue
         return response

@@ -99,8 +99,8 @@ final class SnapshotPuller: Sendable {
         var active = 0
     }
 
-    /// Pulls at once.
-    static let pullsMax = 2
+    /// Pulls at once: one fewer than the threads for blocking calls, so that reads go on.
+    static let pullsMax = 3
     /// Groups that may wait; further offers are answered as failed and come again.
     static let waitingMax = 8192
     /// Attempts of one pull.

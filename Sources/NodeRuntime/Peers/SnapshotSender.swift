@@ -23,8 +23,8 @@ protocol SnapshotSource: Sendable {
 /// All streams together stay below one rate, so that appends and reads go on; a receiver that is slow holds up its own
 /// stream only. Chunks are read on the store's threads.
 struct SnapshotSender: Sendable {
-    /// Snapshots that are sent at once; more are refused and asked for again.
-    static let streamsMax = 4
+    /// Snapshots that are sent at once, to two nodes that are being filled; more are refused and asked for again.
+    static let streamsMax = 2 * SnapshotPuller.pullsMax
 
     /// How many streams there are.
     private final class Streams: Sendable {

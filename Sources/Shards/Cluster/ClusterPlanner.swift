@@ -15,6 +15,8 @@ package struct ClusterPlanner {
     private var replicaCounts: [NodeID: Int] = [:]
     private var leaderCounts: [NodeID: Int] = [:]
     private var moves = 0
+    /// Learners of data groups that each node has, or is given by this plan.
+    private var incoming: [NodeID: Int] = [:]
 
     /// The next steps, at most ``PlannerView/Limits/actionsMax``, at most one for a group; none when all is as wanted
     /// or nothing can be done.
@@ -48,7 +50,9 @@ package struct ClusterPlanner {
                 for voter in group.membership.voters { self.replicaCounts[voter, default: 0] += 1 }
             }
             if let leader = group.leader { self.leaderCounts[leader, default: 0] += 1 }
-            if group.id != .system, group.isBusy || !group.membership.learners.isEmpty { self.moves += 1 }
+            guard group.id != .system else { continue }
+            if group.isBusy || !group.membership.learners.isEmpty { self.moves += 1 }
+            for learner in group.membership.learners { self.incoming[learner, default: 0] += 1 }
         }
     }
 
@@ -111,8 +115,9 @@ package struct ClusterPlanner {
         // What a recovery left may be an even number: better than fewer copies, until another place is there.
         if Set(wanted) == Set(current) { return wanted.sorted() }
         while wanted.count > 1, !SystemState.replicaCounts.contains(wanted.count) {
-            let new = wanted.last { !current.contains($0) }
-            guard let one = new ?? self.dispensable(wanted, group) else { break }
+            // Who should go goes first; else who would be new.
+            let one = wanted.last { !self.node($0).keeps } ?? wanted.last { !current.contains($0) }
+            guard let one = one ?? self.dispensable(wanted, group) else { break }
             wanted.removeAll { $0 == one }
         }
         return wanted.sorted()
@@ -166,9 +171,7 @@ package struct ClusterPlanner {
         let add = wanted.filter { !current.contains($0) }
         let leave = current.filter { !wanted.contains($0) && !demote.contains($0) }
         if let missing = add.first(where: { !group.membership.isLearner($0) }) {
-            let isNew = group.id != .system && group.membership.learners.isEmpty
-            guard !isNew || self.moves < self.view.limits.movesMax else { return nil }
-            if isNew { self.moves += 1 }
+            guard group.id == .system || self.admit(missing, to: group) else { return nil }
             return .addLearner(group.id, missing)
         }
         guard add.allSatisfy({ group.caughtUp.contains($0) && self.node($0).isLive }), self.lives(wanted, group),
@@ -180,6 +183,17 @@ package struct ClusterPlanner {
             return .transferLeader(group.id, from: leader, to: heir)
         }
         return .changeVoters(group.id, add: add, remove: leave, demote: demote)
+    }
+
+    /// Counts a data group's new replica, if there may be one more now.
+    private mutating func admit(_ node: NodeID, to group: PlannerGroup) -> Bool {
+        let isNew = group.membership.learners.isEmpty
+        guard !isNew || self.moves < self.view.limits.movesMax,
+            self.incoming[node] ?? 0 < self.view.limits.movesPerNodeMax
+        else { return false }
+        if isNew { self.moves += 1 }
+        self.incoming[node, default: 0] += 1
+        return true
     }
 
     /// Whether a majority of `voters` lives and has caught up.
@@ -206,15 +220,14 @@ package struct ClusterPlanner {
         let keep = current.filter { self.node($0).keeps }
         let places = keep + self.ids.filter { !keep.contains($0) && self.node($0).takes }
         let count = SystemState.replicaCounts.last { $0 <= min(self.view.systemVoters, places.count) } ?? 0
-        guard count > 0 else { return nil }
+        // Every node follows the directory, also while none may get voters.
+        let missing = needs.first { !group.membership.contains($0) && self.node($0).isLive }
+        guard count > 0 else { return missing.map { .addLearner(group.id, $0) } }
         var wanted = keep
         while wanted.count > count, let one = self.dispensable(wanted, group) { wanted.removeAll { $0 == one } }
         while wanted.count < count, let best = self.bestPlace(besides: wanted, group) { wanted.append(best) }
         wanted.sort()
-        // Every node follows the directory.
-        if let missing = needs.first(where: { !group.membership.contains($0) && self.node($0).isLive }) {
-            return .addLearner(group.id, missing)
-        }
+        if let missing { return .addLearner(group.id, missing) }
         if wanted != current {
             let demote = current.filter { !wanted.contains($0) && needs.contains($0) }
             return self.step(group, towards: wanted, demote: demote)
@@ -240,16 +253,18 @@ package struct ClusterPlanner {
         return voters.filter { self.node($0).takes && group.caughtUp.contains($0) }.min { cost($0) < cost($1) }
     }
 
-    /// Moves leaders to nodes of better priority, and from nodes that lead two groups more than another could.
+    /// Moves leaders to nodes of better priority, and from nodes that lead two groups more than another could; not to a
+    /// node that is being filled, which has enough to do.
     private mutating func balanceLeaders(_ groups: [PlannerGroup]) {
         for case .transferLeader(_, let from, let to) in self.actions {
             self.leaderCounts[from, default: 0] -= 1
             self.leaderCounts[to, default: 0] += 1
         }
         for group in groups where !Self.isStuck(group) && !self.isPlanned(group.id) {
-            guard let leader = group.leader, let heir = self.heir(of: group, among: self.voters(of: group)),
-                heir != leader
-            else { continue }
+            let settled = self.voters(of: group).filter { $0 == group.leader || self.incoming[$0] ?? 0 == 0 }
+            guard let leader = group.leader, let heir = self.heir(of: group, among: settled), heir != leader else {
+                continue
+            }
             let better = self.node(heir).priority < self.node(leader).priority
             let same = self.node(heir).priority == self.node(leader).priority
             guard better || same && (self.leaderCounts[leader] ?? 0) - (self.leaderCounts[heir] ?? 0) >= 2 else {

@@ -81,9 +81,12 @@ package struct PlannerView: Sendable {
     /// How much a plan may do at once.
     package struct Limits: Sendable, Hashable {
         /// Actions of one plan.
-        package var actionsMax = 8
+        package var actionsMax = 32
         /// Data groups whose replicas are on the move at a time.
-        package var movesMax = 4
+        package var movesMax = 32
+        /// Replicas of data groups that one node is given at a time: more than it fetches at once, so that it never waits
+        /// for the next plan, and few enough that what it has begun is soon done.
+        package var movesPerNodeMax = 8
 
         package init() {}
     }

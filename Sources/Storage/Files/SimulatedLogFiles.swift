@@ -3,7 +3,10 @@ internal import Synchronization
 /// The twin of ``DiskLogFiles`` in memory, which fails when told to and can lose power: for tests and the simulator.
 ///
 /// A power failure keeps what was synced; of what was written since, any sectors may have reached the disk, in any
-/// order. Names are durable at once. Safe from any thread.
+/// order. A sync that fails without effect gives up: as with Linux's page cache, programs go on reading what was
+/// written, but no later sync brings it to the disk unless it is written again. Names are durable at once, but a file
+/// that was removed may come back until the directory is synced, which making or renaming a file does. Safe from any
+/// thread.
 package final class SimulatedLogFiles: LogFiles {
     /// Bytes that reach the disk as a whole or not at all.
     package static let sectorBytes = 512
@@ -13,12 +16,23 @@ package final class SimulatedLogFiles: LogFiles {
         var bytes: [UInt8]
         /// As the disk has it, in the sectors that were written since the last sync; the others are as in `bytes`.
         var unsynced: [Int: [UInt8]] = [:]
+        /// Unsynced sectors that no sync brings to the disk unless they are written again.
+        var givenUp: Set<Int> = []
         /// Damaged parts: reads that touch one fail.
         var unreadable: Set<Int> = []
 
         func sector(_ number: Int) -> Range<Int> {
             let start = number * SimulatedLogFiles.sectorBytes
             return start..<min(start + SimulatedLogFiles.sectorBytes, self.bytes.count)
+        }
+
+        mutating func sync(succeeds: Bool) {
+            if succeeds {
+                let givenUp = self.givenUp
+                self.unsynced = self.unsynced.filter { givenUp.contains($0.key) }
+            } else {
+                self.givenUp.formUnion(self.unsynced.keys)
+            }
         }
     }
 
@@ -27,6 +41,8 @@ package final class SimulatedLogFiles: LogFiles {
         var files: [Int: File] = [:]
         var names: [String: Int] = [:]
         var nextNumber = 0
+        /// Files whose removal a power failure may undo.
+        var removed: [String: Int] = [:]
         var plan = FaultPlan()
         var isGone = false
         var capacityBytes = Int.max
@@ -66,21 +82,30 @@ package final class SimulatedLogFiles: LogFiles {
     package func limit(capacityBytes: Int) { self.state.withLock { $0.capacityBytes = capacityBytes } }
 
     /// Loses power; every later call throws `.closed`.
-    /// - Parameter keeps: Says of each sector that was written and not synced whether it reached the disk; asked in a
-    ///   fixed order.
+    /// - Parameters:
+    ///   - keeps: Says of each sector that was written and not synced whether it reached the disk; asked in a fixed
+    ///     order.
+    ///   - returns: Says of each file whose removal was not synced whether it is back; asked in a fixed order.
     /// - Returns: What a restarted node finds, with no faults.
-    package func crash(keeping keeps: (_ name: String, _ sector: Int) -> Bool = { _, _ in false }) -> SimulatedLogFiles
-    {
+    package func crash(
+        keeping keeps: (_ name: String, _ sector: Int) -> Bool = { _, _ in false },
+        returning returns: (_ name: String) -> Bool = { _ in false }
+    ) -> SimulatedLogFiles {
         self.state.withLock { state in
             state.isGone = true
             var after = State()
-            for name in state.names.keys.sorted() {
-                guard let number = state.names[name], var file = state.files[number] else { continue }
+            var names = state.names
+            for name in state.removed.keys.sorted() where names[name] == nil && returns(name) {
+                names[name] = state.removed[name]
+            }
+            for name in names.keys.sorted() {
+                guard let number = names[name], var file = state.files[number] else { continue }
                 for sector in file.unsynced.keys.sorted() where !keeps(name, sector) {
                     guard let old = file.unsynced[sector] else { continue }
                     file.bytes.replaceSubrange(file.sector(sector), with: old)
                 }
                 file.unsynced = [:]
+                file.givenUp = []
                 after.files[after.nextNumber] = file
                 after.names[name] = after.nextNumber
                 after.nextNumber += 1
@@ -89,8 +114,26 @@ package final class SimulatedLogFiles: LogFiles {
         }
     }
 
-    /// Ends the process alone: everything that was written is there.
-    package func restart() -> SimulatedLogFiles { self.crash { _, _ in true } }
+    /// Ends the process alone: everything that was written is there, and a later power failure may still take what was
+    /// not synced; every later call throws `.closed`.
+    /// - Returns: What a restarted node finds, with no faults.
+    package func restart() -> SimulatedLogFiles {
+        self.state.withLock { state in
+            var after = state
+            state.isGone = true
+            after.isGone = false
+            after.plan = FaultPlan()
+            after.capacityBytes = Int.max
+            return SimulatedLogFiles(after)
+        }
+    }
+
+    /// Sectors that a power failure could take.
+    package var unsyncedSectors: Int {
+        self.state.withLock { state in
+            state.names.values.reduce(0) { $0 + (state.files[$1]?.unsynced.count ?? 0) }
+        }
+    }
 
     /// Changes one bit of a file at rest.
     /// - Returns: False when the file is absent or shorter.
@@ -154,6 +197,7 @@ package final class SimulatedLogFiles: LogFiles {
             state.nextNumber += 1
             state.files[number] = File(bytes: [UInt8](repeating: 0, count: sizeBytes))
             state.names[name] = number
+            state.removed = [:]
             return SimulatedLogFile(files: self, number: number, sizeBytes: sizeBytes)
         }
     }
@@ -166,16 +210,18 @@ package final class SimulatedLogFiles: LogFiles {
             }
             state.names[name] = nil
             state.names[other] = number
+            state.removed = [:]
         }
     }
 
     package func remove(_ name: String) throws(StorageError) {
         try self.state.withLock { (state) throws(StorageError) in
             try state.check()
-            guard state.names[name] != nil else {
+            guard let number = state.names[name] else {
                 throw StorageError(code: .io, message: "could not remove \(name): no such file")
             }
             state.names[name] = nil
+            state.removed[name] = number
         }
     }
 
@@ -197,8 +243,9 @@ private struct SimulatedLogFile: LogFile {
             }
             if !bytes.isEmpty {
                 let sectorBytes = SimulatedLogFiles.sectorBytes
-                for sector in offset / sectorBytes...(offset + bytes.count - 1) / sectorBytes
-                where file.unsynced[sector] == nil {
+                for sector in offset / sectorBytes...(offset + bytes.count - 1) / sectorBytes {
+                    file.givenUp.remove(sector)
+                    guard file.unsynced[sector] == nil else { continue }
                     file.unsynced[sector] = Array(file.bytes[file.sector(sector)])
                 }
                 state.files[self.number] = nil
@@ -225,7 +272,7 @@ private struct SimulatedLogFile: LogFile {
         try self.files.state.withLock { (state) throws(StorageError) in
             try state.check()
             let fault = state.plan.next(.sync)
-            if fault?.hasEffect ?? true { state.files[self.number]?.unsynced = [:] }
+            state.files[self.number]?.sync(succeeds: fault?.hasEffect ?? true)
             if let fault { throw SimulatedLogFiles.State.error(fault) }
         }
     }

@@ -8,6 +8,10 @@ package protocol ApplyLane: SerialExecutor {
     /// Runs `work` on the lane after everything that was enqueued before.
     func enqueue(_ work: @escaping @Sendable () -> Void)
 
+    /// Runs `work` on the calling thread in place of the lane's, when the lane is idle and can lend its place.
+    /// - Returns: False when it cannot; then `work` did not run.
+    func runHere(_ work: () -> Void) -> Bool
+
     /// Whether the caller runs on this lane.
     var isCurrent: Bool { get }
 }
@@ -45,6 +49,9 @@ package final class InlineLane: ApplyLane {
     package func enqueue(_ work: @escaping @Sendable () -> Void) {
         self.items.withLock { $0.append(.work(work)) }
     }
+
+    /// Never: the order of events is the choice of the one thread.
+    package func runHere(_ work: () -> Void) -> Bool { false }
 
     /// The number of closures and jobs that wait.
     package var waitingCount: Int { self.items.withLock { $0.count } }

@@ -16,6 +16,8 @@ package final class SerialThread: SerialExecutor {
     private struct State {
         var items: [Item] = []
         var isSleeping = false
+        /// Another thread runs work in place of this one, which sleeps until that is done.
+        var isLent = false
         var isStopping = false
         /// The thread has ended, so that late items run where they come from.
         var isEnded = false
@@ -47,6 +49,27 @@ package final class SerialThread: SerialExecutor {
         self.push(.work(work))
     }
 
+    /// Runs `work` on the calling thread in place of this one, which must be idle: spares short work two changes of
+    /// threads. What is enqueued meanwhile runs after it.
+    /// - Returns: False when the thread is busy or ends; then `work` did not run.
+    package func runHere(_ work: () -> Void) -> Bool {
+        let isLent = self.monitor.withLock { state in
+            guard state.isSleeping, state.items.isEmpty, !state.isLent, !state.isStopping else { return false }
+            state.isLent = true
+            return true
+        }
+        guard isLent else { return false }
+        CurrentSerialThread.with(self, work)
+        let mustWake = self.monitor.withLock { state in
+            state.isLent = false
+            guard !state.items.isEmpty || state.isStopping else { return false }
+            state.isSleeping = false
+            return true
+        }
+        if mustWake { self.monitor.signal() }
+        return true
+    }
+
     /// Runs `body` on the thread and returns what it returns; a cancelled caller still waits for it.
     package func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
@@ -73,7 +96,7 @@ package final class SerialThread: SerialExecutor {
         precondition(!self.isCurrent, "the thread \(self.name) cannot wait for its own end")
         let thread = self.monitor.withLock { state in
             state.isStopping = true
-            state.isSleeping = false
+            if !state.isLent { state.isSleeping = false }
             defer { state.thread = nil }
             return state.thread
         }
@@ -89,8 +112,8 @@ package final class SerialThread: SerialExecutor {
             self.monitor.unlock()
             return
         }
-        let mustWake = self.monitor.state.isSleeping
-        self.monitor.state.isSleeping = false
+        let mustWake = self.monitor.state.isSleeping && !self.monitor.state.isLent
+        if mustWake { self.monitor.state.isSleeping = false }
         self.monitor.unlock()
         if mustWake { self.monitor.signal() }
     }

@@ -67,7 +67,7 @@ struct ClusterWait {
         let shown = running.prefix(3).map { move in
             "group \(move.group) \(move.action)" + (move.node.map { " node \($0)" } ?? "")
         }
-        return "waiting: \(running.count) moves running"
+        return "waiting: \(running.count) \(running.count == 1 ? "move" : "moves") running"
             + (shown.isEmpty ? "" : " (\(shown.joined(separator: ", ")))") + ", at least \(left) to come"
     }
 }

@@ -43,12 +43,14 @@ struct SegmentRecovery {
         state.first = first
         state.current = newest
         var isNewestSealed = false
+        var last: SegmentScanner.Batch?
         for number in first...newest {
             guard let scanner = scanners[number] else {
                 throw ConsensusError(code: .logLost, message: "segment \(number) of the log is missing")
             }
             let (end, isSealed) = try scanner.scan(isNewest: number == newest, after: state.sequence) { batch in
                 state.sequence = batch.header.sequence
+                last = batch
                 let segment = batch.header.segment
                 batch.forEachWrite { Self.gather($0, segment: segment, offset: $1, into: &gathered) }
             }
@@ -57,8 +59,7 @@ struct SegmentRecovery {
             state.segments[number] = segment
             isNewestSealed = isSealed
         }
-        // What was read may have been in the system's memory alone.
-        try scanners[newest]?.file.sync()
+        if let last, let file = scanners[last.header.segment]?.file { try Self.secure(last, in: file) }
         if isNewestSealed { try self.begin(newest + 1, segmentBytes: segmentBytes, &state) }
         for (group, found) in gathered { state.groups[group] = try Self.log(of: group, found, &state) }
         for number in scanners.keys.sorted() where number < first {
@@ -71,6 +72,16 @@ struct SegmentRecovery {
         }
         try self.prepareSpare(segmentBytes: segmentBytes, sparesMax: sparesMax, &state)
         return state
+    }
+
+    /// Makes the last batch durable, which may have been read from the system's memory alone.
+    ///
+    /// It is written again, because a sync that failed before the process ended may have left it there as if it were on
+    /// the disk: no later sync would write it. Batches before it were synced with success.
+    private static func secure(_ batch: SegmentScanner.Batch, in file: any LogFile) throws(StorageError) {
+        let bytes = try file.read(at: batch.offset, count: batch.header.sizeBytes)
+        try file.write(bytes, at: batch.offset)
+        try file.sync()
     }
 
     private func begin(_ number: UInt64, segmentBytes: Int, _ state: inout SegmentLog.State) throws {

@@ -260,53 +260,101 @@ nonisolated struct WireStatusRequest: Sendable {
 
   var sentAt: Int64 = 0
 
+  /// The answer says nothing of groups and pulls.
+  var withoutGroups: Bool = false
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 }
 
-nonisolated struct WireStatusResponse: Sendable {
+nonisolated struct WireStatusResponse: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  var node: UInt64 = 0
+  var node: UInt64 {
+    get {_storage._node}
+    set {_uniqueStorage()._node = newValue}
+  }
 
-  var processID: UInt64 = 0
+  var processID: UInt64 {
+    get {_storage._processID}
+    set {_uniqueStorage()._processID = newValue}
+  }
 
-  var version: String = String()
+  var version: String {
+    get {_storage._version}
+    set {_uniqueStorage()._version = newValue}
+  }
 
-  var uptimeSeconds: Double = 0
+  var uptimeSeconds: Double {
+    get {_storage._uptimeSeconds}
+    set {_uniqueStorage()._uptimeSeconds = newValue}
+  }
 
-  var groups: [WireGroupStatus] = []
+  var groups: [WireGroupStatus] {
+    get {_storage._groups}
+    set {_uniqueStorage()._groups = newValue}
+  }
 
-  var receivedAt: Int64 = 0
+  var receivedAt: Int64 {
+    get {_storage._receivedAt}
+    set {_uniqueStorage()._receivedAt = newValue}
+  }
 
-  var answeredAt: Int64 = 0
+  var answeredAt: Int64 {
+    get {_storage._answeredAt}
+    set {_uniqueStorage()._answeredAt = newValue}
+  }
 
-  var featureMin: UInt32 = 0
+  var featureMin: UInt32 {
+    get {_storage._featureMin}
+    set {_uniqueStorage()._featureMin = newValue}
+  }
 
-  var featureMax: UInt32 = 0
+  var featureMax: UInt32 {
+    get {_storage._featureMax}
+    set {_uniqueStorage()._featureMax = newValue}
+  }
 
-  var pulls: [WireSnapshotPull] = []
+  var pulls: [WireSnapshotPull] {
+    get {_storage._pulls}
+    set {_uniqueStorage()._pulls = newValue}
+  }
 
   var audit: WireAuditStatus {
-    get {_audit ?? WireAuditStatus()}
-    set {_audit = newValue}
+    get {_storage._audit ?? WireAuditStatus()}
+    set {_uniqueStorage()._audit = newValue}
   }
   /// Returns true if `audit` has been explicitly set.
-  var hasAudit: Bool {self._audit != nil}
+  var hasAudit: Bool {_storage._audit != nil}
   /// Clears the value of `audit`. Subsequent reads from it will return its default value.
-  mutating func clearAudit() {self._audit = nil}
+  mutating func clearAudit() {_uniqueStorage()._audit = nil}
+
+  /// Whether the asking node has ever spoken to this one's groups.
+  var askerMet: Bool {
+    get {_storage._askerMet}
+    set {_uniqueStorage()._askerMet = newValue}
+  }
+
+  /// Whether the log of the system group is empty here: of a founding node whose cluster has not begun.
+  var isFresh: Bool {
+    get {_storage._isFresh}
+    set {_uniqueStorage()._isFresh = newValue}
+  }
 
   /// Organizations that the node does not serve.
-  var damaged: [WireDamageStatus] = []
+  var damaged: [WireDamageStatus] {
+    get {_storage._damaged}
+    set {_uniqueStorage()._damaged = newValue}
+  }
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
-  fileprivate var _audit: WireAuditStatus? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 nonisolated struct WireGroupStatus: Sendable {
@@ -1084,7 +1132,7 @@ nonisolated extension WireJoinResponse: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sent_at\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sent_at\0\u{3}without_groups\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1093,6 +1141,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularInt64Field(value: &self.sentAt) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.withoutGroups) }()
       default: break
       }
     }
@@ -1102,11 +1151,15 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if self.sentAt != 0 {
       try visitor.visitSingularInt64Field(value: self.sentAt, fieldNumber: 1)
     }
+    if self.withoutGroups != false {
+      try visitor.visitSingularBoolField(value: self.withoutGroups, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireStatusRequest, rhs: WireStatusRequest) -> Bool {
     if lhs.sentAt != rhs.sentAt {return false}
+    if lhs.withoutGroups != rhs.withoutGroups {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1114,88 +1167,160 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{1}damaged\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{3}asker_met\0\u{3}is_fresh\0\u{1}damaged\0")
+
+  fileprivate class _StorageClass {
+    var _node: UInt64 = 0
+    var _processID: UInt64 = 0
+    var _version: String = String()
+    var _uptimeSeconds: Double = 0
+    var _groups: [WireGroupStatus] = []
+    var _receivedAt: Int64 = 0
+    var _answeredAt: Int64 = 0
+    var _featureMin: UInt32 = 0
+    var _featureMax: UInt32 = 0
+    var _pulls: [WireSnapshotPull] = []
+    var _audit: WireAuditStatus? = nil
+    var _askerMet: Bool = false
+    var _isFresh: Bool = false
+    var _damaged: [WireDamageStatus] = []
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _node = source._node
+      _processID = source._processID
+      _version = source._version
+      _uptimeSeconds = source._uptimeSeconds
+      _groups = source._groups
+      _receivedAt = source._receivedAt
+      _answeredAt = source._answeredAt
+      _featureMin = source._featureMin
+      _featureMax = source._featureMax
+      _pulls = source._pulls
+      _audit = source._audit
+      _askerMet = source._askerMet
+      _isFresh = source._isFresh
+      _damaged = source._damaged
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.node) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.processID) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.version) }()
-      case 4: try { try decoder.decodeSingularDoubleField(value: &self.uptimeSeconds) }()
-      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.groups) }()
-      case 6: try { try decoder.decodeSingularInt64Field(value: &self.receivedAt) }()
-      case 7: try { try decoder.decodeSingularInt64Field(value: &self.answeredAt) }()
-      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.featureMin) }()
-      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.featureMax) }()
-      case 10: try { try decoder.decodeRepeatedMessageField(value: &self.pulls) }()
-      case 11: try { try decoder.decodeSingularMessageField(value: &self._audit) }()
-      case 12: try { try decoder.decodeRepeatedMessageField(value: &self.damaged) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._node) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._processID) }()
+        case 3: try { try decoder.decodeSingularStringField(value: &_storage._version) }()
+        case 4: try { try decoder.decodeSingularDoubleField(value: &_storage._uptimeSeconds) }()
+        case 5: try { try decoder.decodeRepeatedMessageField(value: &_storage._groups) }()
+        case 6: try { try decoder.decodeSingularInt64Field(value: &_storage._receivedAt) }()
+        case 7: try { try decoder.decodeSingularInt64Field(value: &_storage._answeredAt) }()
+        case 8: try { try decoder.decodeSingularUInt32Field(value: &_storage._featureMin) }()
+        case 9: try { try decoder.decodeSingularUInt32Field(value: &_storage._featureMax) }()
+        case 10: try { try decoder.decodeRepeatedMessageField(value: &_storage._pulls) }()
+        case 11: try { try decoder.decodeSingularMessageField(value: &_storage._audit) }()
+        case 12: try { try decoder.decodeSingularBoolField(value: &_storage._askerMet) }()
+        case 13: try { try decoder.decodeSingularBoolField(value: &_storage._isFresh) }()
+        case 14: try { try decoder.decodeRepeatedMessageField(value: &_storage._damaged) }()
+        default: break
+        }
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.node != 0 {
-      try visitor.visitSingularUInt64Field(value: self.node, fieldNumber: 1)
-    }
-    if self.processID != 0 {
-      try visitor.visitSingularUInt64Field(value: self.processID, fieldNumber: 2)
-    }
-    if !self.version.isEmpty {
-      try visitor.visitSingularStringField(value: self.version, fieldNumber: 3)
-    }
-    if self.uptimeSeconds.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.uptimeSeconds, fieldNumber: 4)
-    }
-    if !self.groups.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.groups, fieldNumber: 5)
-    }
-    if self.receivedAt != 0 {
-      try visitor.visitSingularInt64Field(value: self.receivedAt, fieldNumber: 6)
-    }
-    if self.answeredAt != 0 {
-      try visitor.visitSingularInt64Field(value: self.answeredAt, fieldNumber: 7)
-    }
-    if self.featureMin != 0 {
-      try visitor.visitSingularUInt32Field(value: self.featureMin, fieldNumber: 8)
-    }
-    if self.featureMax != 0 {
-      try visitor.visitSingularUInt32Field(value: self.featureMax, fieldNumber: 9)
-    }
-    if !self.pulls.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.pulls, fieldNumber: 10)
-    }
-    try { if let v = self._audit {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
-    } }()
-    if !self.damaged.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.damaged, fieldNumber: 12)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._node != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._node, fieldNumber: 1)
+      }
+      if _storage._processID != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._processID, fieldNumber: 2)
+      }
+      if !_storage._version.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._version, fieldNumber: 3)
+      }
+      if _storage._uptimeSeconds.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._uptimeSeconds, fieldNumber: 4)
+      }
+      if !_storage._groups.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._groups, fieldNumber: 5)
+      }
+      if _storage._receivedAt != 0 {
+        try visitor.visitSingularInt64Field(value: _storage._receivedAt, fieldNumber: 6)
+      }
+      if _storage._answeredAt != 0 {
+        try visitor.visitSingularInt64Field(value: _storage._answeredAt, fieldNumber: 7)
+      }
+      if _storage._featureMin != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._featureMin, fieldNumber: 8)
+      }
+      if _storage._featureMax != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._featureMax, fieldNumber: 9)
+      }
+      if !_storage._pulls.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._pulls, fieldNumber: 10)
+      }
+      try { if let v = _storage._audit {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+      } }()
+      if _storage._askerMet != false {
+        try visitor.visitSingularBoolField(value: _storage._askerMet, fieldNumber: 12)
+      }
+      if _storage._isFresh != false {
+        try visitor.visitSingularBoolField(value: _storage._isFresh, fieldNumber: 13)
+      }
+      if !_storage._damaged.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._damaged, fieldNumber: 14)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireStatusResponse, rhs: WireStatusResponse) -> Bool {
-    if lhs.node != rhs.node {return false}
-    if lhs.processID != rhs.processID {return false}
-    if lhs.version != rhs.version {return false}
-    if lhs.uptimeSeconds != rhs.uptimeSeconds {return false}
-    if lhs.groups != rhs.groups {return false}
-    if lhs.receivedAt != rhs.receivedAt {return false}
-    if lhs.answeredAt != rhs.answeredAt {return false}
-    if lhs.featureMin != rhs.featureMin {return false}
-    if lhs.featureMax != rhs.featureMax {return false}
-    if lhs.pulls != rhs.pulls {return false}
-    if lhs._audit != rhs._audit {return false}
-    if lhs.damaged != rhs.damaged {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._node != rhs_storage._node {return false}
+        if _storage._processID != rhs_storage._processID {return false}
+        if _storage._version != rhs_storage._version {return false}
+        if _storage._uptimeSeconds != rhs_storage._uptimeSeconds {return false}
+        if _storage._groups != rhs_storage._groups {return false}
+        if _storage._receivedAt != rhs_storage._receivedAt {return false}
+        if _storage._answeredAt != rhs_storage._answeredAt {return false}
+        if _storage._featureMin != rhs_storage._featureMin {return false}
+        if _storage._featureMax != rhs_storage._featureMax {return false}
+        if _storage._pulls != rhs_storage._pulls {return false}
+        if _storage._audit != rhs_storage._audit {return false}
+        if _storage._askerMet != rhs_storage._askerMet {return false}
+        if _storage._isFresh != rhs_storage._isFresh {return false}
+        if _storage._damaged != rhs_storage._damaged {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
