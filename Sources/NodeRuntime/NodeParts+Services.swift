@@ -28,6 +28,9 @@ struct NodeServices: Sendable {
     let records: RecordReader
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let inspector: ReplicaInspector
+    let reporter: DamageReporter
+    let trusted: TrustedHeads
 }
 
 extension NodeParts {
@@ -108,7 +111,10 @@ extension NodeParts {
                 directory: directory,
                 gateway: gateway,
                 logger: self.logger
-            )
+            ),
+            inspector: self.makeInspector(),
+            reporter: self.makeReporter(gateway),
+            trusted: self.makeTrustedHeads()
         )
     }
 
@@ -116,11 +122,7 @@ extension NodeParts {
         CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             directory: self.applier.directory,
             links: self.links,
             threads: self.threads,
@@ -133,7 +135,7 @@ extension NodeParts {
     }
 
     private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
-        let placement = Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host)
+        let placement = self.placement
         let queries = ShardQueries(
             node: self.configuration.nodeID,
             directory: self.applier.directory,
@@ -160,7 +162,7 @@ extension NodeParts {
         return (queries, records)
     }
 
-    func makePeerService(_ services: NodeServices) -> PeerService {
+    func makePeerService(_ services: NodeServices, _ repairs: LateService<RepairService>) -> PeerService {
         let administration = services.administration
         let epoch = self.identity.recoveryEpoch
         return PeerService(
@@ -176,11 +178,7 @@ extension NodeParts {
             store: self.store,
             storeThreads: self.threads,
             directory: self.applier.directory,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             applier: self.applier,
             projector: self.projector,
             queries: services.queries,
@@ -188,6 +186,7 @@ extension NodeParts {
             snapshots: SnapshotSender(
                 host: self.host,
                 applier: self.applier,
+                damage: self.damage,
                 threads: self.threads,
                 rate: TokenBucket(
                     bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
@@ -207,8 +206,8 @@ extension NodeParts {
     }
 
     func makeAPI(
-        _ service: PeerService,
         _ services: NodeServices,
+        _ replicas: ReplicaReader,
         _ router: QueryRouter,
         _ health: HealthReport
     ) -> APIRouter {
@@ -227,18 +226,8 @@ extension NodeParts {
                 resultBytesMax: self.configuration.queryResultBytesMax,
                 timeLimit: queryLimit
             ),
-            replicas: ReplicaReader(
-                node: self.configuration.nodeID,
-                placement: Placement(
-                    node: self.configuration.nodeID,
-                    directory: self.applier.directory,
-                    host: self.host
-                ),
-                links: self.links,
-                service: service,
-                timeout: Self.peerTimeout,
-                verifyTimeout: Self.verifyTimeout
-            ),
+            replicas: replicas,
+            trusted: services.trusted,
             cluster: ClusterReader(
                 identity: self.identity,
                 directory: self.applier.directory,

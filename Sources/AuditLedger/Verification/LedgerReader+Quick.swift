@@ -96,3 +96,34 @@ extension LedgerReader {
         }
     }
 }
+
+extension LedgerReader {
+    /// The head that the stored nodes and the last record give, whatever the stored head says.
+    ///
+    /// - Returns: nil when they do not fit each other, or there are none.
+    /// - Throws: ``LedgerError`` `.storage`.
+    package func derivedHead() throws(LedgerError) -> LedgerHead? {
+        do {
+            guard let last = try self.run(at: TreePosition(level: 0, index: .max)),
+                let count = LedgerHash.digestCount(stored: last.bytes)
+            else { return nil }
+            var head = LedgerHead(empty: self.organization)
+            let size = last.first + count
+            var frontier: [Digest] = []
+            for position in MerkleTree.peaks(size: size) { frontier.append(try self.node(at: position)) }
+            guard let tree = MerkleTree(size: size, frontier: frontier),
+                let bytes = try self.record(at: SequenceNumber(size)),
+                LedgerHash.leaf(bytes) == LedgerHash.digest(stored: last.bytes, at: Int(count) - 1)
+            else { return nil }
+            let fields = try RecordFields(scanning: bytes)
+            guard fields.sequence.rawValue == size else { return nil }
+            head.tree = tree
+            head.lastChecksum = LedgerHash.leaf(bytes)
+            head.lastRecordedAt = fields.recordedAt
+            return head
+        } catch {
+            guard error.code == .damaged else { throw error }
+            return nil
+        }
+    }
+}

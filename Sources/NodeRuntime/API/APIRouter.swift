@@ -22,6 +22,7 @@ struct APIRouter: RequestRouter {
     let recordFilter: RecordFilter
     let queries: QueryService
     let replicas: ReplicaReader
+    let trusted: TrustedHeads
     let cluster: ClusterReader
     let administration: ClusterAdministration
     let audit: NodeAudit
@@ -113,6 +114,7 @@ struct APIRouter: RequestRouter {
             return try self.only(.post, request, self.verify)
         case 3 where segments[1] == "audit" && segments[2] == "rebuild":
             return try self.only(.post, request, self.rebuild)
+        case 3 where segments[1] == "audit": return try self.auditPlan(request, segments[2])
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
             return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":

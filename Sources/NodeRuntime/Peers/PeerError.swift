@@ -43,4 +43,6 @@ enum PeerPath {
     static let proof = "/peer/v1/proof"
     static let rotateKey = "/peer/v1/keys/rotate"
     static let rebuild = "/peer/v1/rebuild"
+    static let descent = "/peer/v1/descent"
+    static let repair = "/peer/v1/repair"
 }
