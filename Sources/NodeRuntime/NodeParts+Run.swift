@@ -69,6 +69,10 @@ extension NodeParts {
                     .init(service: LoopService { await services.clocks.run() }),
                     .init(service: LoopService { await self.audit.service.run() }),
                     .init(
+                        service: LoopService { await self.audit.courier.run() },
+                        successTerminationBehavior: .ignore
+                    ),
+                    .init(
                         service: LoopService { await services.publisher.run() },
                         successTerminationBehavior: .ignore
                     ),

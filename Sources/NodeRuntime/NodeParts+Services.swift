@@ -119,7 +119,8 @@ extension NodeParts {
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
-        CheckpointReader(
+        let audit = self.audit
+        return CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
             placement: self.placement,
@@ -129,6 +130,7 @@ extension NodeParts {
             proofs: LedgerProofs(cluster: self.configuration.clusterID, rows: self.audit.rows),
             service: self.audit.service,
             reads: reads,
+            canSign: { audit.canSign },
             timeout: Self.peerTimeout,
             freshTimeout: timeout
         )

@@ -155,6 +155,7 @@ final class NodeParts: Sendable {
             links: self.links,
             threads: self.threads,
             damage: damage,
+            loops: self.loops,
             registry: registry,
             logger: logger
         )

@@ -230,12 +230,11 @@ extension CheckpointService {
             known.append((entry, note, wire.witnessed, quorum))
         }
         guard !known.isEmpty else { return }
-        let (rows, book, metrics) = (self.rows, self.signer.book, self.metrics)
+        let (rows, book, metrics, witnesses) = (self.rows, self.signer.book, self.metrics, self.witnesses)
         let kept: [(OrganizationID, UInt64)]
         do {
             kept = try await self.threads.run { [known] in
-                var batch = WriteBatch()
-                var kept: [(OrganizationID, UInt64)] = []
+                var kept: [(organization: OrganizationID, note: SignedCheckpoint, isWitnessed: Bool)] = []
                 for (entry, note, isWitnessed, quorum) in known {
                     guard let signers = try? book.signers(of: note) else {
                         metrics.raised(.forgery)
@@ -248,11 +247,10 @@ extension CheckpointService {
                     guard try reader.head().size >= size, try reader.treeRoot(size: size) == note.checkpoint.root else {
                         continue
                     }
-                    try rows.merge(note, isWitnessed: isWitnessed, of: entry.id, into: &batch)
-                    kept.append((entry.id, size))
+                    kept.append((entry.id, note, isWitnessed))
                 }
-                if !batch.isEmpty { try rows.store.write(batch, durability: .logged) }
-                return kept
+                try rows.keep(kept, isWitnessed: witnesses.isMet(by:))
+                return kept.map { ($0.organization, $0.note.checkpoint.size) }
             }
         } catch {
             self.logger.warning("checkpoints not kept", metadata: ["error.chain": "\(errorChain(error))"])
@@ -274,21 +272,17 @@ extension CheckpointService {
         let entries = finished.map { self.ports.entry($0.organization) }
         let rows = self.rows
         do {
+            let witnesses = self.witnesses
             let stored = try await self.threads.run {
-                var batch = WriteBatch()
-                var stored: [(OrganizationEntry, StoredCheckpoint)] = []
+                var notes: [(organization: OrganizationID, note: SignedCheckpoint, isWitnessed: Bool)] = []
+                var known: [OrganizationEntry] = []
                 for (published, entry) in zip(finished, entries) {
                     guard let entry else { continue }
-                    let note = try self.note(
-                        entry,
-                        published.size,
-                        published.root,
-                        published.signatures.flatMap(\.signatures)
-                    )
-                    stored.append((entry, try rows.merge(note, isWitnessed: false, of: entry.id, into: &batch)))
+                    let signatures = published.signatures.flatMap(\.signatures)
+                    notes.append((entry.id, try self.note(entry, published.size, published.root, signatures), false))
+                    known.append(entry)
                 }
-                try rows.store.write(batch, durability: .logged)
-                return stored
+                return Array(zip(known, try rows.keep(notes, isWitnessed: witnesses.isMet(by:))))
             }
             self.metrics.published.increment(by: stored.count)
             for checkpoint in stored { self.published.send(checkpoint) }
@@ -297,5 +291,12 @@ extension CheckpointService {
             self.logger.error("checkpoints cannot be stored", metadata: ["error.chain": "\(errorChain(error))"])
             return false
         }
+    }
+
+    /// Gives a stored checkpoint, which has got more signatures, to the other replicas.
+    func spread(_ entry: OrganizationEntry, size: UInt64, to quorum: SigningQuorum) {
+        let now = self.ports.now()
+        self.state.withLock { $0.rounds.spread(entry.id, size: size, to: quorum, at: now) }
+        self.wake()
     }
 }

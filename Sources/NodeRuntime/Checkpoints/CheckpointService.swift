@@ -64,6 +64,7 @@ final class CheckpointService: Sendable {
     /// Signs, one batch at a time.
     let signing: SerialThread
     let metrics: CheckpointMetrics
+    let witnesses: WitnessPolicy
     let logger: Logger
     let state: Mutex<State>
     /// Hears of checkpoints of organizations whose group this node leads, once they are stored.
@@ -78,6 +79,7 @@ final class CheckpointService: Sendable {
         threads: StoreThreads,
         signing: SerialThread,
         metrics: CheckpointMetrics,
+        witnesses: WitnessPolicy = WitnessPolicy(),
         logger: Logger,
         pace: CheckpointRounds.Pace = CheckpointRounds.Pace()
     ) {
@@ -88,6 +90,7 @@ final class CheckpointService: Sendable {
         self.threads = threads
         self.signing = signing
         self.metrics = metrics
+        self.witnesses = witnesses
         self.logger = logger
         self.state = Mutex(State(rounds: CheckpointRounds(node: node, pace: pace)))
         (self.signals, self.signal) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
