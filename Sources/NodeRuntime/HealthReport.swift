@@ -64,7 +64,7 @@ final class HealthReport: Sendable {
         // The node serves the others, so it is ready; requests for these go to other nodes.
         json.beginArray("damaged_organizations")
         for damaged in (self.damage?.all ?? []).prefix(Self.namedOrganizationsMax) {
-            let key = self.directory.organization(id: damaged.organization)?.key.rawValue
+            let key = self.directory.organization(damaged.organization)?.key.rawValue
             json.element(key ?? damaged.organization.description)
         }
         json.endArray()

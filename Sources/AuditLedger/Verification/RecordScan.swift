@@ -40,9 +40,9 @@ struct RecordScan {
             cursor.take(#"},"after":"#), cursor.value(depth: 0),
             cursor.take(#","before":"#), cursor.value(depth: 0)
         else { return false }
-        if cursor.take(#","compliance":"#) {
-            guard cursor.current == UInt8(ascii: "{"), cursor.value(depth: 0) else { return false }
-        }
+        guard cursor.optionalString(#","causation":"#), cursor.optionalValue(#","changed":"#, UInt8(ascii: "[")),
+            cursor.optionalValue(#","compliance":"#, UInt8(ascii: "{")), cursor.optionalString(#","correlation":"#)
+        else { return false }
         guard cursor.take(#","entity_id":"#), cursor.string(), cursor.take(#","entity_type":"#), cursor.string() else {
             return false
         }
@@ -53,12 +53,13 @@ struct RecordScan {
         let start = cursor.next
         guard cursor.string() else { return false }
         self.isOurs = UnsafeBufferPointer(start: start, count: cursor.next - start).elementsEqual(organization)
-        guard cursor.take(#","outcome":"#), cursor.string(), cursor.take(#","previous":"#),
+        guard cursor.take(#","outcome":"#), cursor.string(),
+            cursor.optionalValue(#","personal":"#, UInt8(ascii: "[")), cursor.take(#","previous":"#),
             let previous = cursor.digest(), cursor.optionalString(#","reason":"#),
             cursor.take(#","recorded_at":"#), let recordedAt = cursor.time(),
             cursor.take(#","request":{"#), self.readRequest(&cursor),
             cursor.take(#"},"sequence":"#), let sequence = cursor.positive(),
-            cursor.take(#","severity":"#), cursor.string(), cursor.take("}")
+            cursor.optionalString(#","session":"#), cursor.take(#","severity":"#), cursor.string(), cursor.take("}")
         else { return false }
         self.previous = previous
         self.recordedAt = recordedAt
@@ -111,6 +112,12 @@ private struct Cursor {
     mutating func optionalString(_ name: StaticString) -> Bool {
         guard self.take(name) else { return true }
         return self.string()
+    }
+
+    /// Moves past a member that may be absent, whose value begins with `first`.
+    mutating func optionalValue(_ name: StaticString, _ first: UInt8) -> Bool {
+        guard self.take(name) else { return true }
+        return self.current == first && self.value(depth: 0)
     }
 
     /// Moves past a string without escapes.

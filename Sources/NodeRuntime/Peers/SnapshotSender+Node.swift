@@ -39,7 +39,7 @@ extension SnapshotSender {
                 guard request.group == group else { throw MalformedBytes(what: "group of a snapshot", offset: 0) }
                 // A history that this node does not vouch for goes nowhere.
                 let directory = applier.directory
-                guard !damage.all.contains(where: { directory.organization(id: $0.organization)?.group == group }) else {
+                guard !damage.all.contains(where: { directory.organization($0.organization)?.group == group }) else {
                     throw ShardError(code: .damaged, message: "group \(group) holds a ledger that is damaged here")
                 }
                 let source = try await host.withLane(group) {

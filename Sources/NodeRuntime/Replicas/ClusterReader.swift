@@ -78,7 +78,7 @@ struct ClusterReader: Sendable {
         for damage in damaged {
             let organization = OrganizationID(damage.organization)
             json.beginObject()
-            json.member("organization", self.directory.organization(id: organization)?.key.rawValue)
+            json.member("organization", self.directory.organization(organization)?.key.rawValue)
             json.member("kind", damage.kind)
             json.member("sequence", damage.sequence)
             json.member("place", damage.place)

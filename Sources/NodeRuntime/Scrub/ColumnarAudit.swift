@@ -9,7 +9,7 @@ internal import Storage
 /// a store in memory, and the same statement must give the same rows from both.
 struct ColumnarAudit: Sendable {
     /// Records that are projected into one store in memory.
-    private static let windowRecords = 16_384
+    private static let windowRecords = 8_192
 
     let store: any KeyValueStore
     let threads: StoreThreads

@@ -167,7 +167,8 @@ struct RepairService: Sendable {
         _ source: NodeID
     ) async throws -> UInt64? {
         if let from { return min(max(from, 1), head.size) }
-        var first = before.finding.map { max($0.sequence.rawValue, 1) }
+        let known = before.finding ?? self.reporter.register.finding(of: entry.id)
+        var first = known.map { max($0.sequence.rawValue, 1) }
         let checkpoint = DescentCheckpoint(size: head.size, root: head.root, isQuorumSigned: true)
         let result = await self.replicas.descend(entry, self.node, source, checkpoints: [checkpoint])
         switch result.outcome {
@@ -175,7 +176,9 @@ struct RepairService: Sendable {
             if let sequence = result.difference?.sequence.rawValue { first = min(first ?? sequence, sequence) }
         case .prefix(shorter: .a) where head.size > (result.sizeA ?? 0):
             // Replication brings what is missing, unless all of it was applied already.
-            if before.finding != nil { first = min(first ?? .max, (result.sizeA ?? 0) + 1) }
+            if known != nil { first = min(first ?? .max, (result.sizeA ?? 0) + 1) }
+        case .caught(.a, let fault):
+            first = min(first ?? .max, fault.position?.firstSequence.rawValue ?? 1)
         case .caught(.b, _): throw Failure(.sourceLies, "node \(source) contradicts itself")
         case .unavailable(.b, let reason): throw Failure(.noSource, "node \(source): \(reason)")
         case .equal, .prefix, .caught, .unavailable: break

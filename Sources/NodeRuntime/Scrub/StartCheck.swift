@@ -24,7 +24,7 @@ struct StartCheck {
         }
         var found: [(LedgerFinding, OrganizationEntry)] = []
         for organization in organizations {
-            guard let entry = self.applier.directory.organization(id: organization),
+            guard let entry = self.applier.directory.organization(organization),
                 try !self.applier.hasStaged(organization, in: entry.group)
             else { continue }
             let reader = LedgerReader(store: self.store, organization: organization)
