@@ -1,5 +1,6 @@
 internal import Consensus
 internal import HTTPTypes
+internal import Laboratory
 internal import Primitives
 internal import Shards
 internal import Synchronization

@@ -20,6 +20,7 @@ extension NodeParts {
     func run() async throws {
         let store = self.store
         let mustAsk = try await self.threads.run { try FoundingCheck.isDemanded(in: store) }
+        let startFindings = try await self.checkHeads()
         if !mustAsk { try self.begin() }
         let services = self.makeServices()
         let repairs = LateService<RepairService>()
@@ -97,7 +98,6 @@ extension NodeParts {
     }
 
     private func begin() throws {
-        let startFindings = try await self.checkHeads()
         do {
             try self.host.start()
         } catch {

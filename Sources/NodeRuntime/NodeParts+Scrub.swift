@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import Columnar
 internal import Consensus
+internal import CoreMetrics
 internal import Foundation
 internal import Laboratory
 internal import Logging

@@ -201,6 +201,9 @@ extension NodeParts {
             status: self.status,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            inspector: services.inspector,
+            reporter: services.reporter,
+            repairs: { repairs.current },
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }

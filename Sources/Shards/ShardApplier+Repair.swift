@@ -1,5 +1,5 @@
 package import AuditLedger
-package import Consensus
+internal import Consensus
 package import Primitives
 internal import Storage
 

@@ -31,13 +31,13 @@ struct PeerService: RequestRouter {
     let snapshots: SnapshotSender
     let puller: SnapshotPuller
     let status: NodeStatus
+    let checkpoints: CheckpointReader
+    let publisher: KeyPublisher
     let inspector: ReplicaInspector
     /// Told what a verification has found.
     let reporter: DamageReporter
     /// nil before the node serves.
     let repairs: @Sendable () -> RepairService?
-    let checkpoints: CheckpointReader
-    let publisher: KeyPublisher
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 

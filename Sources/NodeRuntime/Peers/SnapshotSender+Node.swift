@@ -1,5 +1,6 @@
 internal import Consensus
 internal import Foundation
+internal import Laboratory
 internal import Logging
 internal import Primitives
 internal import Shards

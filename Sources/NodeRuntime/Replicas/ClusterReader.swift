@@ -1,4 +1,5 @@
 internal import Consensus
+internal import Laboratory
 internal import Primitives
 internal import Shards
 internal import SwiftProtobuf

@@ -1,5 +1,6 @@
 internal import AuditLedger
 internal import Consensus
+internal import CoreMetrics
 internal import Laboratory
 internal import Logging
 internal import Primitives
