@@ -29,6 +29,9 @@ struct NodeServices: Sendable {
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
     let packages: PackageMaker
+    let inspector: ReplicaInspector
+    let reporter: DamageReporter
+    let trusted: TrustedHeads
 }
 
 extension NodeParts {
@@ -110,7 +113,10 @@ extension NodeParts {
                 gateway: gateway,
                 logger: self.logger
             ),
-            packages: self.makePackages(reads)
+            packages: self.makePackages(reads),
+            inspector: self.makeInspector(),
+            reporter: self.makeReporter(gateway),
+            trusted: self.makeTrustedHeads()
         )
     }
 
@@ -118,11 +124,7 @@ extension NodeParts {
         PackageMaker(
             node: self.configuration.nodeID,
             directory: self.applier.directory,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             store: self.store,
             threads: self.threads,
             reads: reads,
@@ -154,11 +156,7 @@ extension NodeParts {
         return CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             directory: self.applier.directory,
             links: self.links,
             threads: self.threads,
@@ -172,7 +170,7 @@ extension NodeParts {
     }
 
     private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
-        let placement = Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host)
+        let placement = self.placement
         let queries = ShardQueries(
             node: self.configuration.nodeID,
             directory: self.applier.directory,
@@ -199,7 +197,7 @@ extension NodeParts {
         return (queries, records)
     }
 
-    func makePeerService(_ services: NodeServices) -> PeerService {
+    func makePeerService(_ services: NodeServices, _ repairs: LateService<RepairService>) -> PeerService {
         let administration = services.administration
         let epoch = self.identity.recoveryEpoch
         return PeerService(
@@ -215,11 +213,7 @@ extension NodeParts {
             store: self.store,
             storeThreads: self.threads,
             directory: self.applier.directory,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             applier: self.applier,
             projector: self.projector,
             queries: services.queries,
@@ -227,6 +221,7 @@ extension NodeParts {
             snapshots: SnapshotSender(
                 host: self.host,
                 applier: self.applier,
+                damage: self.damage,
                 threads: self.threads,
                 rate: TokenBucket(
                     bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
@@ -240,6 +235,9 @@ extension NodeParts {
             checkpoints: services.checkpoints,
             publisher: services.publisher,
             packages: services.packages,
+            inspector: services.inspector,
+            reporter: services.reporter,
+            repairs: { repairs.current },
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -247,8 +245,8 @@ extension NodeParts {
     }
 
     func makeAPI(
-        _ service: PeerService,
         _ services: NodeServices,
+        _ replicas: ReplicaReader,
         _ router: QueryRouter,
         _ health: HealthReport
     ) -> APIRouter {
@@ -269,18 +267,8 @@ extension NodeParts {
             records: services.records,
             recordFilter: filter,
             queries: queries,
-            replicas: ReplicaReader(
-                node: self.configuration.nodeID,
-                placement: Placement(
-                    node: self.configuration.nodeID,
-                    directory: self.applier.directory,
-                    host: self.host
-                ),
-                links: self.links,
-                service: service,
-                timeout: Self.peerTimeout,
-                verifyTimeout: Self.verifyTimeout
-            ),
+            replicas: replicas,
+            trusted: services.trusted,
             cluster: ClusterReader(
                 identity: self.identity,
                 directory: self.applier.directory,

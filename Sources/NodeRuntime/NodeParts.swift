@@ -63,6 +63,8 @@ final class NodeParts: Sendable {
     let peerMetrics: PeerMetrics
     let status: NodeStatus
     let audit: NodeAudit
+    let damage: DamageRegister
+    let scrubMetrics: ScrubMetrics
     let stamps = StampClock()
     /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
     let hasBegun = Atomic<Bool>(false)
@@ -151,6 +153,9 @@ final class NodeParts: Sendable {
         )
         let puller = self.puller
         offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
+        let damage = try DamageRegister(store: self.store)
+        self.damage = damage
+        self.scrubMetrics = ScrubMetrics(registry: registry, register: damage)
         let audit = try NodeAudit(
             configuration: configuration,
             applier: self.applier,
@@ -158,6 +163,7 @@ final class NodeParts: Sendable {
             host: self.host,
             links: self.links,
             threads: self.threads,
+            damage: damage,
             loops: self.loops,
             registry: registry,
             logger: logger
@@ -168,7 +174,12 @@ final class NodeParts: Sendable {
             audit.service.advanced(organization)
         }
         changedGroups.receive { audit.service.groupChanged($0) }
-        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
+        self.status = NodeStatus(
+            node: configuration.nodeID,
+            startedAt: NodeClock.monotonic.now,
+            audit: { audit.status },
+            damaged: { damage.all.map { WireDamageStatus($0.organization, $0.finding) } }
+        )
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }

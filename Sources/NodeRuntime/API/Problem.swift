@@ -49,6 +49,7 @@ struct Problem: Error, Sendable {
         case checkpointNotFound = "checkpoint_not_found"
         case checkpointUnavailable = "checkpoint_unavailable"
         case notSigning = "not_signing"
+        case repairFailed = "repair_failed"
         case tileNotFound = "tile_not_found"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
@@ -80,7 +81,7 @@ struct Problem: Error, Sendable {
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
-                .tooMany, .keyExists, .notSigning:
+                .tooMany, .keyExists, .notSigning, .repairFailed:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

@@ -29,7 +29,7 @@ struct CheckpointReader: Sendable {
     /// - Throws: ``Problem`` and what reading throws.
     func answer(_ question: ProofQuestion, about entry: OrganizationEntry) async throws -> ProofAnswer {
         var failure: (any Error)?
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 return try await self.answerHere(question, entry)
             } catch let problem as Problem where Self.mayBeElsewhere(problem) {
@@ -78,7 +78,7 @@ struct CheckpointReader: Sendable {
         let proofs = self.proofs
         let answer = try await self.threads.run { try proofs.answer(question, about: entry) }
         // A replica that goes elsewhere meanwhile leaves an empty ledger behind.
-        guard self.placement.servesHere(entry.group) else {
+        guard self.placement.servesHere(entry) else {
             throw Problem(.shardUnavailable, "this node has no replica of the organization to read now")
         }
         return answer
@@ -105,7 +105,7 @@ struct CheckpointReader: Sendable {
 
     private func entry(_ organization: UInt32, _ key: String) throws(Problem) -> OrganizationEntry {
         guard let entry = OrganizationKey(key).flatMap({ self.directory.organization($0) }),
-            entry.id.rawValue == organization, self.placement.servesHere(entry.group)
+            entry.id.rawValue == organization, self.placement.servesHere(entry)
         else { throw Problem(.shardUnavailable, "node \(self.node) has no replica of \(key) to read now") }
         return entry
     }

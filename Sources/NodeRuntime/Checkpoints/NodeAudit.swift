@@ -29,6 +29,7 @@ final class NodeAudit: Sendable {
         host: RaftHost,
         links: PeerLinks,
         threads: StoreThreads,
+        damage: DamageRegister,
         loops: any EventLoopGroup,
         registry: PrometheusRegistry,
         logger: Logger
@@ -49,7 +50,7 @@ final class NodeAudit: Sendable {
         self.book = book
         self.rows = CheckpointStore(store: store)
         self.signing = try SerialThread(name: "ft-sign")
-        let placement = Placement(node: node, directory: directory, host: host)
+        let placement = Placement(node: node, directory: directory, host: host, damage: damage)
         let start = NodeClock.monotonic.now
         let ports = CheckpointService.Ports(
             entry: { directory.organization($0) },
@@ -60,7 +61,7 @@ final class NodeAudit: Sendable {
                 return SigningQuorum(status.membership)
             },
             quorum: { group in host.status(of: group).map { SigningQuorum($0.membership) } },
-            serves: { placement.servesHere($0.group) },
+            serves: { placement.servesHere($0) },
             size: { applier.knownHead(of: $0)?.size },
             ask: { peer, request in
                 try await links.call(PeerPath.checkpoints, of: peer, request, timeout: Self.askTimeout)

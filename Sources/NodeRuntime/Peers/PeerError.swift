@@ -44,4 +44,6 @@ enum PeerPath {
     static let rotateKey = "/peer/v1/keys/rotate"
     static let export = "/peer/v1/export"
     static let rebuild = "/peer/v1/rebuild"
+    static let descent = "/peer/v1/descent"
+    static let repair = "/peer/v1/repair"
 }
