@@ -56,6 +56,7 @@ final class APIRouter: RequestRouter {
         ids: RequestIDs,
         threads: StoreThreads,
         recordCache: RecordCache,
+        exports: ExportService,
         logger: Logger
     ) {
         self.node = node
@@ -76,6 +77,7 @@ final class APIRouter: RequestRouter {
         self.ids = ids
         self.threads = threads
         self.recordCache = recordCache
+        self.exports = exports
         self.logger = logger
     }
 
