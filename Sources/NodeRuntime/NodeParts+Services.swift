@@ -203,6 +203,7 @@ extension NodeParts {
             publisher: services.publisher,
             inspector: services.inspector,
             reporter: services.reporter,
+            trusted: services.trusted,
             repairs: { repairs.current },
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
