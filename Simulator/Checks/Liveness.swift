@@ -100,11 +100,12 @@ struct Liveness {
         let view = sight.view(of: state)
         do {
             let actions = try ClusterPlanner.plan(view)
-            if let action = actions.first { return "\(actions.count) steps are left: \(action)" }
+            if let action = actions.first { return "\(actions.count) steps are left: \(action) (\(view.traceText))" }
         } catch {
             return "nothing can be planned: \(error)"
         }
-        return PlannerRules.wishProblem(state, view) ?? self.firstProblem
+        if let problem = PlannerRules.wishProblem(state, view) { return "\(problem) (\(view.traceText))" }
+        return self.firstProblem
     }
 
     // MARK: - At the end

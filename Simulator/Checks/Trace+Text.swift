@@ -1,5 +1,6 @@
 internal import Consensus
 internal import Primitives
+internal import Shards
 
 // Messages as short texts.
 extension GroupMessage {
@@ -16,6 +17,20 @@ extension Membership {
         let joint = self.isJoint ? " & \(list(self.outgoing))" : ""
         let learners = self.learners.isEmpty ? "" : ", learners \(list(self.learners))"
         return "voters \(list(self.voters))\(joint)\(learners)"
+    }
+}
+
+extension PlannerView {
+    /// What the planner knows.
+    var traceText: String {
+        let nodes = self.nodes.map { "\($0.id) \($0.state.name)\($0.isLive ? "" : " silent")" }
+        let groups = self.groups.map { group in
+            let target = group.target.isEmpty ? "" : ", wanted on \(group.target)"
+            return
+                "group \(group.id): \(group.membership.traceText), leader \(group.leader.map { "\($0)" } ?? "unknown"), "
+                + "caught up \(group.caughtUp)\(target)"
+        }
+        return (nodes + groups).joined(separator: "; ")
     }
 }
 

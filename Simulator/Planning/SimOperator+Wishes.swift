@@ -78,7 +78,9 @@ extension SimOperator {
     func replace(_ lost: NodeID, by fresh: NodeID) {
         self.join(fresh)
         // Without those that were drained there may be too few.
-        for node in self.world.nodes where !node.isLost && !self.leaving.contains(node.id) { self.set(node.id, .active) }
+        for node in self.world.nodes where !node.isLost && !self.leaving.contains(node.id) {
+            self.set(node.id, .active)
+        }
         self.leaving.insert(lost)
         self.add(.setNodeState(SetNodeStateCommand(node: lost, state: .leaving, replacement: fresh)))
     }

@@ -66,6 +66,8 @@ final class World {
         let chaosEnd = VirtualTime(self.plan.chaosTicks) * SimulationPlan.tickInterval
         self.runEvents(until: chaosEnd)
         if self.isSound { self.heal() }
+        // What is planned holds everything else.
+        self.queue.removeAll()
         self.coverage[.segmentsRecycled] += self.nodes.reduce(0) { $0 + $1.logFiles.recycled }
         return self.invariants.violations
     }

@@ -2,6 +2,7 @@ internal import Consensus
 internal import CoreMetrics
 internal import Primitives
 internal import Shards
+internal import Synchronization
 
 /// The node's own metrics; labels come from closed sets.
 struct NodeMetrics: Sendable {
@@ -12,6 +13,7 @@ struct NodeMetrics: Sendable {
     private let batchRecords: Recorder
     private let elections: Counter
     private let leaderships: Counter
+    private let answers = StatusCounters()
 
     init(registry: PrometheusRegistry) {
         self.registry = registry
@@ -40,8 +42,7 @@ struct NodeMetrics: Sendable {
         self.requestSeconds.recordNanoseconds(
             duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000
         )
-        Counter(label: "ft_api_requests_total", dimensions: [("status", String(status))], factory: self.registry)
-            .increment()
+        self.answers.counter(of: status, in: self.registry).increment()
     }
 
     func refused(_ code: Problem.Code) {
@@ -140,4 +141,24 @@ struct NodeMetrics: Sendable {
     }
 
     func render() -> String { self.registry.render() }
+}
+
+/// The counters of answers by status, made on first use.
+///
+/// To ask the registry for one by its labels costs more than to count.
+private final class StatusCounters: Sendable {
+    private let counters = Mutex<[Int: Counter]>([:])
+
+    func counter(of status: Int, in registry: PrometheusRegistry) -> Counter {
+        self.counters.withLock { counters in
+            if let known = counters[status] { return known }
+            let counter = Counter(
+                label: "ft_api_requests_total",
+                dimensions: [("status", String(status))],
+                factory: registry
+            )
+            counters[status] = counter
+            return counter
+        }
+    }
 }

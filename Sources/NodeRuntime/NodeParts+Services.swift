@@ -28,6 +28,7 @@ struct NodeServices: Sendable {
     let records: RecordReader
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
     let inspector: ReplicaInspector
     let reporter: DamageReporter
     let trusted: TrustedHeads
@@ -112,9 +113,41 @@ extension NodeParts {
                 gateway: gateway,
                 logger: self.logger
             ),
+            packages: self.makePackages(reads),
             inspector: self.makeInspector(),
             reporter: self.makeReporter(gateway),
             trusted: self.makeTrustedHeads()
+        )
+    }
+
+    private func makePackages(_ reads: ReadGate) -> PackageMaker {
+        PackageMaker(
+            node: self.configuration.nodeID,
+            directory: self.applier.directory,
+            placement: self.placement,
+            store: self.store,
+            threads: self.threads,
+            reads: reads,
+            links: self.links,
+            audit: self.audit
+        )
+    }
+
+    private func makeExports(
+        _ services: NodeServices,
+        _ filter: RecordFilter,
+        _ queries: QueryService
+    ) -> ExportService {
+        ExportService(
+            configuration: self.configuration,
+            directory: self.applier.directory,
+            filter: filter,
+            records: services.records,
+            checkpoints: services.checkpoints,
+            queries: queries,
+            audit: self.audit,
+            gateway: services.gateway,
+            maker: services.packages
         )
     }
 
@@ -201,6 +234,7 @@ extension NodeParts {
             status: self.status,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            packages: services.packages,
             inspector: services.inspector,
             reporter: services.reporter,
             trusted: services.trusted,
@@ -219,19 +253,21 @@ extension NodeParts {
     ) -> APIRouter {
         let queryLimit = Duration.milliseconds(self.configuration.queryTimeLimitMilliseconds)
         let temporary = self.configuration.dataDirectory + "/" + Node.temporaryFolder
+        let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
+        let queries = QueryService(
+            router: router,
+            parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
+            resultBytesMax: self.configuration.queryResultBytesMax,
+            timeLimit: queryLimit
+        )
         return APIRouter(
             node: self.configuration.nodeID,
             configuration: self.configuration,
             directory: self.applier.directory,
             gateway: services.gateway,
             records: services.records,
-            recordFilter: RecordFilter(queries: services.queries, timeLimit: queryLimit),
-            queries: QueryService(
-                router: router,
-                parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
-                resultBytesMax: self.configuration.queryResultBytesMax,
-                timeLimit: queryLimit
-            ),
+            recordFilter: filter,
+            queries: queries,
             replicas: replicas,
             trusted: services.trusted,
             cluster: ClusterReader(
@@ -248,6 +284,7 @@ extension NodeParts {
             ids: RequestIDs(),
             threads: self.threads,
             recordCache: RecordCache(),
+            exports: self.makeExports(services, filter, queries),
             logger: self.logger
         )
     }

@@ -8,7 +8,8 @@ struct AuditCommand: ParsableCommand {
         abstract: "Read and verify the audit ledger.",
         subcommands: [
             Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
-            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Compare.self, Repair.self,
+            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Export.self, VerifyPackage.self, Compare.self,
+            Repair.self,
         ]
     )
 
@@ -56,7 +57,12 @@ struct AuditCommand: ParsableCommand {
         var reason: String?
         @Option(help: "Only records of this severity: info, notice, warning, critical.")
         var severity: String?
-        @Option(help: ArgumentHelp("Only records whose compliance context contains this, or /MEMBER=VALUE.", valueName: "text"))
+        @Option(
+            help: ArgumentHelp(
+                "Only records whose compliance context contains this, or /MEMBER=VALUE.",
+                valueName: "text"
+            )
+        )
         var compliance: String?
         @Option(help: "Only records of this outcome: success, denied, failed.")
         var outcome: String?

@@ -84,7 +84,16 @@ extension RealCluster {
         private func prove(_ cluster: DevCluster, _ folder: TestFolder) async throws {
             let (receipt, record, keys) = (folder.file("r.proof"), folder.file("r.json"), folder.file("keys"))
             let proven = try await cluster.ftnode(
-                "audit", "prove", "--org", "lab-a", "--sequence", "7", "--output", receipt, "--record", record
+                "audit",
+                "prove",
+                "--org",
+                "lab-a",
+                "--sequence",
+                "7",
+                "--output",
+                receipt,
+                "--record",
+                record
             )
             #expect(proven.ending == .exited(0), "\(proven.output)")
             let vkeys = try (1...3).map { node in
@@ -92,17 +101,39 @@ extension RealCluster {
             }
             try vkeys.joined().write(toFile: keys, atomically: true, encoding: .utf8)
             let good = try await cluster.ftnode(
-                "audit", "check-receipt", receipt, "--keys", keys, "--record", record, "--origin", "dev/lab-a"
+                "audit",
+                "check-receipt",
+                receipt,
+                "--keys",
+                keys,
+                "--record",
+                record,
+                "--origin",
+                "dev/lab-a"
             )
             #expect(good.ending == .exited(0), "\(good.output)")
             let text = try String(contentsOfFile: record, encoding: .utf8)
             try text.replacing("s-1", with: "s-2").write(toFile: record, atomically: true, encoding: .utf8)
             let bad = try await cluster.ftnode(
-                "audit", "check-receipt", receipt, "--keys", keys, "--record", record, "--origin", "dev/lab-a"
+                "audit",
+                "check-receipt",
+                receipt,
+                "--keys",
+                keys,
+                "--record",
+                record,
+                "--origin",
+                "dev/lab-a"
             )
             #expect(bad.ending == .exited(1), "\(bad.output)")
             let elsewhere = try await cluster.ftnode(
-                "audit", "check-receipt", receipt, "--keys", keys, "--origin", "dev/lab-b"
+                "audit",
+                "check-receipt",
+                receipt,
+                "--keys",
+                keys,
+                "--origin",
+                "dev/lab-b"
             )
             #expect(elsewhere.ending == .exited(1), "\(elsewhere.output)")
         }

@@ -164,7 +164,8 @@ private final class Outgoing: PeerTransport {
             self.outgoing.sent.withLock { $0 = [] }
         }
 
-        func propose(_ text: String, _ answer: @escaping @Sendable (Result<[UInt8], ProposalError>) -> Void = { _ in }) {
+        func propose(_ text: String, _ answer: @escaping @Sendable (Result<[UInt8], ProposalError>) -> Void = { _ in })
+        {
             self.host.propose(Array(text.utf8), to: HostedLoopTests.group, answer: answer)
         }
 

@@ -19,7 +19,7 @@ final class PassingTime: Sendable {
 
     var now: Duration { self.time.withLock { $0 } }
 
-    func sleep(_ duration: Duration) async {
+    func pass(_ duration: Duration) async {
         if duration <= Self.passingMax {
             self.time.withLock { $0 += duration }
             await Task.yield()
@@ -143,7 +143,9 @@ final class CheckpointBench: Sendable {
                     dataGroups: 1,
                     operatorToken: nil,
                     nodes: self.nodes.map { RegisterNodeCommand(node: $0, api: "a-\($0):1", peer: "p-\($0):1") },
-                    placements: [.init(group: .system, replicas: self.nodes), .init(group: GroupID(1), replicas: self.nodes)]
+                    placements: [
+                        .init(group: .system, replicas: self.nodes), .init(group: GroupID(1), replicas: self.nodes),
+                    ]
                 )
             ),
             .createOrganization(CreateOrganizationCommand(key: try Fixture.key("lab-a"), name: "A")),
@@ -223,7 +225,7 @@ final class CheckpointBench: Sendable {
             },
             wallTime: { Timestamp(microseconds: 100_000_000 + time.now.milliseconds * 1000) },
             now: { time.now },
-            sleep: { await time.sleep($0) }
+            sleep: { await time.pass($0) }
         )
     }
 

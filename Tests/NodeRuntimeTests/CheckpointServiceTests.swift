@@ -174,7 +174,8 @@ struct CheckpointServiceTests {
                     var forged = try? SignedCheckpoint(note.checkpoint)
                     try? forged?.cosign(wrong, timeSeconds: 100)
                     text = forged?.encoded ?? []
-                case "other head": text = Array(String(decoding: text, as: UTF8.self).replacing("\n7\n", with: "\n8\n").utf8)
+                case "other head":
+                    text = Array(String(decoding: text, as: UTF8.self).replacing("\n7\n", with: "\n8\n").utf8)
                 case "stripped": text = note.note.text
                 default:
                     // The signature of one head under another one.
@@ -241,7 +242,10 @@ struct CheckpointServiceTests {
         #expect(code(.record(SequenceNumber(0), size: nil)) == .recordNotFound)
         #expect(code(.checkpoint(size: 299)) == .checkpointNotFound)
         #expect(code(.consistency(from: 1, to: 341)) == .invalidParameter)
-        #expect(code(.tile(try TilePath(.hashes(level: 0), index: 1, width: 45))) == .tileNotFound, "beyond the checkpoint")
+        #expect(
+            code(.tile(try TilePath(.hashes(level: 0), index: 1, width: 45))) == .tileNotFound,
+            "beyond the checkpoint"
+        )
         let nodes = TileNodes(size: 300) { path in
             try? replica.proofs.answer(.tile(path), about: bench.entry).body
         }

@@ -90,7 +90,9 @@ struct WitnessRulesTests {
         let wrongEmpty = Checkpoint(origin: log.origin, size: 0, root: .zero)
         var note = try SignedCheckpoint(wrongEmpty)
         try note.sign(log.key)
-        #expect(try Self.decide(WitnessRequest(oldSize: 0, path: [], checkpoint: note), log, last: nil) == .fork(size: 0))
+        #expect(
+            try Self.decide(WitnessRequest(oldSize: 0, path: [], checkpoint: note), log, last: nil) == .fork(size: 0)
+        )
     }
 
     @Test func whoIsNotTheLogIsRefused() throws {
@@ -140,7 +142,10 @@ struct WitnessRulesTests {
             body.replacing("old 7", with: "old 07"), body.replacing("old 7", with: "old +7"),
             body.replacing("old 7", with: "old 9223372036854775808"), body.replacing("old 7", with: "Old 7"),
             body.replacing("old 7\n", with: "old 7\nAAAA\n"), body.replacing("old 7\n", with: "old 7\n\n"),
-            body.replacing("old 7\n", with: "old 7\n" + String(repeating: "\(String(repeating: "A", count: 43))=\n", count: 64)),
+            body.replacing(
+                "old 7\n",
+                with: "old 7\n" + String(repeating: "\(String(repeating: "A", count: 43))=\n", count: 64)
+            ),
             String(repeating: "x", count: WitnessRequest.bytesMax + 1),
         ]
         for text in wrong { #expect(throws: NoteError.self) { try WitnessRequest(parsing: Array(text.utf8)) } }
@@ -149,7 +154,11 @@ struct WitnessRulesTests {
 
 @Suite("A witness", .timeLimit(.minutes(1)))
 struct WitnessServiceTests {
-    private static func service(_ store: any KeyValueStore, _ log: TestLog, _ thread: SerialThread) throws -> WitnessService {
+    private static func service(
+        _ store: any KeyValueStore,
+        _ log: TestLog,
+        _ thread: SerialThread
+    ) throws -> WitnessService {
         let seed = [UInt8](repeating: 77, count: 32)
         return WitnessService(
             keys: [try NoteSignerKey(name: NoteKeyName("w.example/1"), type: .cosignature, seed: seed)],
@@ -324,11 +333,13 @@ struct WitnessCourierTests {
         seed: [UInt8](repeating: 77, count: 32)
     ).verifierKey
 
+    private typealias Post = @Sendable ([UInt8]) async throws -> WitnessCourier.Reply
+
     /// Runs the replicas with one witness that answers by `post`, until `body` ends.
     private static func run(
         _ bench: CheckpointBench,
         needed: Int = 1,
-        post: @escaping @Sendable ([UInt8]) async throws -> WitnessCourier.Reply,
+        post: @escaping Post,
         _ body: @escaping @Sendable (WitnessCourier) async throws -> Void
     ) async throws {
         let key = try #require(self.key)
@@ -362,13 +373,11 @@ struct WitnessCourierTests {
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         )
         try bench.append(7)
-        try await Self.run(
-            bench,
-            post: { body in
-                let answer = await witness.answer(body, timeSeconds: 200)
-                return .init(status: answer.status, body: answer.body)
-            }
-        ) { _ in
+        let post: Post = { body in
+            let answer = await witness.answer(body, timeSeconds: 200)
+            return .init(status: answer.status, body: answer.body)
+        }
+        try await Self.run(bench, post: post) { _ in
             _ = try await bench.replica(1).service.fresh(bench.entry, timeout: .seconds(30))
             await bench.waitUntilWitnessed([NodeID(2), NodeID(3)])
         }
@@ -387,13 +396,11 @@ struct WitnessCourierTests {
         defer { bench.close() }
         let (tried, didTry) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         try bench.append(7)
-        try await Self.run(
-            bench,
-            post: { _ in
-                didTry.yield()
-                throw PeerError(code: .unreachable, peer: NodeID(9), message: "test", cause: nil)
-            }
-        ) { courier in
+        let post: Post = { _ in
+            didTry.yield()
+            throw PeerError(code: .unreachable, peer: NodeID(9), message: "test", cause: nil)
+        }
+        try await Self.run(bench, post: post) { courier in
             let stored = try await bench.replica(1).service.fresh(bench.entry, timeout: .seconds(30))
             #expect(try bench.verifier().verify(stored.note).isTrusted)
             #expect(!stored.isWitnessed)
@@ -413,29 +420,33 @@ struct WitnessCourierTests {
             type: .cosignature,
             seed: [UInt8](repeating: kind == "other head" ? 77 : 78, count: 32)
         )
-        try await Self.run(
-            bench,
-            post: { body in
-                defer { didTry.yield() }
-                let asked = try WitnessRequest(parsing: body).checkpoint.checkpoint
-                let signed = kind == "other head" ? Checkpoint(origin: asked.origin, size: 7, root: .zero) : asked
-                let line = try stranger.cosignature(over: signed, timeSeconds: 200).line
-                return .init(status: 200, body: kind == "nothing" ? [] : line)
-            }
-        ) { _ in
+        let post: Post = { body in
+            defer { didTry.yield() }
+            let asked = try WitnessRequest(parsing: body).checkpoint.checkpoint
+            let signed = kind == "other head" ? Checkpoint(origin: asked.origin, size: 7, root: .zero) : asked
+            let line = try stranger.cosignature(over: signed, timeSeconds: 200).line
+            return .init(status: 200, body: kind == "nothing" ? [] : line)
+        }
+        try await Self.run(bench, post: post) { _ in
             _ = try await bench.replica(1).service.fresh(bench.entry, timeout: .seconds(30))
             for await _ in tried { break }
         }
         let stored = try #require(try bench.replica(1).rows.latest(of: bench.entry.id))
         #expect(!stored.isWitnessed)
-        #expect(try SignedCheckpoint(parsing: stored.note).note.signatures.allSatisfy { $0.name.description != "w.example/1" })
+        #expect(
+            try SignedCheckpoint(parsing: stored.note).note.signatures.allSatisfy {
+                $0.name.description != "w.example/1"
+            }
+        )
     }
 
     @Test func addressesAreOfHTTPS() {
         let good = ["https://w.example", "https://w.example:8443/a/b/", "https://[::1]:9443", "https://127.0.0.1/x"]
         for text in good { #expect(WitnessAddress(text) != nil, "\(text)") }
         #expect(WitnessAddress("https://w.example/a/")?.description == "https://w.example:443/a")
-        let bad = ["http://w.example", "https://", "https://u@w.example", "https://w.example?x", "https://w.example:0", "w"]
+        let bad = [
+            "http://w.example", "https://", "https://u@w.example", "https://w.example?x", "https://w.example:0", "w",
+        ]
         for text in bad { #expect(WitnessAddress(text) == nil, "\(text)") }
     }
 }

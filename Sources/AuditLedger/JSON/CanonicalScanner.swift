@@ -26,14 +26,27 @@ struct CanonicalScanner: Sendable {
 
     /// Moves past `text` if it comes next.
     mutating func take(_ text: [UInt8]) -> Bool {
-        guard self.next + text.count <= self.end else { return false }
-        var offset = 0
-        while offset < text.count {
-            guard self.bytes[self.next + offset] == text[offset] else { return false }
-            offset += 1
+        let start = self.next
+        let count = text.count
+        guard count <= self.end - start else { return false }
+        precondition(start >= 0 && self.end <= self.bytes.count, "the cursor lies in the text")
+        let isNext = self.bytes.withUnsafeBytes { bytes in
+            text.withUnsafeBytes { text in
+                var offset = 0
+                while offset + 8 <= count {
+                    let word = bytes.loadUnaligned(fromByteOffset: start + offset, as: UInt64.self)
+                    guard word == text.loadUnaligned(fromByteOffset: offset, as: UInt64.self) else { return false }
+                    offset += 8
+                }
+                while offset < count {
+                    guard bytes[start + offset] == text[offset] else { return false }
+                    offset += 1
+                }
+                return true
+            }
         }
-        self.next += text.count
-        return true
+        if isNext { self.next += count }
+        return isNext
     }
 
     mutating func take(_ byte: UInt8) -> Bool {

@@ -32,12 +32,15 @@ struct JSONCanonicalizer: Sendable {
     /// Places in ``members``, while an object's are put in order.
     private var order: [Int] = []
     private var moved: [Member] = []
+    /// Room for the members of an event and of what is nested in it.
+    private static let membersExpected = 24
     /// Objects of up to so many members are sorted by insertion.
     private static let insertionSortMax = 24
 
     init(limits: JSONLimits) {
         self.limits = limits
         self.path.reserveCapacity(limits.depthMax)
+        self.members.reserveCapacity(Self.membersExpected)
     }
 
     /// Writes the canonical form of `input[range]` to ``output``.

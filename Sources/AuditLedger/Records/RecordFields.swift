@@ -223,13 +223,14 @@ package struct RecordFields: Sendable {
         return JSONText.unescaped(self.bytes, range)
     }
 
-    /// A text member, unescaped, as UTF-8: a slice of ``bytes`` when nothing in it is escaped; nil when it is absent or
-    /// no text.
-    package func textSlice(_ field: RecordField) -> ArraySlice<UInt8>? {
-        guard let range = self.range(field), self.bytes[range.lowerBound] == JSONText.quote else { return nil }
-        let inner = range.lowerBound + 1..<range.upperBound - 1
-        if self.isEscaped[field.rawValue] { return JSONText.unescaped(self.bytes, range)[...] }
-        return self.bytes[inner]
+    /// Where a text member without escapes lies in ``bytes``, without its quotes; nil when it is absent, no text, or
+    /// has an escape.
+    package func textPlace(_ field: RecordField) -> Range<Int>? {
+        let place = self.places[field.rawValue]
+        guard place.end != 0, !self.isEscaped[field.rawValue], self.bytes[Int(place.start)] == JSONText.quote else {
+            return nil
+        }
+        return Int(place.start) + 1..<Int(place.end) - 1
     }
 
     /// A text member, unescaped; nil when it is absent or no text.

@@ -1,4 +1,5 @@
 internal import CDuckDB
+internal import Foundation
 
 /// Appends rows to one table, column by column, in chunks of the engine's vector size. Used by one thread.
 @safe struct EngineAppender: ~Copyable {
@@ -68,7 +69,7 @@ internal import CDuckDB
                 guard let vector = unsafe duckdb_data_chunk_get_vector(chunk, idx_t(index)) else {
                     throw ColumnarError(.internalFailure, "no vector for column \(index)")
                 }
-                unsafe column.fill(vector, from: start, count: count)
+                unsafe column.fill(vector, from: start, count: count, shared: batch.texts)
             }
             unsafe duckdb_data_chunk_set_size(chunk, idx_t(count))
             try self.succeed(unsafe duckdb_append_data_chunk(self.appender, chunk))
@@ -129,7 +130,7 @@ extension ColumnType {
 
 extension ColumnBuilder {
     /// Copies rows into a vector of the engine.
-    fileprivate func fill(_ vector: duckdb_vector, from start: Int, count: Int) {
+    fileprivate func fill(_ vector: duckdb_vector, from start: Int, count: Int, shared: [UInt8]) {
         if self.nullCount > 0 {
             unsafe duckdb_vector_ensure_validity_writable(vector)
             if let mask = unsafe duckdb_vector_get_validity(vector) {
@@ -148,6 +149,11 @@ extension ColumnBuilder {
                 unsafe data.copyMemory(from: base + start * 8, byteCount: count * 8)
             }
         case .utf8, .json:
+            if self.sharesTexts {
+                return unsafe shared.withUnsafeBytes {
+                    unsafe self.fill(vector, data, from: start, count: count, texts: $0)
+                }
+            }
             unsafe self.bytes.withUnsafeBytes { bytes in
                 var from = start == 0 ? 0 : self.ends[start - 1]
                 for row in 0..<count {
@@ -166,12 +172,57 @@ extension ColumnBuilder {
         }
     }
 
+    /// Copies texts that lie in `texts`.
+    ///
+    /// The engine keeps short ones in the vector itself, and equal texts in a row need be kept once only.
+    private func fill(
+        _ vector: duckdb_vector,
+        _ data: UnsafeMutableRawPointer,
+        from start: Int,
+        count: Int,
+        texts: UnsafeRawBufferPointer
+    ) {
+        let width = unsafe MemoryLayout<duckdb_string_t>.size
+        var last: (row: Int, place: Int, length: Int)?
+        for row in 0..<count {
+            let word = self.words[start + row]
+            let place = Int(word >> 32)
+            let length = Int(word & 0xFFFF_FFFF)
+            let target = unsafe data + row * width
+            if length <= inlinedBytesMax {
+                // A null comes here too, as an empty text.
+                unsafe target.storeBytes(of: UInt64(length), as: UInt64.self)
+                unsafe target.storeBytes(of: 0, toByteOffset: 8, as: UInt64.self)
+                if length > 0, let base = texts.baseAddress {
+                    unsafe (target + MemoryLayout<UInt32>.size).copyMemory(from: base + place, byteCount: length)
+                }
+                continue
+            }
+            guard let base = texts.baseAddress else { return }
+            let text = unsafe base + place
+            if let earlier = last, earlier.length == length, unsafe memcmp(base + earlier.place, text, length) == 0 {
+                unsafe target.copyMemory(from: data + earlier.row * width, byteCount: width)
+            } else {
+                unsafe duckdb_unsafe_vector_assign_string_element_len(
+                    vector,
+                    idx_t(row),
+                    text.assumingMemoryBound(to: CChar.self),
+                    idx_t(length)
+                )
+                last = (row, place, length)
+            }
+        }
+    }
+
     /// Hands out the words of the validity mask for rows from `start`, which is a multiple of 64.
     private func copyValidity(from start: Int, count: Int, _ store: (Int, UInt64) -> Void) {
         precondition(start & 63 == 0, "chunks start at a multiple of 64")
         for word in 0..<(count + 63) / 64 { store(word, self.validity[(start >> 6) + word]) }
     }
 }
+
+/// Texts up to this length lie in the engine's `duckdb_string_t` itself, padded with zeros (duckdb.h).
+private let inlinedBytesMax = 12
 
 /// A valid address for texts of no bytes.
 nonisolated(unsafe) private let emptyText: UnsafePointer<CChar> = {  // sendable-ok: one byte, never written or freed

@@ -1,6 +1,8 @@
 /// Collects the values of one column, in the form in which the engine takes them.
 ///
-/// Appending a value of another type than the column's is a bug of the caller and stops the program.
+/// Appending a value of another type than the column's is a bug of the caller and stops the program. A text column
+/// either keeps its texts, or names places in ``ColumnBatch/texts``, which all such columns of a batch share: then
+/// nothing is copied before the engine does.
 package struct ColumnBuilder: Sendable {
     /// Type of the column.
     package let type: ColumnType
@@ -9,20 +11,27 @@ package struct ColumnBuilder: Sendable {
     private(set) var nullCount = 0
     /// One bit a value, 1 for present.
     private(set) var validity: [UInt64] = []
-    /// Values of the fixed-width types, as bits; empty for texts.
+    /// Values of the fixed-width types, as bits, and places of shared texts, start above length; empty for texts that
+    /// the column keeps.
     private(set) var words: [UInt64] = []
-    /// End of each text in `bytes`; empty for other types.
+    /// Whether texts lie in ``ColumnBatch/texts``.
+    let sharesTexts: Bool
+    /// The end of the last shared text.
+    private(set) var sharedEnd = 0
+    /// End of each text in `bytes`; empty for other types and shared texts.
     private(set) var ends: [Int] = []
     private(set) var bytes: [UInt8] = []
 
     /// Creates an empty column with room for `capacity` values.
-    package init(_ type: ColumnType, capacity: Int = 0) {
+    /// - Parameter sharesTexts: Texts come by ``append(shared:)``, not as values; means nothing for other types.
+    package init(_ type: ColumnType, capacity: Int = 0, sharesTexts: Bool = false) {
         self.type = type
+        self.sharesTexts = sharesTexts && (type == .utf8 || type == .json)
         self.validity.reserveCapacity((capacity + 63) / 64)
-        if self.isText { self.ends.reserveCapacity(capacity) } else { self.words.reserveCapacity(capacity) }
+        if self.keepsTexts { self.ends.reserveCapacity(capacity) } else { self.words.reserveCapacity(capacity) }
     }
 
-    var isText: Bool { self.type == .utf8 || self.type == .json }
+    private var keepsTexts: Bool { (self.type == .utf8 || self.type == .json) && !self.sharesTexts }
 
     @inline(__always)
     private mutating func mark(present: Bool) {
@@ -34,7 +43,7 @@ package struct ColumnBuilder: Sendable {
     /// Appends a null.
     package mutating func appendNull() {
         self.mark(present: false)
-        if self.isText { self.ends.append(self.bytes.count) } else { self.words.append(0) }
+        if self.keepsTexts { self.ends.append(self.bytes.count) } else { self.words.append(0) }
     }
 
     /// Appends a truth value.
@@ -65,10 +74,19 @@ package struct ColumnBuilder: Sendable {
         self.words.append(value.bitPattern)
     }
 
+    /// Appends the text at a place of the batch's shared bytes; the caller has checked that they are UTF-8.
+    package mutating func append(shared place: Range<Int>) {
+        precondition(self.sharesTexts, "the column does not share texts")
+        precondition(place.lowerBound >= 0 && place.upperBound <= UInt32.max, "shared texts take at most 4 GiB")
+        self.mark(present: true)
+        self.words.append(UInt64(place.lowerBound) << 32 | UInt64(place.count))
+        self.sharedEnd = max(self.sharedEnd, place.upperBound)
+    }
+
     /// Appends a text given as UTF-8.
     /// - Throws: ``ColumnarError`` `.schemaMismatch` when it is not UTF-8; then nothing was appended.
     package mutating func append(utf8 text: Span<UInt8>) throws {
-        precondition(self.isText, "the column does not hold texts")
+        precondition(self.keepsTexts, "the column does not keep texts")
         guard (try? UTF8Span(validating: text)) != nil else {
             throw ColumnarError(.schemaMismatch, "a text is not UTF-8")
         }
@@ -80,7 +98,7 @@ package struct ColumnBuilder: Sendable {
     /// Appends a text given as UTF-8.
     /// - Throws: ``ColumnarError`` `.schemaMismatch` when it is not UTF-8; then nothing was appended.
     package mutating func append(utf8 text: ArraySlice<UInt8>) throws {
-        precondition(self.isText, "the column does not hold texts")
+        precondition(self.keepsTexts, "the column does not keep texts")
         guard (try? UTF8Span(validating: text.span)) != nil else {
             throw ColumnarError(.schemaMismatch, "a text is not UTF-8")
         }
@@ -95,7 +113,7 @@ package struct ColumnBuilder: Sendable {
 
     /// Appends a text.
     package mutating func append(_ text: String) {
-        precondition(self.isText, "the column does not hold texts")
+        precondition(self.keepsTexts, "the column does not keep texts")
         self.mark(present: true)
         self.bytes.append(contentsOf: text.utf8)
         self.ends.append(self.bytes.count)
@@ -108,15 +126,22 @@ package struct ColumnBatch: Sendable {
     package let rows: Int
     /// Columns in the table's order.
     package let columns: [ColumnBuilder]
+    /// Where the texts of columns lie that share them.
+    package let texts: [UInt8]
 
     /// Creates a batch.
-    /// - Throws: ``ColumnarError`` `.schemaMismatch` when columns differ in length.
-    package init(columns: [ColumnBuilder]) throws {
+    /// - Throws: ``ColumnarError`` `.schemaMismatch` when columns differ in length, or a shared text lies beyond
+    ///   `texts`.
+    package init(columns: [ColumnBuilder], texts: [UInt8] = []) throws {
         let rows = columns.first?.count ?? 0
         guard columns.allSatisfy({ $0.count == rows }) else {
             throw ColumnarError(.schemaMismatch, "the columns of a batch differ in length")
         }
+        guard columns.allSatisfy({ $0.sharedEnd <= texts.count }) else {
+            throw ColumnarError(.schemaMismatch, "a text lies beyond the shared bytes")
+        }
         self.rows = rows
+        self.texts = texts
         self.columns = columns
     }
 }

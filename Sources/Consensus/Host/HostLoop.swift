@@ -21,7 +21,9 @@ final class HostLoop: Sendable {
         let (mustWake, call) = self.inbox.withLock { state in
             change(&state.work)
             defer { state.isSleeping = false }
-            guard let call = state.call, !state.isCalled else { return (state.isSleeping, nil as (@Sendable () -> Void)?) }
+            guard let call = state.call, !state.isCalled else {
+                return (state.isSleeping, nil as (@Sendable () -> Void)?)
+            }
             state.isCalled = true
             return (false, call)
         }

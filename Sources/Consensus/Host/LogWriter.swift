@@ -54,7 +54,7 @@ final class LogWriter: Sendable {
 
     /// Payload bytes after which a batch is closed; a single larger write still goes alone.
     private static let batchBytesMax = 32 << 20
-    /// A write this slow would hold up a raft thread: the next ones are handed over.
+    /// Work this slow would hold up a raft thread: the next is handed over.
     private static let slowNanoseconds: UInt64 = 20_000_000
     /// Writes that are handed over after a slow one.
     private static let handOversMax = 64
@@ -91,6 +91,12 @@ final class LogWriter: Sendable {
 
     /// Whether the disk was quick of late.
     var isQuick: Bool { self.monitor.withLock { $0.handOvers == 0 } }
+
+    /// Something that a raft thread did began at `start`; when it was slow, what follows is handed over for a while.
+    func noteTime(since start: MonotonicTime) {
+        guard MonotonicTime.now().nanoseconds - start.nanoseconds > Self.slowNanoseconds else { return }
+        self.monitor.withLock { $0.handOvers = Self.handOversMax }
+    }
 
     private func endWriting() {
         let mustWake = self.monitor.withLock { state in
@@ -156,8 +162,6 @@ final class LogWriter: Sendable {
         if writes.isEmpty { return }
         let start = MonotonicTime.now()
         try self.store.write(writes)
-        if MonotonicTime.now().nanoseconds - start.nanoseconds > Self.slowNanoseconds {
-            self.monitor.withLock { $0.handOvers = Self.handOversMax }
-        }
+        self.noteTime(since: start)
     }
 }

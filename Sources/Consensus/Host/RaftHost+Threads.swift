@@ -108,7 +108,10 @@ extension RaftHost {
         guard output.writes.isEmpty, lane.hasAtMost(bytes: Self.turnHereBytesMax), self.writer.isQuick else {
             return false
         }
-        return lane.lane.runHere { self.turn(lane) }
+        let start = MonotonicTime.now()
+        let didRun = lane.lane.runHere { self.turn(lane) }
+        if didRun { self.writer.noteTime(since: start) }
+        return didRun
     }
 
     /// Bytes of entries that the raft thread applies itself.

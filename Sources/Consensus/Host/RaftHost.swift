@@ -110,7 +110,9 @@ package final class RaftHost: Sendable {
     package func start() throws(ConsensusError) {
         var threads: [SerialThread] = []
         do throws(StorageError) {
-            for number in self.loops.indices where self.thread == nil { threads.append(try SerialThread(name: "raft-\(number)")) }
+            for number in self.loops.indices where self.thread == nil {
+                threads.append(try SerialThread(name: "raft-\(number)"))
+            }
             threads.append(try SerialThread(name: "raft-log"))
         } catch {
             for thread in threads { thread.shutdown() }

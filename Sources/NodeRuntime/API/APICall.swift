@@ -15,14 +15,28 @@ extension HTTPField.Name {
     static let queryProvenance = HTTPField.Name(known: "flasktrack-provenance")
 }
 
-/// One authenticated request: who asks, under which id, and from where.
-struct APICall: Sendable {
+/// One authenticated request: who asks, under which id, and from where. An object, as every step of an answer holds it.
+final class APICall: Sendable {
     let id: String
     let head: HTTPRequest
     let token: TokenEntry
     let connection: ConnectionInfo
     /// The part of the target after `?`, decoded; in order.
     let parameters: [(name: String, value: String)]
+
+    init(
+        id: String,
+        head: HTTPRequest,
+        token: TokenEntry,
+        connection: ConnectionInfo,
+        parameters: [(name: String, value: String)]
+    ) {
+        self.id = id
+        self.head = head
+        self.token = token
+        self.connection = connection
+        self.parameters = parameters
+    }
 
     /// Allows or refuses, in the words of the API.
     /// - Throws: ``Problem`` `.forbidden`, or `.organizationNotFound` when the caller must not know more.
@@ -37,6 +51,7 @@ struct APICall: Sendable {
 
     /// Refuses parameters that the route does not have, and repeated ones.
     func requireOnly(parameters known: [String]) throws(Problem) {
+        guard !self.parameters.isEmpty else { return }
         var seen: Set<String> = []
         for parameter in self.parameters {
             guard known.contains(parameter.name) else {
@@ -53,18 +68,12 @@ struct APICall: Sendable {
     /// The client's `Idempotency-Key`.
     /// - Throws: ``Problem`` when it is not 1–200 visible ASCII characters.
     func idempotencyKey() throws(Problem) -> String? {
-        guard let key = self.head.headerFields[.idempotencyKey] else { return nil }
+        guard let key = self.head.headerFields.value(of: .idempotencyKey) else { return nil }
         let keyBytesMax = 200
         guard (1...keyBytesMax).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
             throw Problem(.invalidParameter, "Idempotency-Key must have 1 to \(keyBytesMax) visible ASCII characters")
         }
         return key
-    }
-
-    /// The address of `host:port` or `[host]:port`.
-    private static func withoutPort(_ address: String) -> String {
-        guard let colon = address.lastIndex(of: ":") else { return address }
-        return address[..<colon].filter { $0 != "[" && $0 != "]" }
     }
 
     /// Who the cluster ledger says wanted a change of the cluster.
@@ -81,8 +90,8 @@ struct APICall: Sendable {
         RequestInfo(
             id: self.id,
             channel: .api,
-            ip: self.connection.remoteAddress.map(Self.withoutPort),
-            userAgent: self.head.headerFields[.userAgent],
+            ip: self.connection.remoteHost,
+            userAgent: self.head.headerFields.value(of: .userAgent),
             authentication: "bearer"
         )
     }
@@ -132,6 +141,11 @@ enum RequestTarget {
     }
 
     private static func decode(_ text: Substring, plusIsSpace: Bool) -> String? {
+        // Most parts have nothing to decode.
+        let isPlain = text.utf8.allSatisfy {
+            $0 != UInt8(ascii: "%") && $0 != 0 && ($0 != UInt8(ascii: "+") || !plusIsSpace)
+        }
+        if isPlain { return String(text) }
         var bytes: [UInt8] = []
         var rest = text.utf8[...]
         while let byte = rest.popFirst() {

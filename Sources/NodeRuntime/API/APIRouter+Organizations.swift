@@ -17,7 +17,7 @@ extension APIRouter {
     }
 
     private func requireJSON(_ request: APICall) throws(Problem) {
-        guard MediaType(request.head.headerFields[.contentType]) == .json else {
+        guard MediaType(request.head.headerFields.value(of: .contentType)) == .json else {
             throw Problem(.unsupportedMediaType, "the body must be application/json")
         }
     }
@@ -195,7 +195,13 @@ enum MediaType: String {
 
     /// Reads a `Content-Type`, parameters left aside.
     init?(_ field: String?) {
-        guard let type = field?.split(separator: ";").first else { return nil }
+        guard let field else { return nil }
+        // As most clients write it.
+        if let exact = Self(rawValue: field) {
+            self = exact
+            return
+        }
+        guard let type = field.split(separator: ";").first else { return nil }
         self.init(rawValue: type.trimmingSpaces.lowercased())
     }
 }

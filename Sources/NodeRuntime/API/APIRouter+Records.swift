@@ -21,17 +21,17 @@ extension APIRouter {
         }
         try request.requireOnly(parameters: [])
         let idempotencyKey = try request.idempotencyKey()
-        switch MediaType(request.head.headerFields[.contentType]) {
+        switch MediaType(request.head.headerFields.value(of: .contentType)) {
         case .json:
             return self.collected(request, bodyBytesMax: EventLimits.eventBytesMax) { request, body in
-                let entry = try await self.organization(key, for: request, .appendRecords)
+                let entry = try await self.organization(organization, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
                 let draft = try EventDraft.parse(bytes, defaults: self.context(entry, request))
                 return try await self.append([draft], bytes, to: entry, idempotencyKey, isBatch: false)
             }
         case .ndjson:
             return self.collected(request, bodyBytesMax: self.configuration.batchBytesMax) { request, body in
-                let entry = try await self.organization(key, for: request, .appendRecords)
+                let entry = try await self.organization(organization, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
                 let limits = EventBatch.Limits(
                     recordsMax: self.configuration.batchRecordsMax,

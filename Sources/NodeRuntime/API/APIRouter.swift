@@ -8,7 +8,9 @@ internal import Storage
 internal import Transport
 
 /// Finds the answer to a request: who asks, which route, which limits. Routes of its own are in extensions by subject.
-struct APIRouter: RequestRouter {
+///
+/// An object: every route's handler holds it.
+final class APIRouter: RequestRouter {
     /// Largest body of a request that carries no records, in bytes.
     static let smallBodyBytesMax = 256 * 1024
     /// Most bytes that are read of a body that is too large, before it is refused.
@@ -33,14 +35,62 @@ struct APIRouter: RequestRouter {
     let ids: RequestIDs
     let threads: StoreThreads
     let recordCache: RecordCache
+    let exports: ExportService
     let logger: Logger
+
+    init(
+        node: NodeID,
+        configuration: NodeConfiguration,
+        directory: ShardDirectory,
+        gateway: CommandGateway,
+        records: RecordReader,
+        recordFilter: RecordFilter,
+        queries: QueryService,
+        replicas: ReplicaReader,
+        trusted: TrustedHeads,
+        cluster: ClusterReader,
+        administration: ClusterAdministration,
+        audit: NodeAudit,
+        checkpoints: CheckpointReader,
+        publisher: KeyPublisher,
+        health: HealthReport,
+        metrics: NodeMetrics,
+        ids: RequestIDs,
+        threads: StoreThreads,
+        recordCache: RecordCache,
+        exports: ExportService,
+        logger: Logger
+    ) {
+        self.node = node
+        self.configuration = configuration
+        self.directory = directory
+        self.gateway = gateway
+        self.records = records
+        self.recordFilter = recordFilter
+        self.queries = queries
+        self.replicas = replicas
+        self.trusted = trusted
+        self.cluster = cluster
+        self.administration = administration
+        self.audit = audit
+        self.checkpoints = checkpoints
+        self.publisher = publisher
+        self.health = health
+        self.metrics = metrics
+        self.ids = ids
+        self.threads = threads
+        self.recordCache = recordCache
+        self.exports = exports
+        self.logger = logger
+    }
 
     typealias Handler = @Sendable (APICall, ByteBuffer) async throws -> ServerResponse
 
     func route(_ head: HTTPRequest, _ connection: ConnectionInfo) -> RoutePlan {
         let target = head.path ?? "/"
-        let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
-        let path = parts.first ?? "/"
+        let mark = target.utf8.firstIndex(of: UInt8(ascii: "?"))
+        let path = target[..<(mark ?? target.endIndex)]
+        let query = mark.map { target[target.utf8.index(after: $0)...] } ?? ""
         switch path {
         case "/healthz" where head.method == .get: return .immediate(self.health.alive)
         case "/readyz" where head.method == .get: return .immediate(self.health.readiness())
@@ -50,7 +100,7 @@ struct APIRouter: RequestRouter {
         do {
             let token = try self.authenticate(head)
             guard let segments = RequestTarget.segments(of: path),
-                let parameters = RequestTarget.parameters(of: parts.count > 1 ? parts[1] : "")
+                let parameters = RequestTarget.parameters(of: query)
             else { throw Problem(.invalidParameter, "the target has a malformed escape") }
             let request = APICall(
                 id: id,
@@ -72,14 +122,24 @@ struct APIRouter: RequestRouter {
         guard self.directory.isBootstrapped else {
             throw Problem(.noLeader, "this node does not know yet that the cluster has begun")
         }
-        guard let field = head.headerFields[.authorization] else {
+        guard let field = head.headerFields.value(of: .authorization) else {
             throw Problem(.unauthenticated, "an Authorization header with a bearer token is needed")
         }
-        let scheme = "bearer "
-        guard field.utf8.count > scheme.utf8.count, field.prefix(scheme.count).lowercased() == scheme,
-            let token = self.directory.token(hash: sha256(Array(field.dropFirst(scheme.count).utf8)))
+        let bytes = Array(field.utf8)
+        guard bytes.count > Self.scheme.count, Self.isBearer(bytes),
+            let token = self.directory.token(hash: sha256(Array(bytes[Self.scheme.count...])))
         else { throw Problem(.unauthenticated, "the token is not known") }
         return token
+    }
+
+    /// The scheme of RFC 6750 in lowercase, with the space after it.
+    private static let scheme = Array("bearer ".utf8)
+
+    /// Whether `field` begins with the scheme, in whatever case.
+    private static func isBearer(_ field: [UInt8]) -> Bool {
+        zip(field, self.scheme).allSatisfy { byte, wanted in
+            byte == wanted || (wanted != UInt8(ascii: " ") && byte | 0x20 == wanted)
+        }
     }
 
     /// The route's plan.
@@ -114,6 +174,8 @@ struct APIRouter: RequestRouter {
             return try self.only(.post, request, self.verify)
         case 3 where segments[1] == "audit" && segments[2] == "rebuild":
             return try self.only(.post, request, self.rebuild)
+        case 4 where segments[1] == "organizations" && segments[3] == "export":
+            return try self.exportPlan(request, segments[2])
         case 3 where segments[1] == "audit": return try self.auditPlan(request, segments[2])
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
             return try self.historyPlan(request, segments)
@@ -163,7 +225,9 @@ struct APIRouter: RequestRouter {
             )
             return tooLarge.response(requestID: request.id)
         }
-        if let declared = request.head.headerFields[.contentLength].flatMap({ Int($0) }), declared > bodyBytesMax {
+        if let declared = request.head.headerFields.value(of: .contentLength).flatMap({ Int($0) }),
+            declared > bodyBytesMax
+        {
             return .streaming { request in
                 await Self.drain(request.body)
                 return refusal()
@@ -223,6 +287,15 @@ struct APIRouter: RequestRouter {
         _ operation: AccessOperation
     ) async throws(Problem) -> OrganizationEntry {
         guard let key = OrganizationKey(key) else { throw Problem.organizationNotFound(key) }
+        return try await self.organization(key, for: request, operation)
+    }
+
+    /// The organization with a key that was read already, as ``organization(_:for:_:)``.
+    func organization(
+        _ key: OrganizationKey,
+        for request: APICall,
+        _ operation: AccessOperation
+    ) async throws(Problem) -> OrganizationEntry {
         try request.allow(operation, in: key)
         if let entry = self.directory.organization(key) { return entry }
         do {

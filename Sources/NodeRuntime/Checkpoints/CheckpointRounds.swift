@@ -73,7 +73,9 @@ struct CheckpointRounds: Sendable {
 
         static func == (left: Self, right: Self) -> Bool {
             left.organization == right.organization && left.size == right.size && left.root == right.root
-                && left.signatures.elementsEqual(right.signatures) { $0.node == $1.node && $0.signatures == $1.signatures }
+                && left.signatures.elementsEqual(right.signatures) {
+                    $0.node == $1.node && $0.signatures == $1.signatures
+                }
         }
     }
 

@@ -224,7 +224,9 @@ struct CheckpointStore: Sendable {
     /// - Throws: ``StorageError``.
     func add(fork proof: ForkProof, of organization: OrganizationID, at time: Timestamp) throws -> Bool {
         let encoded = proof.encoded
-        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted { $0.lexicographicallyPrecedes($1) }
+        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted {
+            $0.lexicographicallyPrecedes($1)
+        }
         // One row for what contradicts what, whoever signed it first.
         let key = Self.key(organization, proof.older.checkpoint.size) + LedgerHash.leaf(Array(roots.joined())).bytes
         guard try self.store.get(key, in: .forks) == nil, try self.forkCount(of: organization) < Self.forksMax else {

@@ -46,7 +46,12 @@ struct CommandGateway: Sendable {
         mayRepeat: Bool,
         origin: CommandOrigin? = nil
     ) async throws -> CommandResult {
-        try await self.submit(command.encoded(origin: origin), to: group, mayRepeat: mayRepeat, by: self.clock)
+        let bytes = command.encoded(origin: origin)
+        // The clock of every node, as a type that is known when this is compiled.
+        if let clock = self.clock as? ContinuousClock {
+            return try await self.submit(bytes, to: group, mayRepeat: mayRepeat, by: clock)
+        }
+        return try await self.submit(bytes, to: group, mayRepeat: mayRepeat, by: self.clock)
     }
 
     private func submit(

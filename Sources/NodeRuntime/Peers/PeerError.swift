@@ -42,6 +42,7 @@ enum PeerPath {
     static let freshCheckpoint = "/peer/v1/checkpoints/fresh"
     static let proof = "/peer/v1/proof"
     static let rotateKey = "/peer/v1/keys/rotate"
+    static let export = "/peer/v1/export"
     static let rebuild = "/peer/v1/rebuild"
     static let descent = "/peer/v1/descent"
     static let repair = "/peer/v1/repair"

@@ -33,6 +33,7 @@ struct PeerService: RequestRouter {
     let status: NodeStatus
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
     let inspector: ReplicaInspector
     /// Told what a verification has found.
     let reporter: DamageReporter
@@ -70,8 +71,13 @@ struct PeerService: RequestRouter {
             return self.answer { await self.checkpoints.service.answer($0, from: peer) }
         case PeerPath.freshCheckpoint:
             return self.answer { (request: WireFreshCheckpointRequest) in await self.checkpoints.answer(request) }
-        case PeerPath.proof: return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
+        case PeerPath.proof:
+            return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
         case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
+        case PeerPath.export:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.packages.answer(body))
+            }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))

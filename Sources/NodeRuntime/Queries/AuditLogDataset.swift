@@ -63,23 +63,37 @@ enum AuditLogDataset {
     }
 
     /// The rows of `records`, in order.
+    ///
+    /// Texts are not copied one by one: the columns name their places in the records. The checksum of a record is what
+    /// the one after it says; only the last one's is computed.
     /// - Throws: ``LedgerError`` when a record cannot be read, ``ColumnarError`` when a value does not fit.
     static func batch(of records: [StoredRecord]) throws -> ColumnBatch {
-        var columns = self.table.columns.map { ColumnBuilder($0.type, capacity: records.count) }
-        var checksum: [UInt8] = []
-        for record in records {
+        var columns = self.table.columns.map { ColumnBuilder($0.type, capacity: records.count, sharesTexts: true) }
+        var texts: [UInt8] = []
+        texts.reserveCapacity(records.reduce(Self.checksumBytes) { $0 + $1.bytes.count })
+        for (row, record) in records.enumerated() {
             let fields = try RecordFields(scanning: record.bytes)
+            let base = texts.count
+            texts.append(contentsOf: record.bytes)
+            if row > 0 {
+                columns[Self.checksumPlace].append(
+                    shared: self.checksum(of: records[row - 1], before: record, fields, base, &texts)
+                )
+            }
             for (place, column) in self.sources.enumerated() {
                 switch column.source {
                 case .text(let field):
-                    if let text = fields.textSlice(field) {
-                        try columns[place].append(utf8: text)
+                    if let text = fields.textPlace(field) {
+                        columns[place].append(shared: base + text.lowerBound..<base + text.upperBound)
+                    } else if let text = fields.textBytes(field) {
+                        columns[place].append(shared: texts.count..<texts.count + text.count)
+                        texts.append(contentsOf: text)
                     } else {
                         columns[place].appendNull()
                     }
                 case .json(let field):
-                    if let json = fields.json(field), json.first != UInt8(ascii: "n") {
-                        try columns[place].append(utf8: json)
+                    if let json = fields.range(field), record.bytes[json.lowerBound] != UInt8(ascii: "n") {
+                        columns[place].append(shared: base + json.lowerBound..<base + json.upperBound)
                     } else {
                         columns[place].appendNull()
                     }
@@ -91,13 +105,38 @@ enum AuditLogDataset {
                         columns[place].appendNull()
                     }
                 case .sequence: columns[place].append(record.sequence.rawValue)
-                case .checksum:
-                    checksum.removeAll(keepingCapacity: true)
-                    LedgerHash.leaf(record.bytes).appendHex(to: &checksum)
-                    try columns[place].append(utf8: checksum)
+                case .checksum: break
                 }
             }
         }
-        return try ColumnBatch(columns: columns)
+        if let last = records.last {
+            columns[Self.checksumPlace].append(shared: self.append(LedgerHash.leaf(last.bytes), to: &texts))
+        }
+        return try ColumnBatch(columns: columns, texts: texts)
+    }
+
+    private static let checksumBytes = Digest.byteCount * 2
+    private static let checksumPlace = sources.count - 1
+
+    /// Where the checksum of `record` stands in the record after it, or is written to now when that is another one.
+    private static func checksum(
+        of record: StoredRecord,
+        before next: StoredRecord,
+        _ fields: RecordFields,
+        _ base: Int,
+        _ texts: inout [UInt8]
+    ) -> Range<Int> {
+        if record.sequence.next == next.sequence, let previous = fields.textPlace(.previous),
+            previous.count == self.checksumBytes
+        {
+            return base + previous.lowerBound..<base + previous.upperBound
+        }
+        return self.append(LedgerHash.leaf(record.bytes), to: &texts)
+    }
+
+    private static func append(_ checksum: Digest, to texts: inout [UInt8]) -> Range<Int> {
+        let start = texts.count
+        checksum.appendHex(to: &texts)
+        return start..<texts.count
     }
 }

@@ -297,7 +297,8 @@ extension WitnessCourier {
         }
     }
 
-    private static func post(_ body: [UInt8], to address: WitnessAddress, _ pool: HTTPClientPool) async throws -> Reply {
+    private static func post(_ body: [UInt8], to address: WitnessAddress, _ pool: HTTPClientPool) async throws -> Reply
+    {
         let connection = try await pool.connection(host: address.host, port: address.port)
         let authority = NodeConfiguration.HostPort(host: address.host, port: address.port).description
         var head = HTTPRequest(

@@ -166,6 +166,15 @@ package enum Command: Sendable {
         return kind.level
     }
 
+    /// The level to which a command wants its group raised; nil for every other command, whose body is not looked at.
+    package static func wantedLevel(of bytes: ArraySlice<UInt8>) -> FeatureLevel? {
+        guard bytes.count >= Self.headerByteCount,
+            Kind(rawValue: bytes[bytes.startIndex + 1]) == .setFeatureLevel,
+            case .setFeatureLevel(let wanted)? = (try? Self.decode(bytes))?.command
+        else { return nil }
+        return wanted
+    }
+
     /// Reads a command and what goes with it.
     package static func decode(_ bytes: ArraySlice<UInt8>) throws(MalformedBytes) -> Decoded {
         var reader = ByteReader(bytes)

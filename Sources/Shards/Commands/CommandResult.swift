@@ -24,7 +24,7 @@ package enum CommandResult: Sendable, Equatable {
     }
 
     package func encoded() -> [UInt8] {
-        var writer = ByteWriter()
+        var writer = ByteWriter(capacity: self.encodedCapacity)
         switch self {
         case .appended(let receipt):
             writer.write(Kind.appended.rawValue)
@@ -44,6 +44,11 @@ package enum CommandResult: Sendable, Equatable {
             writer.write(Kind.unknown.rawValue)
         }
         return writer.bytes
+    }
+
+    private var encodedCapacity: Int {
+        guard case .appended(let receipt) = self else { return 128 }
+        return 32 + receipt.checksums.count * Digest.byteCount
     }
 
     package static func decode(_ bytes: [UInt8]) throws(MalformedBytes) -> CommandResult {

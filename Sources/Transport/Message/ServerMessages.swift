@@ -5,6 +5,8 @@ package import NIOCore
 package final class ConnectionInfo: Sendable {
     /// The client's address and port as text, nil when the socket does not say.
     package let remoteAddress: String?
+    /// The client's address without its port, nil when the socket does not say.
+    package let remoteHost: String?
     /// The client's certificate, nil when it showed none.
     package let peer: PeerCertificate?
     /// `h2` or `http/1.1`.
@@ -20,9 +22,16 @@ package final class ConnectionInfo: Sendable {
         tlsVersion: String
     ) {
         self.remoteAddress = remoteAddress
+        self.remoteHost = remoteAddress.map(Self.withoutPort)
         self.peer = peer
         self.applicationProtocol = applicationProtocol
         self.tlsVersion = tlsVersion
+    }
+
+    /// The address of `host:port` or `[host]:port`.
+    private static func withoutPort(_ address: String) -> String {
+        guard let colon = address.lastIndex(of: ":") else { return address }
+        return address[..<colon].filter { $0 != "[" && $0 != "]" }
     }
 
     /// The DNS names of the client's certificate; empty when it showed none.

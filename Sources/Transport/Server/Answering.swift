@@ -40,7 +40,7 @@ func plainResponse(_ status: HTTPResponse.Status) -> ServerResponse {
 
 /// The `content-length` that a request declares.
 func declaredLength(_ request: HTTPRequest) -> Int? {
-    request.headerFields[.contentLength].flatMap { Int($0) }
+    request.headerFields.value(of: .contentLength).flatMap { Int($0) }
 }
 
 /// The `content-length` to add to an answer, nil for none (RFC 9110, section 8.6).

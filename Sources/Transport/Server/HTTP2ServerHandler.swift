@@ -179,7 +179,9 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
     }
 
     private func expectContinue(_ request: HTTPRequest, _ stream: HTTP2Stream) throws {
-        guard !stream.hasInboundEnded, request.headerFields[.expect]?.lowercased() == "100-continue" else { return }
+        guard !stream.hasInboundEnded, let expected = request.headerFields.value(of: .expect),
+            expected.lowercased() == "100-continue"
+        else { return }
         try self.session.submitInformational(.continue, on: stream)
     }
 
