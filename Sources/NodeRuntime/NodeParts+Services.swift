@@ -237,6 +237,7 @@ extension NodeParts {
             packages: services.packages,
             inspector: services.inspector,
             reporter: services.reporter,
+            trusted: services.trusted,
             repairs: { repairs.current },
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)

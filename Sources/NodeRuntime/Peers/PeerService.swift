@@ -37,6 +37,7 @@ struct PeerService: RequestRouter {
     let inspector: ReplicaInspector
     /// Told what a verification has found.
     let reporter: DamageReporter
+    let trusted: TrustedHeads
     /// nil before the node serves.
     let repairs: @Sendable () -> RepairService?
     /// Lets a node in that is not known yet; the node is that of its certificate.
