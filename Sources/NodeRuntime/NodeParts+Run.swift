@@ -54,7 +54,7 @@ extension NodeParts {
                     .init(service: LoopService { try await self.watchFailure() }),
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
-                    .init(service: LoopService { await self.discardColumnarStores() }),
+                    .init(service: LoopService { await self.discardColumnarStores(services.subjects) }),
                     .init(service: LoopService { try await self.takePart() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
@@ -63,6 +63,7 @@ extension NodeParts {
                     .init(service: LoopService { await services.manager.run() }),
                     .init(service: LoopService { await services.clocks.run() }),
                     .init(service: LoopService { await self.audit.service.run() }),
+                    .init(service: LoopService { await services.subjects.run() }),
                     .init(
                         service: LoopService { await services.publisher.run() },
                         successTerminationBehavior: .ignore

@@ -28,6 +28,7 @@ struct NodeServices: Sendable {
     let records: RecordReader
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let subjects: SubjectKeeper
 }
 
 extension NodeParts {
@@ -108,8 +109,32 @@ extension NodeParts {
                 directory: directory,
                 gateway: gateway,
                 logger: self.logger
-            )
+            ),
+            subjects: self.makeSubjectKeeper(gateway, reads, timeout)
         )
+    }
+
+    private func makeSubjectKeeper(_ gateway: CommandGateway, _ reads: ReadGate, _ timeout: Duration) -> SubjectKeeper {
+        let keeper = SubjectKeeper(
+            node: self.configuration.nodeID,
+            ring: self.keyRing,
+            applier: self.applier,
+            host: self.host,
+            placement: Placement(
+                node: self.configuration.nodeID,
+                directory: self.applier.directory,
+                host: self.host
+            ),
+            links: self.links,
+            threads: self.threads,
+            reads: reads,
+            gateway: gateway,
+            timeout: timeout,
+            logger: self.logger
+        )
+        self.subjectNews.receive { organization, subject in keeper.changed(organization, subject) }
+        self.groupNews.receive { keeper.groupChanged($0) }
+        return keeper
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
@@ -200,6 +225,7 @@ extension NodeParts {
             status: self.status,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            subjects: services.subjects,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -248,6 +274,7 @@ extension NodeParts {
             audit: self.audit,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            subjects: services.subjects,
             health: health,
             metrics: self.metrics,
             ids: RequestIDs(),

@@ -63,6 +63,11 @@ final class NodeParts: Sendable {
     let peerMetrics: PeerMetrics
     let status: NodeStatus
     let audit: NodeAudit
+    let keyRing: SubjectKeyRing
+    /// Data subjects whose keys changed or must go.
+    let subjectNews = Relay<(OrganizationID, Digest?)>()
+    /// Groups whose leader or members changed.
+    let groupNews = Relay<GroupID>()
     let stamps = StampClock()
     /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
     let hasBegun = Atomic<Bool>(false)
@@ -92,13 +97,15 @@ final class NodeParts: Sendable {
         let (discards, discarded) = AsyncStream.makeStream(of: OrganizationID.self, bufferingPolicy: .unbounded)
         self.discards = discards
         let advanced = Relay<OrganizationID>()
+        let (subjectNews, groupNews) = (self.subjectNews, self.groupNews)
         self.applier = try ShardApplier(
             store: self.store,
             lanes: self.lanes,
             events: ShardEvents(
                 onAdvance: { advanced.send($0) },
                 onFlushDue: { flushDue.yield() },
-                onDiscard: { discarded.yield($0) }
+                onDiscard: { discarded.yield($0) },
+                onSubject: { subjectNews.send(($0, $1)) }
             )
         )
         self.applier.directory.observe { _ in changed.yield() }
@@ -157,7 +164,16 @@ final class NodeParts: Sendable {
             projector.advanced(organization)
             audit.service.advanced(organization)
         }
-        changedGroups.receive { audit.service.groupChanged($0) }
+        changedGroups.receive { group in
+            audit.service.groupChanged(group)
+            groupNews.send(group)
+        }
+        do {
+            let wrapping = try configuration.sealingKeyFile.map { try SealingKeyFile(path: $0).read() }
+            self.keyRing = SubjectKeyRing(store: self.store, wrapping: wrapping)
+        } catch {
+            throw NodeError(.configuration, "audit.sealing_key cannot be used", cause: error)
+        }
         self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics

@@ -123,7 +123,9 @@ struct APIProblemTests {
             (.joinTokenInvalid, .forbidden), (.reservedKey, .reservedKey), (.featureUnsupported, .featureUnsupported),
             (.staleChange, .changePending), (.stateNotAllowed, .stateNotAllowed), (.groupNotFound, .groupNotFound),
             (.targetNotAllowed, .replicasInvalid), (.addressUsed, .addressTaken), (.notEnoughNodes, .notEnoughNodes),
-            (.tooMany, .tooMany),
+            (.tooMany, .tooMany), (.keyExists, .keyExists), (.keyNotFound, .keyNotFound),
+            (.subjectUnknown, .subjectNotFound), (.legalHold, .legalHold), (.alreadyErased, .alreadyErased),
+            (.subjectErased, .subjectErased),
         ]
         #expect(codes.count == Refusal.allCases.count)
         for (refusal, code) in codes { #expect(Problem(refusal: refusal).code == code, "\(refusal)") }

@@ -29,6 +29,7 @@ final class APIRouter: RequestRouter {
     let audit: NodeAudit
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let subjects: SubjectKeeper
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
@@ -50,6 +51,7 @@ final class APIRouter: RequestRouter {
         audit: NodeAudit,
         checkpoints: CheckpointReader,
         publisher: KeyPublisher,
+        subjects: SubjectKeeper,
         health: HealthReport,
         metrics: NodeMetrics,
         ids: RequestIDs,
@@ -70,6 +72,7 @@ final class APIRouter: RequestRouter {
         self.audit = audit
         self.checkpoints = checkpoints
         self.publisher = publisher
+        self.subjects = subjects
         self.health = health
         self.metrics = metrics
         self.ids = ids
@@ -168,6 +171,8 @@ final class APIRouter: RequestRouter {
             return try self.only(.post, request, self.verify)
         case 3 where segments[1] == "audit" && segments[2] == "rebuild":
             return try self.only(.post, request, self.rebuild)
+        case 4... where segments[1] == "organizations" && segments[3] == "subjects":
+            return try self.subjectPlan(request, segments)
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
             return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":

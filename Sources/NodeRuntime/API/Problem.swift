@@ -50,6 +50,11 @@ struct Problem: Error, Sendable {
         case checkpointUnavailable = "checkpoint_unavailable"
         case notSigning = "not_signing"
         case tileNotFound = "tile_not_found"
+        case subjectNotFound = "subject_not_found"
+        case legalHold = "legal_hold"
+        case alreadyErased = "already_erased"
+        case subjectErased = "subject_erased"
+        case notSealing = "not_sealing"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
         case recordTooLarge = "record_too_large"
@@ -75,12 +80,13 @@ struct Problem: Error, Sendable {
             case .unauthenticated: .unauthorized
             case .forbidden, .sqlNotAllowed: .forbidden
             case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound,
-                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound:
+                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound,
+                .subjectNotFound:
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
-                .tooMany, .keyExists, .notSigning:
+                .tooMany, .keyExists, .notSigning, .notSealing, .legalHold, .alreadyErased, .subjectErased:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

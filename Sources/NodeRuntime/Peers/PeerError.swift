@@ -43,4 +43,10 @@ enum PeerPath {
     static let proof = "/peer/v1/proof"
     static let rotateKey = "/peer/v1/keys/rotate"
     static let rebuild = "/peer/v1/rebuild"
+    static let makeSubjectKeys = "/peer/v1/subjects/keys/make"
+    static let findSubjectKeys = "/peer/v1/subjects/keys/find"
+    static let keepSubjectKeys = "/peer/v1/subjects/keys/keep"
+    static let destroySubjectKeys = "/peer/v1/subjects/keys/destroy"
+    static let reveal = "/peer/v1/subjects/reveal"
+    static let listSubjects = "/peer/v1/subjects"
 }

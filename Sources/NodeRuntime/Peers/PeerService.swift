@@ -33,6 +33,7 @@ struct PeerService: RequestRouter {
     let status: NodeStatus
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let subjects: SubjectKeeper
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 
@@ -64,6 +65,18 @@ struct PeerService: RequestRouter {
             return self.answer { (request: WireFreshCheckpointRequest) in await self.checkpoints.answer(request) }
         case PeerPath.proof: return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
         case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
+        case PeerPath.makeSubjectKeys:
+            return self.answer { (request: WireMakeSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.findSubjectKeys:
+            return self.answer { (request: WireFindSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.keepSubjectKeys:
+            return self.answer { (request: WireKeepSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.destroySubjectKeys:
+            return self.answer { (request: WireDestroySubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.reveal:
+            return self.answer { (request: WireRevealRequest) in await self.subjects.answer(request) }
+        case PeerPath.listSubjects:
+            return self.answer { (request: WireListSubjectsRequest) in await self.subjects.answer(request) }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))
