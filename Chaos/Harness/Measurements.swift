@@ -274,7 +274,8 @@ struct CatchUpCommand: AsyncParsableCommand {
             let rate = bytes / 1e6 / (took / 1000)
             Report.line(
                 String(
-                    format: "catch-up of an empty node: %.0f MB of records in %.1f s (%.1f s until it was a member), %.0f MB/s",
+                    format:
+                        "catch-up of an empty node: %.0f MB in %.1f s (%.1f s until it was a member), %.0f MB/s",
                     bytes / 1e6,
                     took / 1000,
                     memberAfter / 1000,

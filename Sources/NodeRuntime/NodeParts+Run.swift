@@ -77,7 +77,14 @@ extension NodeParts {
                         successTerminationBehavior: .ignore
                     ),
                     .init(service: ServerService(server: apiServer, logger: self.logger, name: "clients")),
-                    .init(service: HandOverService(host: self.host, hasBegun: { self.hasBegun.load(ordering: .acquiring) }, health: health, logger: self.logger)),
+                    .init(
+                        service: HandOverService(
+                            host: self.host,
+                            hasBegun: { self.hasBegun.load(ordering: .acquiring) },
+                            health: health,
+                            logger: self.logger
+                        )
+                    ),
                 ],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: self.logger

@@ -133,7 +133,16 @@ final class NodeParts: Sendable {
             self.applier,
             self.lanes,
             self.links,
-            Self.events(ground.identity, self.applier.directory, self.metrics, offers, created, changedGroups, report, logger)
+            Self.events(
+                ground.identity,
+                self.applier.directory,
+                self.metrics,
+                offers,
+                created,
+                changedGroups,
+                report,
+                logger
+            )
         )
         let host = self.host
         self.links.reportUnreachable { host.unreachable($0) }

@@ -33,8 +33,10 @@ package struct RocksOptions: Sendable {
     /// The part of a memory table's room that its filter takes, where it has one.
     static let memoryFilterRatio = 0.05
 
-    /// Memory tables of all families together; beyond it the largest is flushed.
-    package var writeBuffersBytesMax = 256 << 20
+    /// Memory tables of all families together; beyond it the largest is flushed. Far above what the applier lets gather before
+    /// it asks for a flush, as are the limits of single tables: RocksDB's debug build takes a flush of its own beside a
+    /// requested one for a mistake and aborts.
+    package var writeBuffersBytesMax = 512 << 20
     /// Write-ahead log files together; beyond it the family that holds the oldest back is flushed.
     package var walBytesMax = 256 << 20
     /// The block cache, shared by all families; index and filter blocks live in it too.
@@ -76,7 +78,7 @@ package struct RocksOptions: Sendable {
             )
         case .records:
             Family(
-                writeBufferBytes: 64 << 20,
+                writeBufferBytes: 192 << 20,
                 writeBuffersMax: 3,
                 compression: .lz4,
                 bloomBitsPerKey: 10,

@@ -62,6 +62,7 @@ package final class ShardApplier: CommandApplier {
     let groups = Mutex(Groups())
     let events: ShardEvents
     let flushBytes: Int
+    private let flushing = Mutex<Void>(())
     let features: FeatureRange
     let faults: ApplierFaults
 
@@ -139,21 +140,34 @@ package final class ShardApplier: CommandApplier {
 
     /// Makes everything applied so far durable; blocks for as long as the disk takes. From any thread that may block.
     /// - Throws: ``StorageError``; the store is then poisoned, and the next apply stops the node.
-    package func flush() throws(StorageError) {
-        let applied = self.groups.withLock { groups in
-            groups.unflushedBytes = 0
-            groups.isFlushDue = false
-            return groups.applied.mapValues(\.index)
-        }
-        try self.store.flush()
-        self.groups.withLock { groups in
-            for (group, index) in applied {
-                // A group that was discarded meanwhile, and perhaps begun anew, is not what was flushed.
-                guard let now = groups.applied[group], now.index >= index else { continue }
-                groups.durable[group] = max(groups.durable[group] ?? .zero, index)
+    package func flush() throws(StorageError) { try self.flush(whenUnflushed: 0) }
+
+    /// The same, one after the other, and only if so many bytes are unflushed when it is this call's turn.
+    ///
+    /// Writers that come faster than the disk wait here, so that no memory table fills up and is flushed by the store
+    /// itself while it is being asked to flush all.
+    func flush(whenUnflushed least: Int) throws(StorageError) {
+        try self.flushing.withLock { (_) throws(StorageError) in
+            let applied: [GroupID: LogIndex]? = self.groups.withLock { groups in
+                guard groups.unflushedBytes >= least else { return nil }
+                groups.unflushedBytes = 0
+                groups.isFlushDue = false
+                return groups.applied.mapValues(\.index)
+            }
+            guard let applied else { return }
+            try self.store.flush()
+            self.groups.withLock { groups in
+                for (group, index) in applied {
+                    // A group that was discarded meanwhile, and perhaps begun anew, is not what was flushed.
+                    guard let now = groups.applied[group], now.index >= index else { continue }
+                    groups.durable[group] = max(groups.durable[group] ?? .zero, index)
+                }
             }
         }
     }
+
+    /// Unflushed bytes, times those after which a flush is asked for, at which applying waits for one.
+    static let flushPatience = 2
 
     // MARK: Applying
 
@@ -237,15 +251,16 @@ package final class ShardApplier: CommandApplier {
         if !turn.batch.isEmpty { try self.store.write(turn.batch, durability: .unlogged) }
         let bytes = turn.batch.sizeBytes
         let flushBytes = self.flushBytes
-        let isFlushDue = self.groups.withLock { [applied = turn.applied] groups in
+        let (isFlushDue, mustWait) = self.groups.withLock { [applied = turn.applied] groups in
             for (group, state, level) in applied {
                 groups.applied[group] = state
                 groups.levels[group] = level
             }
             groups.unflushedBytes += bytes
-            guard groups.unflushedBytes >= flushBytes, !groups.isFlushDue else { return false }
+            let mustWait = groups.unflushedBytes >= flushBytes * Self.flushPatience
+            guard groups.unflushedBytes >= flushBytes, !groups.isFlushDue else { return (false, mustWait) }
             groups.isFlushDue = true
-            return true
+            return (true, mustWait)
         }
         if let system = turn.system { self.directory.publish(system) }
         for shard in turn.touched {
@@ -255,6 +270,7 @@ package final class ShardApplier: CommandApplier {
         }
         if isFlushDue { self.events.onFlushDue() }
         turn = Turn()
+        if mustWait { try self.flush(whenUnflushed: flushBytes * Self.flushPatience) }
     }
 
     private func apply(

@@ -49,7 +49,12 @@ struct AuditCommand: ParsableCommand {
         var reason: String?
         @Option(help: "Only records of this severity: info, notice, warning, critical.")
         var severity: String?
-        @Option(help: ArgumentHelp("Only records whose compliance context contains this, or /MEMBER=VALUE.", valueName: "text"))
+        @Option(
+            help: ArgumentHelp(
+                "Only records whose compliance context contains this, or /MEMBER=VALUE.",
+                valueName: "text"
+            )
+        )
         var compliance: String?
         @Option(help: "Only records of this outcome: success, denied, failed.")
         var outcome: String?

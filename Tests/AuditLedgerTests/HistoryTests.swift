@@ -148,6 +148,11 @@ import Testing
         let moment = HistoryMoment.time(Timestamp(microseconds: 5))
         #expect(moment.includes(SequenceNumber(9), recordedAt: Timestamp(microseconds: 5)))
         #expect(!moment.includes(SequenceNumber(1), recordedAt: Timestamp(microseconds: 6)))
-        #expect(HistoryMoment.sequence(SequenceNumber(2)).includes(SequenceNumber(2), recordedAt: Timestamp(microseconds: 9)))
+        #expect(
+            HistoryMoment.sequence(SequenceNumber(2)).includes(
+                SequenceNumber(2),
+                recordedAt: Timestamp(microseconds: 9)
+            )
+        )
     }
 }

@@ -80,7 +80,11 @@ import Testing
                 try other.open(sealed, commitment: value.commitment, organization: LedgerFixture.key)
             }
             #expect(throws: SubjectKey.Failure(code: .notAuthentic)) {
-                try key.open(sealed, commitment: values[2].commitment == value.commitment ? values[0].commitment : values[2].commitment, organization: LedgerFixture.key)
+                try key.open(
+                    sealed,
+                    commitment: values[2].commitment == value.commitment ? values[0].commitment : values[2].commitment,
+                    organization: LedgerFixture.key
+                )
             }
             #expect(throws: SubjectKey.Failure(code: .otherCommitment)) {
                 try key.open(sealed, commitment: value.commitment, organization: OrganizationKey("lab-b")!)

@@ -64,7 +64,7 @@ struct QueriesColumnarStoresTests {
             let store = try await stores.lend(self.one)
             let names = try await store.query("SELECT * FROM audit_log LIMIT 0").schema.fields.map(\.name)
             #expect(names == AuditLogDataset.table.columns.map(\.name))
-            #expect(names.count == 25)
+            #expect(names.count == 30)
             let rows = try await Self.rows(
                 store,
                 """

@@ -57,7 +57,7 @@ struct MakefileTests {
     @Test
     func whatIsBuiltIsIgnored() throws {
         let lines = Set(try Repository.text(".gitignore").split(separator: "\n").map(String.init))
-        for line in [".build/", ".build-*/", ".duckdb/", ".flasktrack/", "Package.resolved"] {
+        for line in [".build/", ".build-*/", ".duckdb", ".flasktrack/", "Package.resolved"] {
             #expect(lines.contains(line), "\(line)")
         }
     }

@@ -307,7 +307,9 @@ struct ClusterPlannerTests {
         )
         cluster.view.groups[place].caughtUp.append(NodeID(5))
         plan = try ClusterPlanner.plan(cluster.view)
-        #expect(plan.contains { if case .changeVoters(cluster.view.groups[place].id, _, _, _) = $0 { true } else { false } })
+        #expect(
+            plan.contains { if case .changeVoters(cluster.view.groups[place].id, _, _, _) = $0 { true } else { false } }
+        )
     }
 
     @Test func aNodeThatIsBeingFilledIsGivenNoLeaders() throws {

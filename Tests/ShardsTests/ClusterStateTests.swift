@@ -361,7 +361,7 @@ struct LaneTurnTests {
             store: store,
             lanes: [InlineLane()],
             events: ShardEvents(onFlushDue: { asked.add() }),
-            flushBytes: 2_000
+            flushBytes: 3_200
         )
         for index in UInt64(1)...10 {
             _ = try applier.apply([GroupEntries(group: GroupID(1), entries: [try self.entry(index, 1)])])
@@ -376,6 +376,19 @@ struct LaneTurnTests {
         #expect(try restarted.appliedState(of: GroupID(1)).index == LogIndex(10))
         #expect(restarted.durableApplied(of: GroupID(1)) == LogIndex(10))
         #expect(try restarted.head(of: OrganizationID(1)).size == 10)
+    }
+
+    /// Nobody flushes although it was asked for: the store must not begin by itself while it is asked.
+    @Test func applyingWaitsForAFlushThatIsLongDue() throws {
+        let applier = try ShardApplier(store: InMemoryStore(), lanes: [InlineLane()], flushBytes: 1_000)
+        var durable: [LogIndex] = []
+        for index in UInt64(1)...20 {
+            _ = try applier.apply([GroupEntries(group: GroupID(1), entries: [try self.entry(index, 1)])])
+            durable.append(applier.durableApplied(of: GroupID(1)))
+        }
+        #expect(durable[0] == .zero, "a little may wait")
+        #expect(Set(durable).count > 3)
+        #expect(try #require(durable.last) >= LogIndex(15))
     }
 
     @Test func aFailedFlushMovesNothing() throws {

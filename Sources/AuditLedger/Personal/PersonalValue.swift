@@ -1,6 +1,5 @@
 package import Primitives
 
-
 /// A member of a record that holds personal data, and whose.
 package struct PersonalField: Sendable, Hashable {
     /// JSON Pointer into the record: `/after/…`, `/before/…` or `/compliance/…`.
@@ -86,14 +85,18 @@ struct PersonalExtractor {
         var values: [PersonalValue] = []
         for field in fields {
             let parts = Self.parts(field.path)
-            guard parts.count >= 2, ["after", "before", "compliance"].contains(where: { Array($0.utf8) == parts[0] }) else {
+            guard parts.count >= 2, ["after", "before", "compliance"].contains(where: { Array($0.utf8) == parts[0] })
+            else {
                 throw Self.failure(.valueNotAllowed, "a personal member lies within after, before or compliance")
             }
             guard let found = Self.value(at: parts[...], in: result) else {
                 throw Self.failure(.valueNotAllowed, "the event has no member \(field.path)")
             }
             guard !Self.holdsCommitment(found) else {
-                throw Self.failure(.valueNotAllowed, "\(field.path) is named twice, or lies within another personal member")
+                throw Self.failure(
+                    .valueNotAllowed,
+                    "\(field.path) is named twice, or lies within another personal member"
+                )
             }
             let value = CanonicalJSON.encode(found)
             let salt = self.salt(number, field.subject, value)
@@ -113,14 +116,18 @@ struct PersonalExtractor {
             throw Self.failure(.wrongType, "an array of {path, subject} is wanted here")
         }
         guard !elements.isEmpty, elements.count <= PersonalLimits.fieldsMax else {
-            throw Self.failure(.valueNotAllowed, "1 to \(PersonalLimits.fieldsMax) members are personal, or none is named")
+            throw Self.failure(
+                .valueNotAllowed,
+                "1 to \(PersonalLimits.fieldsMax) members are personal, or none is named"
+            )
         }
         var fields: [PersonalField] = []
         for element in elements {
             guard case .object(let members) = element, members.count == 2, case .string(let path)? = element["path"],
                 case .string(let subject)? = element["subject"]
             else { throw Self.failure(.wrongType, "each element is {\"path\": text, \"subject\": text}") }
-            guard (1...PersonalLimits.subjectBytesMax).contains(subject.count), path.count <= PersonalLimits.pathBytesMax
+            guard (1...PersonalLimits.subjectBytesMax).contains(subject.count),
+                path.count <= PersonalLimits.pathBytesMax
             else { throw Self.failure(.textTooLong, "a subject has 1 to \(PersonalLimits.subjectBytesMax) bytes") }
             fields.append(
                 PersonalField(
@@ -165,7 +172,9 @@ struct PersonalExtractor {
         case .object(let members):
             return members.first { $0.key == part }.flatMap { self.value(at: parts.dropFirst(), in: $0.value) }
         case .array(let elements):
-            guard let index = Int(String(decoding: part, as: UTF8.self)), elements.indices.contains(index) else { return nil }
+            guard let index = Int(String(decoding: part, as: UTF8.self)), elements.indices.contains(index) else {
+                return nil
+            }
             return self.value(at: parts.dropFirst(), in: elements[index])
         default: return nil
         }
@@ -189,7 +198,9 @@ struct PersonalExtractor {
                 }
             )
         case .array(var elements):
-            guard let index = Int(String(decoding: part, as: UTF8.self)), elements.indices.contains(index) else { return value }
+            guard let index = Int(String(decoding: part, as: UTF8.self)), elements.indices.contains(index) else {
+                return value
+            }
             elements[index] = self.replacing(elements[index], at: parts.dropFirst(), by: replacement)
             return .array(elements)
         default: return value

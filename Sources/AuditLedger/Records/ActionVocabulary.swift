@@ -69,7 +69,8 @@ package enum ActionVocabulary {
             [
                 ("escalate", "escalated"), ("alert_raised", "raised an alert about"),
                 ("escalation_created", "created an escalation of"), ("scheduled_transition", "moved on schedule"),
-                ("approval_propagated", "passed an approval on to"), ("compliance_evaluated", "evaluated compliance of"),
+                ("approval_propagated", "passed an approval on to"),
+                ("compliance_evaluated", "evaluated compliance of"),
             ]
         )
         + terms(

@@ -214,7 +214,9 @@ struct EventParser {
     private func appendChanged(_ members: Members, to text: inout [UInt8]) {
         guard let before = members.before, let after = members.after else { return }
         let bytes = self.canonicalizer.output
-        guard bytes[before.lowerBound] == UInt8(ascii: "{"), bytes[after.lowerBound] == UInt8(ascii: "{") else { return }
+        guard bytes[before.lowerBound] == UInt8(ascii: "{"), bytes[after.lowerBound] == UInt8(ascii: "{") else {
+            return
+        }
         for depth in [Self.changedDepthMax, 1] {
             var places: [[UInt8]] = []
             self.compare(before, after, path: [], depth: depth, into: &places)
@@ -428,7 +430,8 @@ private enum EventMember {
         case 8: candidates = [("severity", .severity), ("personal", .personal), nil]
         case 9: candidates = [("entity_id", .entityID), ("causation", .causation), nil]
         case 10: candidates = [("compliance", .compliance), nil, nil]
-        case 11: candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), ("correlation", .correlation)]
+        case 11:
+            candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), ("correlation", .correlation)]
         case 12: candidates = [("organization", .organization), nil, nil]
         default: return nil
         }

@@ -18,7 +18,8 @@ extension APIRouter {
     func historyPlan(_ request: APICall, _ segments: [String]) throws(Problem) -> RoutePlan {
         let key = segments[2]
         switch (segments[3], segments.count) {
-        case ("entities", 4): return try self.only(.get, request) { request, _ in try await self.entities(request, key) }
+        case ("entities", 4):
+            return try self.only(.get, request) { request, _ in try await self.entities(request, key) }
         case ("entities", 6):
             let name = EntityName(type: segments[4], id: segments[5])
             return try self.only(.get, request) { request, _ in try await self.entity(request, key, name) }

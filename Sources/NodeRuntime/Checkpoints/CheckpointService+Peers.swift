@@ -104,7 +104,8 @@ extension CheckpointService {
         case .signed, .diverged:
             do {
                 let note = try SignedCheckpoint(parsing: answer.note)
-                guard note.checkpoint.origin == own.checkpoint.origin, note.checkpoint.size == own.checkpoint.size else {
+                guard note.checkpoint.origin == own.checkpoint.origin, note.checkpoint.size == own.checkpoint.size
+                else {
                     return .refused
                 }
                 let signatures = try self.signer.book.cosignatures(

@@ -21,7 +21,9 @@ package struct RebuildView: Sendable, Decodable, Equatable {
             if self.status == "ok" { return nil }
             if let detail = self.detail { return detail }
             if self.root != self.storedRoot { return "its records fold to another root than the stored one" }
-            if self.ledgerState != self.columnarState { return "the columnar store's rows fold to another state than the ledger" }
+            if self.ledgerState != self.columnarState {
+                return "the columnar store's rows fold to another state than the ledger"
+            }
             return "the answer says it failed"
         }
     }
@@ -45,7 +47,10 @@ package struct RebuildSummary: Sendable {
 
     /// One row an organization, then what is wrong, then one line that sums up.
     package var text: String {
-        var table = TextTable(columns: ["organization", "records", "entities", "state", "replicas", "result"], right: [1, 2])
+        var table = TextTable(
+            columns: ["organization", "records", "entities", "state", "replicas", "result"],
+            right: [1, 2]
+        )
         var faults: [String] = []
         for view in self.organizations.sorted(by: { $0.organization < $1.organization }) {
             let first = view.replicas.first { $0.status == "ok" } ?? view.replicas.first
@@ -58,7 +63,8 @@ package struct RebuildSummary: Sendable {
             let found = view.replicas.compactMap { replica in
                 replica.fault.map { "organization \(view.organization), node \(replica.node): \($0)" }
             }
-            faults += found.isEmpty && !view.isGood
+            faults +=
+                found.isEmpty && !view.isGood
                 ? ["organization \(view.organization): the replicas fold to different states"] : found
         }
         var text = table.isEmpty ? "no organization to rebuild\n" : table.rendered()
@@ -126,7 +132,10 @@ package enum HistoryText {
     /// A page of an organization's entities.
     package static func entities(_ bytes: [UInt8]) throws(JSONError) -> String {
         let place = JSONPlace(try JSONParser.parse(bytes, limits: ClusterClient.historyLimits))
-        var table = TextTable(columns: ["entity", "status", "version", "last", "action", "actor", "state"], right: [2, 3])
+        var table = TextTable(
+            columns: ["entity", "status", "version", "last", "action", "actor", "state"],
+            right: [2, 3]
+        )
         for entity in try place.array("entities") {
             table.append([
                 "\(try entity.string("entity_type"))/\(try entity.string("entity_id"))", try entity.string("status"),

@@ -44,7 +44,9 @@ enum FoundingCheck {
                 )
             }
             if case .refuses(let reason) = answer {
-                return .refuse("the cluster exists, and node \(member) refuses node \(node), whose data directory is empty: \(reason)")
+                return .refuse(
+                    "the cluster exists, and node \(member) refuses node \(node), whose data directory is empty: \(reason)"
+                )
             }
         }
         let members = answers.count + 1

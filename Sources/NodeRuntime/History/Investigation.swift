@@ -98,7 +98,8 @@ struct Investigation: Sendable {
                     .oneOf(
                         .action,
                         [
-                            "create", "update", "clone", "submit", "approve", "reject", "finalize", "archive", "restore",
+                            "create", "update", "clone", "submit", "approve", "reject", "finalize", "archive",
+                            "restore",
                             "delete",
                         ]
                     ),

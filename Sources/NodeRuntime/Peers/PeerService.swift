@@ -63,7 +63,8 @@ struct PeerService: RequestRouter {
             return self.answer { await self.checkpoints.service.answer($0, from: peer) }
         case PeerPath.freshCheckpoint:
             return self.answer { (request: WireFreshCheckpointRequest) in await self.checkpoints.answer(request) }
-        case PeerPath.proof: return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
+        case PeerPath.proof:
+            return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
         case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
         case PeerPath.makeSubjectKeys:
             return self.answer { (request: WireMakeSubjectKeysRequest) in await self.subjects.answer(request) }

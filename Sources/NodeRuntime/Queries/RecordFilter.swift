@@ -57,7 +57,8 @@ struct RecordFilter: Sendable {
     private static func text(of condition: RecordCondition) -> String {
         switch condition {
         case .equal(let column, let value): "\(column.rawValue) = \(self.literal(value))"
-        case .oneOf(let column, let values): "\(column.rawValue) IN (\(values.map(self.literal).joined(separator: ", ")))"
+        case .oneOf(let column, let values):
+            "\(column.rawValue) IN (\(values.map(self.literal).joined(separator: ", ")))"
         case .contains(let column, let text):
             "coalesce(contains(lower(\(column.rawValue)), lower(\(self.literal(text)))), false)"
         case .any(let conditions): "(\(conditions.map(self.text).joined(separator: " OR ")))"

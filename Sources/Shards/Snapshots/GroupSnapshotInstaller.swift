@@ -241,7 +241,7 @@ package final class GroupSnapshotInstaller: Sendable {
         self.applier.didStage(id)
         batch.put(.groupState, key: GroupStateKey.staged(self.group, id), value: staged.encoded())
         try self.applier.store.write(batch, durability: .unlogged)
-        self.applier.didStage(bytes: batch.sizeBytes)
+        try self.applier.didStage(bytes: batch.sizeBytes)
         state.heads[id] = appender.head
         state.recordCount += UInt64(count)
         state.progress.records += UInt64(count)
@@ -278,7 +278,7 @@ package final class GroupSnapshotInstaller: Sendable {
         }
         try reader.finish("answers")
         try self.applier.store.write(batch, durability: .unlogged)
-        self.applier.didStage(bytes: batch.sizeBytes)
+        try self.applier.didStage(bytes: batch.sizeBytes)
         state.answerCount += UInt64(count)
     }
 
@@ -405,15 +405,14 @@ extension ShardApplier {
         self.groups.withLock { $0.staged.contains(organization) }
     }
 
-    /// Counts bytes that were written beside the batches of applying.
-    func didStage(bytes: Int) {
+    /// Counts bytes that were written beside the batches of applying; blocks for a flush when many have gathered.
+    /// - Throws: ``StorageError``.
+    func didStage(bytes: Int) throws(StorageError) {
         let isDue = self.groups.withLock { groups in
             groups.unflushedBytes += bytes
-            guard groups.unflushedBytes >= self.flushBytes, !groups.isFlushDue else { return false }
-            groups.isFlushDue = true
-            return true
+            return groups.unflushedBytes >= self.flushBytes
         }
-        if isDue { self.events.onFlushDue() }
+        if isDue { try self.flush(whenUnflushed: self.flushBytes) }
     }
 
     /// Deletes the sealed values of a data subject that the snapshot knows as erased.

@@ -33,7 +33,9 @@ extension AuditCommand {
         var org: String
         @Option(help: ArgumentHelp("Only this entity.", valueName: "type/id"))
         var entity: EntityArgument?
-        @Option(help: ArgumentHelp("The moment: a sequence, or a time of RFC 3339 (default: now).", valueName: "moment"))
+        @Option(
+            help: ArgumentHelp("The moment: a sequence, or a time of RFC 3339 (default: now).", valueName: "moment")
+        )
         var asOf: String?
         @Option(help: "Only entities of this type.")
         var entityType: String?
@@ -122,7 +124,9 @@ extension AuditCommand {
 
         mutating func validate() throws {
             if !self.check {
-                throw ValidationError("give --check: columnar stores are rebuilt by the nodes themselves when they fail")
+                throw ValidationError(
+                    "give --check: columnar stores are rebuilt by the nodes themselves when they fail"
+                )
             }
         }
 
