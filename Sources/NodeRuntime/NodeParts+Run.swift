@@ -178,7 +178,7 @@ extension NodeParts {
     /// Takes everything apart, in the reverse order of its making; what is in memory only goes into the store's files.
     func close() async {
         let (host, lanes, store, logs) = (self.host, self.lanes, self.store, self.logs)
-        let signing = self.audit.signing
+        let (signing, erasing) = (self.audit.signing, self.erasing)
         _ = try? await self.threads.run { host.stop() }
         self.projector.stop()
         await self.columnarStores.closeAll()
@@ -187,6 +187,7 @@ extension NodeParts {
             try await self.threads.run {
                 for lane in lanes { lane.shutdown() }
                 signing.shutdown()
+                erasing.shutdown()
                 try logs.close()
                 try store.flush()
                 try store.close()

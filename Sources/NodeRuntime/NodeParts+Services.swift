@@ -127,6 +127,7 @@ extension NodeParts {
             ),
             links: self.links,
             threads: self.threads,
+            erasing: self.erasing,
             reads: reads,
             gateway: gateway,
             timeout: timeout,

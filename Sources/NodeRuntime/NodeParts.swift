@@ -64,6 +64,8 @@ final class NodeParts: Sendable {
     let status: NodeStatus
     let audit: NodeAudit
     let keyRing: SubjectKeyRing
+    /// Destroys keys of data subjects.
+    let erasing: SerialThread
     /// Data subjects whose keys changed or must go.
     let subjectNews = Relay<(OrganizationID, Digest?)>()
     /// Groups whose leader or members changed.
@@ -177,6 +179,7 @@ final class NodeParts: Sendable {
             audit.service.groupChanged(group)
             groupNews.send(group)
         }
+        self.erasing = try SerialThread(name: "ft-erase")
         do {
             let wrapping = try configuration.sealingKeyFile.map { try SealingKeyFile(path: $0).read() }
             self.keyRing = SubjectKeyRing(store: self.store, wrapping: wrapping)

@@ -183,17 +183,20 @@ final class RocksDatabase: Sendable {
         unsafe rocksdb_compactoptions_set_bottommost_level_compaction(options, Self.forcesBottommostLevel)
         let family = unsafe self.family(family)
         let upper = keyAfter(prefix: prefix)
-        unsafe withCBytes(prefix) { lower, lowerCount in
-            unsafe withCBytes(upper ?? []) { bound, boundCount in
-                unsafe rocksdb_compact_range_cf_opt(
-                    self.handle,
-                    family,
-                    options,
-                    lower,
-                    lowerCount,
-                    upper == nil ? nil : bound,
-                    boundCount
-                )
+        // What was written since is flushed once more: not beside another flush.
+        self.flushing.withLock { _ in
+            unsafe withCBytes(prefix) { lower, lowerCount in
+                unsafe withCBytes(upper ?? []) { bound, boundCount in
+                    unsafe rocksdb_compact_range_cf_opt(
+                        self.handle,
+                        family,
+                        options,
+                        lower,
+                        lowerCount,
+                        upper == nil ? nil : bound,
+                        boundCount
+                    )
+                }
             }
         }
         return true

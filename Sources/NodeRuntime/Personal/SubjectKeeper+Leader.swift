@@ -37,7 +37,8 @@ extension SubjectKeeper {
         let (ring, applier) = (self.ring, self.applier)
         return try await self.threads.run {
             try subjects.map { digest in
-                guard let known = try applier.subject(digest, of: entry.id, in: entry.group), known.erasedAt == nil else {
+                guard let known = try applier.subject(digest, of: entry.id, in: entry.group), known.erasedAt == nil
+                else {
                     return nil
                 }
                 let subject = SubjectKeyRing.Subject(organization: entry.id, digest: digest)
@@ -64,7 +65,8 @@ extension SubjectKeeper {
         throw failure
     }
 
-    private func make(_ subjects: [Digest], _ entry: OrganizationEntry, at leader: NodeID) async throws -> [SubjectKey] {
+    private func make(_ subjects: [Digest], _ entry: OrganizationEntry, at leader: NodeID) async throws -> [SubjectKey]
+    {
         if leader == self.node { return try await self.makeHere(subjects, entry) }
         var request = WireMakeSubjectKeysRequest()
         request.organization = entry.id.rawValue
@@ -80,7 +82,9 @@ extension SubjectKeeper {
             throw Problem(Problem.Code(rawValue: response.problem) ?? .internal, response.detail)
         }
         let keys = response.secrets.compactMap { try? SubjectKey([UInt8]($0)) }
-        guard keys.count == subjects.count else { throw Problem(.internal, "the leader's keys are not those asked for") }
+        guard keys.count == subjects.count else {
+            throw Problem(.internal, "the leader's keys are not those asked for")
+        }
         return keys
     }
 
@@ -90,7 +94,10 @@ extension SubjectKeeper {
             throw Problem(.noLeader, "node \(self.node) does not lead the group of \(entry.key)")
         }
         guard self.ring.canKeep else {
-            throw Problem(.notSealing, "node \(self.node) has no sealing key: configure audit.sealing_key on every node")
+            throw Problem(
+                .notSealing,
+                "node \(self.node) has no sealing key: configure audit.sealing_key on every node"
+            )
         }
         let (ring, applier) = (self.ring, self.applier)
         let all = subjects.map { SubjectKeyRing.Subject(organization: entry.id, digest: $0) }
@@ -165,7 +172,8 @@ extension SubjectKeeper {
     /// Has every replica destroy the keys of erased data subjects, and records that it is done.
     /// - Returns: false when something is to be tried again.
     func completeErasures(of group: GroupID) async -> Bool {
-        guard group != .system, self.host.leader(of: group) == self.node, let status = self.host.status(of: group) else {
+        guard group != .system, self.host.leader(of: group) == self.node, let status = self.host.status(of: group)
+        else {
             return true
         }
         let applier = self.applier
@@ -248,7 +256,8 @@ extension SubjectKeeper {
     func handOver(_ organization: OrganizationID) async -> Bool {
         guard let entry = self.directory.organization(organization) else { return false }
         // It may have come back; then its keys are looked at as a replica's.
-        guard !self.isReplica(of: entry.group) else { return true }
+        if self.placement.servesHere(entry.group) { return true }
+        guard !self.isReplica(of: entry.group) else { return false }
         let ring = self.ring
         do {
             var last: SubjectKeyRing.Subject?
@@ -268,7 +277,7 @@ extension SubjectKeeper {
                 last = page.count < Self.pageMax ? nil : page.last?.subject
             } while last != nil
             if isEmpty { return true }
-            return try await self.threads.run { try ring.forget(organization) }
+            return try await self.erasing.run { try ring.forget(organization) }
         } catch {
             self.warn("keys of data subjects cannot be handed over", organization, error)
             return false

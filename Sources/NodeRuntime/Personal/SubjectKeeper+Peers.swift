@@ -92,7 +92,7 @@ extension SubjectKeeper {
         let asked = request.subjects.prefix(Self.erasuresMax).map { wire in
             (entry: try? self.entryHere(wire.organization, wire.key), digest: Digest(bytes: wire.subject))
         }
-        let destroyed = try? await self.threads.run {
+        let destroyed = try? await self.erasing.run {
             let erased = try asked.map { entry, digest -> SubjectKeyRing.Subject? in
                 guard let entry, let digest,
                     try applier.subject(digest, of: entry.id, in: entry.group)?.erasedAt != nil

@@ -14,8 +14,8 @@ internal import Synchronization
 /// key and answers when a majority of the replicas keeps it; who was away fetches it later. When a subject is erased every
 /// replica destroys its keys; the leader asks all of them until all have, and then completes the erasure.
 final class SubjectKeeper: Sendable {
-    /// What waits to be done.
-    struct State {
+    /// What is to be done.
+    struct Work {
         /// Data subjects whose keys must be looked at.
         var subjects: Set<SubjectKeyRing.Subject> = []
         /// Organizations of which all data subjects must.
@@ -28,6 +28,21 @@ final class SubjectKeeper: Sendable {
         var isEmpty: Bool {
             self.subjects.isEmpty && self.organizations.isEmpty && self.groups.isEmpty && self.departed.isEmpty
         }
+
+        mutating func formUnion(_ other: Work) {
+            self.subjects.formUnion(other.subjects)
+            self.organizations.formUnion(other.organizations)
+            self.groups.formUnion(other.groups)
+            self.departed.formUnion(other.departed)
+        }
+    }
+
+    struct State {
+        var work = Work()
+        /// What could not be done and is tried again after a pause.
+        var later = Work()
+        /// Whether somebody waits for that pause to end.
+        var isArmed = false
     }
 
     /// Data subjects that are remembered one by one; beyond it their organization is looked at as a whole.
@@ -50,6 +65,8 @@ final class SubjectKeeper: Sendable {
     let placement: Placement
     let links: PeerLinks
     let threads: StoreThreads
+    /// Destroys keys: it writes files anew, which takes long.
+    let erasing: SerialThread
     let reads: ReadGate
     let gateway: CommandGateway
     let timeout: Duration
@@ -66,6 +83,7 @@ final class SubjectKeeper: Sendable {
         placement: Placement,
         links: PeerLinks,
         threads: StoreThreads,
+        erasing: SerialThread,
         reads: ReadGate,
         gateway: CommandGateway,
         timeout: Duration,
@@ -79,6 +97,7 @@ final class SubjectKeeper: Sendable {
         self.placement = placement
         self.links = links
         self.threads = threads
+        self.erasing = erasing
         self.reads = reads
         self.gateway = gateway
         self.timeout = timeout
@@ -91,24 +110,24 @@ final class SubjectKeeper: Sendable {
     /// A data subject has another key than before or was erased, or any may (`nil`); called on a lane.
     func changed(_ organization: OrganizationID, _ subject: Digest?) {
         self.state.withLock { state in
-            guard let subject, state.subjects.count < Self.subjectsMax else {
-                state.organizations.insert(organization)
+            guard let subject, state.work.subjects.count < Self.subjectsMax else {
+                state.work.organizations.insert(organization)
                 return
             }
-            state.subjects.insert(SubjectKeyRing.Subject(organization: organization, digest: subject))
+            state.work.subjects.insert(SubjectKeyRing.Subject(organization: organization, digest: subject))
         }
         self.signal.yield()
     }
 
     /// The leader or the members of a group may have changed.
     func groupChanged(_ group: GroupID) {
-        _ = self.state.withLock { $0.groups.insert(group) }
+        _ = self.state.withLock { $0.work.groups.insert(group) }
         self.signal.yield()
     }
 
     /// An organization has left this node.
     func discarded(_ organization: OrganizationID) {
-        _ = self.state.withLock { $0.departed.insert(organization) }
+        _ = self.state.withLock { $0.work.departed.insert(organization) }
         self.signal.yield()
     }
 
@@ -117,27 +136,40 @@ final class SubjectKeeper: Sendable {
     /// Works until cancelled.
     func run() async {
         await self.lookAtStart()
-        var pause = Self.pauseMin
-        for await _ in self.signals {
-            let work = self.state.withLock { state in
-                defer { state = State() }
-                return state
+        await withDiscardingTaskGroup { group in
+            var pause = Self.pauseMin
+            for await _ in self.signals {
+                let work = self.state.withLock { state in
+                    defer { state.work = Work() }
+                    return state.work
+                }
+                let left = await self.perform(work)
+                if left.isEmpty {
+                    if self.state.withLock({ $0.later.isEmpty }) { pause = Self.pauseMin }
+                    continue
+                }
+                let isArmed = self.state.withLock { state in
+                    defer { state.isArmed = true }
+                    state.later.formUnion(left)
+                    return state.isArmed
+                }
+                if isArmed { continue }
+                let wait = pause
+                pause = min(pause * 2, Self.pauseMax)
+                group.addTask { await self.comeBack(after: wait) }
             }
-            let left = await self.perform(work)
-            if left.isEmpty {
-                pause = Self.pauseMin
-                continue
-            }
-            self.state.withLock { state in
-                state.subjects.formUnion(left.subjects)
-                state.organizations.formUnion(left.organizations)
-                state.groups.formUnion(left.groups)
-                state.departed.formUnion(left.departed)
-            }
-            try? await Task.sleep(for: pause)
-            pause = min(pause * 2, Self.pauseMax)
-            self.signal.yield()
+            group.cancelAll()
         }
+    }
+
+    private func comeBack(after pause: Duration) async {
+        try? await Task.sleep(for: pause)
+        self.state.withLock { state in
+            state.work.formUnion(state.later)
+            state.later = Work()
+            state.isArmed = false
+        }
+        self.signal.yield()
     }
 
     /// What happened while the node did not run: everything is looked at once.
@@ -160,17 +192,17 @@ final class SubjectKeeper: Sendable {
         let known = self.directory.organizations.map(\.id)
         let groups = self.placement.groups
         self.state.withLock { [organizations] state in
-            state.organizations.formUnion(organizations)
-            state.organizations.formUnion(known)
-            state.groups.formUnion(groups)
+            state.work.organizations.formUnion(organizations)
+            state.work.organizations.formUnion(known)
+            state.work.groups.formUnion(groups)
         }
         self.signal.yield()
     }
 
     /// Does what it can.
     /// - Returns: What is to be tried again.
-    private func perform(_ work: State) async -> State {
-        var left = State()
+    private func perform(_ work: Work) async -> Work {
+        var left = Work()
         for organization in work.organizations where !Task.isCancelled {
             if await !self.lookAtAll(of: organization) { left.organizations.insert(organization) }
         }
@@ -257,7 +289,7 @@ final class SubjectKeeper: Sendable {
             }
             var left: [SubjectKeyRing.Subject] = []
             if !erased.isEmpty {
-                let isDone = try await self.threads.run { try ring.destroy(erased) }
+                let isDone = try await self.erasing.run { try ring.destroy(erased) }
                 if !isDone { left += erased }
             }
             if !missing.isEmpty {
