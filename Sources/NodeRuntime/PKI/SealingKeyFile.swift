@@ -1,4 +1,4 @@
-package import Primitives
+internal import Primitives
 
 /// The file with the key under which a node keeps the keys of data subjects: one line, `flasktrack-sealing-key-1` and 64
 /// hexadecimal digits.

@@ -2,6 +2,7 @@ internal import AuditLedger
 internal import Consensus
 internal import Foundation
 internal import Laboratory
+internal import Logging
 internal import Primitives
 internal import Shards
 internal import Storage

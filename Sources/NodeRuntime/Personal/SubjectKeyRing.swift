@@ -1,10 +1,12 @@
 internal import AuditLedger
-internal import Crypto
 internal import Foundation
 internal import Primitives
 internal import Shards
 internal import Storage
 internal import Synchronization
+
+internal import enum Crypto.ChaChaPoly
+internal import struct Crypto.SymmetricKey
 
 /// The keys of data subjects that this node holds, wrapped under the node's own key, in the family `subject_keys`.
 ///

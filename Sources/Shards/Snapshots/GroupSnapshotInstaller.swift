@@ -301,7 +301,7 @@ package final class GroupSnapshotInstaller: Sendable {
         }
         try reader.finish("sealed values")
         try self.applier.store.write(batch, durability: .unlogged)
-        self.applier.didStage(bytes: batch.sizeBytes)
+        try self.applier.didStage(bytes: batch.sizeBytes)
         state.sealedCount += UInt64(count)
     }
 
