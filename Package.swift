@@ -46,7 +46,9 @@ let overview = ["OVERVIEW.md"]
 
 let package = Package(
     name: "flask-track",
-    products: [.executable(name: "ftnode", targets: ["ftnode"])],
+    products: [
+        .executable(name: "ftnode", targets: ["ftnode"]), .executable(name: "ftverify", targets: ["ftverify"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-crypto.git", exact: "4.5.2"),
@@ -87,6 +89,12 @@ let package = Package(
             exclude: overview,
             swiftSettings: nodeSettings
         ),
+        .target(
+            name: "AuditPackage",
+            dependencies: ["Primitives", "Storage", "AuditLedger", crypto],
+            exclude: overview,
+            swiftSettings: nodeSettings
+        ),
         .target(name: "Laboratory", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
         .target(
             name: "Shards",
@@ -119,20 +127,28 @@ let package = Package(
         .target(
             name: "NodeRuntime",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "Laboratory", "Shards",
-                "Columnar", "QueryRouter", "Transport",
+                "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
+                "Shards", "Columnar", "QueryRouter", "Transport",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
-            exclude: overview + ["Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto", "Peers/subjects.proto"],
+            exclude: overview + [
+                "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
+                "Peers/subjects.proto",
+            ],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(
             name: "ftnode",
             dependencies: [
-                "Primitives", "NodeRuntime", argumentParser, logging, crypto, httpTypes, nio("NIOCore"),
+                "Primitives", "AuditPackage", "NodeRuntime", argumentParser, logging, crypto, httpTypes, nio("NIOCore"),
             ],
             swiftSettings: columnarUserSettings
+        ),
+        .executableTarget(
+            name: "ftverify",
+            dependencies: ["Primitives", "AuditPackage", argumentParser],
+            swiftSettings: nodeSettings
         ),
         .executableTarget(
             name: "bench",
@@ -192,6 +208,11 @@ let package = Package(
         .testTarget(
             name: "AuditLedgerTests",
             dependencies: ["Primitives", "Storage", "AuditLedger", crypto],
+            swiftSettings: nodeSettings
+        ),
+        .testTarget(
+            name: "AuditPackageTests",
+            dependencies: ["Primitives", "Storage", "AuditLedger", "AuditPackage", crypto],
             swiftSettings: nodeSettings
         ),
         .testTarget(name: "LaboratoryTests", dependencies: ["Primitives", "Laboratory"], swiftSettings: nodeSettings),
@@ -263,9 +284,9 @@ if ProcessInfo.processInfo.environment["FLASKTRACK_FUZZ"] != nil {
     package.targets.append(
         .executableTarget(
             name: "fuzz",
-            dependencies: ["Primitives", "AuditLedger"],
+            dependencies: ["Primitives", "AuditLedger", "AuditPackage"],
             path: "Fuzz",
-            exclude: ["README.md", "Corpus"],
+            exclude: ["README.md", "Corpus", "PackageCorpus"],
             swiftSettings: nodeSettings + [.unsafeFlags(["-parse-as-library"])]
         )
     )

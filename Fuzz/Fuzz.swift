@@ -1,4 +1,5 @@
 internal import AuditLedger
+internal import AuditPackage
 internal import Primitives
 
 /// Called by libFuzzer with one input after the other; a trap in here is a finding.
@@ -27,6 +28,10 @@ enum FuzzedParser: UInt8, CaseIterable {
     case bundle
     case event
     case json
+    case package
+    case manifest
+    case keys
+    case outline
 
     static func parser(_ byte: UInt8) -> FuzzedParser {
         FuzzedParser(rawValue: byte) ?? self.allCases[Int(byte) % self.allCases.count]
@@ -47,6 +52,10 @@ enum FuzzedParser: UInt8, CaseIterable {
         case .bundle: Self.runBundle(input)
         case .event: Self.runEvent(input)
         case .json: Self.runJSON(input)
+        case .package: try? PackageProbe.read(input)
+        case .manifest: try? PackageProbe.read(part: "MANIFEST.json", input)
+        case .keys: try? PackageProbe.read(part: "keys.json", input)
+        case .outline: try? PackageProbe.read(part: "outline/000000.ndjson", input)
         }
     }
 

@@ -13,7 +13,10 @@ NIO = {"NIOCore", "NIOPosix", "NIOHTTP1", "NIOConcurrencyHelpers", "NIOFoundatio
 OPERATIONS = {
     "Logging", "Metrics", "CoreMetrics", "ServiceLifecycle", "UnixSignals", "Yams", "X509", "SwiftASN1", "SwiftProtobuf",
 }
-CORE = {"Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "Columnar", "QueryRouter"}
+CORE = {
+    "Primitives", "Storage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory", "Shards", "Columnar",
+    "QueryRouter",
+}
 
 # What a target may depend on and its files may import, beside the standard library and Foundation.
 ALLOWED = {
@@ -28,12 +31,16 @@ ALLOWED = {
     "RocksStorage": {"Primitives", "Storage", "CRocksDB"},
     "Consensus": {"Primitives", "Storage", "CChecksum"},
     "AuditLedger": {"Primitives", "Storage", "Crypto"},
+    "AuditPackage": {"Primitives", "Storage", "AuditLedger", "Crypto"},
     "Shards": {"Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Crypto"},
     "Columnar": {"Primitives", "CDuckDB"},
     "QueryRouter": {"Primitives", "Columnar"},
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
     "NodeRuntime": CORE | {"RocksStorage", "Transport", "Crypto"} | NIO | OPERATIONS,
-    "ftnode": {"Primitives", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore"},
+    "ftnode": {
+        "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
+    },
+    "ftverify": {"Primitives", "AuditPackage", "ArgumentParser"},
     "bench": {"Primitives", "Storage", "Consensus", "Transport", "Columnar", "ArgumentParser", "Crypto"} | NIO,
     "simulator": {"Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "ArgumentParser"},
     "Linearizability": set(),

@@ -13,8 +13,8 @@ swift_wanted=6.3
 packages=(librocksdb-dev libssl-dev libnghttp2-dev libpython3.11 pkg-config)
 bench_packages=(etcd-server nghttp2-server nghttp2-client openssl)
 purpose="${1:-build}"
-# The tests make certificates and speak HTTP with programs that are not ours.
-[ "$purpose" != test ] || packages+=(curl openssl)
+# The tests make certificates, speak HTTP and verify packages with programs that are not ours.
+[ "$purpose" != test ] || packages+=(curl openssl python3 python3-cryptography)
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }

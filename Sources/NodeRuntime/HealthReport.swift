@@ -1,5 +1,6 @@
 internal import Consensus
 internal import HTTPTypes
+internal import Laboratory
 internal import Primitives
 internal import Shards
 internal import Synchronization
@@ -11,11 +12,17 @@ final class HealthReport: Sendable {
     private let directory: ShardDirectory
     /// Groups that one reason names.
     private static let namedGroupsMax = 8
+    /// Damaged organizations that an answer names.
+    private static let namedOrganizationsMax = 100
     private let isStopping = Atomic<Bool>(false)
 
-    init(host: RaftHost, directory: ShardDirectory) {
+    private let damage: DamageRegister?
+
+    /// - Parameter damage: What the node does not serve; nil when there is nothing to ask.
+    init(host: RaftHost, directory: ShardDirectory, damage: DamageRegister? = nil) {
         self.host = host
         self.directory = directory
+        self.damage = damage
     }
 
     /// From now on the node is not ready.
@@ -54,6 +61,13 @@ final class HealthReport: Sendable {
         json.member("status", reasons.isEmpty ? "ready" : "not_ready")
         json.beginArray("reasons")
         for reason in reasons { json.element(reason) }
+        json.endArray()
+        // The node serves the others, so it is ready; requests for these go to other nodes.
+        json.beginArray("damaged_organizations")
+        for damaged in (self.damage?.all ?? []).prefix(Self.namedOrganizationsMax) {
+            let key = self.directory.organization(damaged.organization)?.key.rawValue
+            json.element(key ?? damaged.organization.description)
+        }
         json.endArray()
         json.endObject()
         return APIRouter.json(reasons.isEmpty ? .ok : .serviceUnavailable, json)

@@ -20,12 +20,16 @@ extension NodeParts {
     func run() async throws {
         let store = self.store
         let mustAsk = try await self.threads.run { try FoundingCheck.isDemanded(in: store) }
+        let startFindings = try await self.checkHeads()
         if !mustAsk { try self.begin() }
         let services = self.makeServices()
-        let service = self.makePeerService(services)
+        let repairs = LateService<RepairService>()
+        let service = self.makePeerService(services, repairs)
+        let replicas = self.makeReplicaReader(service)
+        repairs.set(self.makeRepairs(services, replicas))
         let router = try await self.makeQueryRouter(service.queries)
         self.metrics.observe(services.clocks, services.manager)
-        let health = HealthReport(host: self.host, directory: self.applier.directory)
+        let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
         peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
@@ -36,7 +40,7 @@ extension NodeParts {
             service,
             on: self.peerLoops
         )
-        let api = self.makeAPI(service, services, router, health)
+        let api = self.makeAPI(services, replicas, router, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
         try await self.listen(apiServer, self.configuration.apiListen, "clients")
@@ -47,6 +51,7 @@ extension NodeParts {
                 "api.listen": "\(self.configuration.apiListen)", "peer.listen": "\(self.configuration.peerListen)",
             ]
         )
+        let scrubber = self.makeScrubber(services, startFindings)
         // Stopped in the reverse order: leadership first, while clients are still served, then the clients.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
@@ -61,9 +66,14 @@ extension NodeParts {
                     .init(service: LoopService { await self.reloadOnHangUp() }),
                     .init(service: LoopService { await self.followDirectory(services.manager) }),
                     .init(service: LoopService { await services.manager.run() }),
+                    .init(service: LoopService { await scrubber.run() }),
                     .init(service: LoopService { await services.clocks.run() }),
                     .init(service: LoopService { await self.audit.service.run() }),
                     .init(service: LoopService { await services.subjects.run() }),
+                    .init(
+                        service: LoopService { await self.audit.courier.run() },
+                        successTerminationBehavior: .ignore
+                    ),
                     .init(
                         service: LoopService { await services.publisher.run() },
                         successTerminationBehavior: .ignore
@@ -91,6 +101,7 @@ extension NodeParts {
             )
         )
         try await group.run()
+        repairs.clear()
         await router.close()
     }
 

@@ -28,6 +28,10 @@ struct NodeServices: Sendable {
     let records: RecordReader
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
+    let inspector: ReplicaInspector
+    let reporter: DamageReporter
+    let trusted: TrustedHeads
     let subjects: SubjectKeeper
 }
 
@@ -110,7 +114,42 @@ extension NodeParts {
                 gateway: gateway,
                 logger: self.logger
             ),
+            packages: self.makePackages(reads),
+            inspector: self.makeInspector(),
+            reporter: self.makeReporter(gateway),
+            trusted: self.makeTrustedHeads(),
             subjects: self.makeSubjectKeeper(gateway, reads, timeout)
+        )
+    }
+
+    private func makePackages(_ reads: ReadGate) -> PackageMaker {
+        PackageMaker(
+            node: self.configuration.nodeID,
+            directory: self.applier.directory,
+            placement: self.placement,
+            store: self.store,
+            threads: self.threads,
+            reads: reads,
+            links: self.links,
+            audit: self.audit
+        )
+    }
+
+    private func makeExports(
+        _ services: NodeServices,
+        _ filter: RecordFilter,
+        _ queries: QueryService
+    ) -> ExportService {
+        ExportService(
+            configuration: self.configuration,
+            directory: self.applier.directory,
+            filter: filter,
+            records: services.records,
+            checkpoints: services.checkpoints,
+            queries: queries,
+            audit: self.audit,
+            gateway: services.gateway,
+            maker: services.packages
         )
     }
 
@@ -120,11 +159,7 @@ extension NodeParts {
             ring: self.keyRing,
             applier: self.applier,
             host: self.host,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             links: self.links,
             threads: self.threads,
             erasing: self.erasing,
@@ -139,27 +174,25 @@ extension NodeParts {
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
-        CheckpointReader(
+        let audit = self.audit
+        return CheckpointReader(
             node: self.configuration.nodeID,
             host: self.host,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             directory: self.applier.directory,
             links: self.links,
             threads: self.threads,
             proofs: LedgerProofs(cluster: self.configuration.clusterID, rows: self.audit.rows),
             service: self.audit.service,
             reads: reads,
+            canSign: { audit.canSign },
             timeout: Self.peerTimeout,
             freshTimeout: timeout
         )
     }
 
     private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
-        let placement = Placement(node: self.configuration.nodeID, directory: self.applier.directory, host: self.host)
+        let placement = self.placement
         let queries = ShardQueries(
             node: self.configuration.nodeID,
             directory: self.applier.directory,
@@ -186,7 +219,7 @@ extension NodeParts {
         return (queries, records)
     }
 
-    func makePeerService(_ services: NodeServices) -> PeerService {
+    func makePeerService(_ services: NodeServices, _ repairs: LateService<RepairService>) -> PeerService {
         let administration = services.administration
         let epoch = self.identity.recoveryEpoch
         return PeerService(
@@ -202,11 +235,7 @@ extension NodeParts {
             store: self.store,
             storeThreads: self.threads,
             directory: self.applier.directory,
-            placement: Placement(
-                node: self.configuration.nodeID,
-                directory: self.applier.directory,
-                host: self.host
-            ),
+            placement: self.placement,
             applier: self.applier,
             projector: self.projector,
             queries: services.queries,
@@ -214,6 +243,7 @@ extension NodeParts {
             snapshots: SnapshotSender(
                 host: self.host,
                 applier: self.applier,
+                damage: self.damage,
                 threads: self.threads,
                 rate: TokenBucket(
                     bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
@@ -226,6 +256,10 @@ extension NodeParts {
             status: self.status,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            packages: services.packages,
+            inspector: services.inspector,
+            reporter: services.reporter,
+            repairs: { repairs.current },
             subjects: services.subjects,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
@@ -234,38 +268,30 @@ extension NodeParts {
     }
 
     func makeAPI(
-        _ service: PeerService,
         _ services: NodeServices,
+        _ replicas: ReplicaReader,
         _ router: QueryRouter,
         _ health: HealthReport
     ) -> APIRouter {
         let queryLimit = Duration.milliseconds(self.configuration.queryTimeLimitMilliseconds)
         let temporary = self.configuration.dataDirectory + "/" + Node.temporaryFolder
+        let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
+        let queries = QueryService(
+            router: router,
+            parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
+            resultBytesMax: self.configuration.queryResultBytesMax,
+            timeLimit: queryLimit
+        )
         return APIRouter(
             node: self.configuration.nodeID,
             configuration: self.configuration,
             directory: self.applier.directory,
             gateway: services.gateway,
             records: services.records,
-            recordFilter: RecordFilter(queries: services.queries, timeLimit: queryLimit),
-            queries: QueryService(
-                router: router,
-                parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
-                resultBytesMax: self.configuration.queryResultBytesMax,
-                timeLimit: queryLimit
-            ),
-            replicas: ReplicaReader(
-                node: self.configuration.nodeID,
-                placement: Placement(
-                    node: self.configuration.nodeID,
-                    directory: self.applier.directory,
-                    host: self.host
-                ),
-                links: self.links,
-                service: service,
-                timeout: Self.peerTimeout,
-                verifyTimeout: Self.verifyTimeout
-            ),
+            recordFilter: filter,
+            queries: queries,
+            replicas: replicas,
+            trusted: services.trusted,
             cluster: ClusterReader(
                 identity: self.identity,
                 directory: self.applier.directory,
@@ -281,6 +307,7 @@ extension NodeParts {
             ids: RequestIDs(),
             threads: self.threads,
             recordCache: RecordCache(),
+            exports: self.makeExports(services, filter, queries),
             logger: self.logger
         )
     }

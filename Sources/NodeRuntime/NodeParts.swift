@@ -63,6 +63,8 @@ final class NodeParts: Sendable {
     let peerMetrics: PeerMetrics
     let status: NodeStatus
     let audit: NodeAudit
+    let damage: DamageRegister
+    let scrubMetrics: ScrubMetrics
     let keyRing: SubjectKeyRing
     /// Destroys keys of data subjects.
     let erasing: SerialThread
@@ -160,6 +162,9 @@ final class NodeParts: Sendable {
         )
         let puller = self.puller
         offers.receive { puller.offered($0.group, by: $0.leader, $0.offer) }
+        let damage = try DamageRegister(store: self.store)
+        self.damage = damage
+        self.scrubMetrics = ScrubMetrics(registry: registry, register: damage)
         let audit = try NodeAudit(
             configuration: configuration,
             applier: self.applier,
@@ -167,6 +172,8 @@ final class NodeParts: Sendable {
             host: self.host,
             links: self.links,
             threads: self.threads,
+            damage: damage,
+            loops: self.loops,
             registry: registry,
             logger: logger
         )
@@ -175,6 +182,12 @@ final class NodeParts: Sendable {
             projector.advanced(organization)
             audit.service.advanced(organization)
         }
+        self.status = NodeStatus(
+            node: configuration.nodeID,
+            startedAt: NodeClock.monotonic.now,
+            audit: { audit.status },
+            damaged: { damage.all.map { WireDamageStatus($0.organization, $0.finding) } }
+        )
         changedGroups.receive { group in
             audit.service.groupChanged(group)
             groupNews.send(group)
@@ -186,7 +199,6 @@ final class NodeParts: Sendable {
         } catch {
             throw NodeError(.configuration, "audit.sealing_key cannot be used", cause: error)
         }
-        self.status = NodeStatus(node: configuration.nodeID, startedAt: NodeClock.monotonic.now) { audit.status }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }

@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import Consensus
 internal import Foundation
 internal import Primitives
@@ -12,6 +13,8 @@ struct NodeStatus: Sendable {
     let startedAt: ContinuousClock.Instant
     /// What it says of its part in signing checkpoints.
     var audit: @Sendable () -> WireAuditStatus = { WireAuditStatus() }
+    /// Organizations that it does not serve because their history is damaged.
+    var damaged: @Sendable () -> [WireDamageStatus] = { [] }
 
     var uptimeSeconds: Double {
         let uptime = self.startedAt.duration(to: NodeClock.monotonic.now)
@@ -29,6 +32,7 @@ struct NodeStatus: Sendable {
         response.groups = groups.map { WireGroupStatus($0) }
         response.pulls = pulls.map { WireSnapshotPull($0) }
         response.audit = self.audit()
+        response.damaged = self.damaged()
         return response
     }
 }
@@ -70,5 +74,16 @@ extension WireSnapshotPull {
         self.bytes = pull.bytes
         self.records = pull.records
         self.recordsTotal = pull.recordsTotal
+    }
+}
+
+extension WireDamageStatus {
+    init(_ organization: OrganizationID, _ finding: LedgerFinding) {
+        self.init()
+        self.organization = organization.rawValue
+        self.kind = finding.kind.rawValue
+        self.sequence = finding.sequence.rawValue
+        self.place = finding.place
+        self.detail = finding.detail
     }
 }

@@ -120,14 +120,43 @@ final class RocksReads: Sendable {
         direction: ScanDirection,
         _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
     ) throws(StorageError) {
-        if let upper, !lower.lexicographicallyPrecedes(upper) { return }
         let options = unsafe Self.options(snapshot: self.snapshot)
+        defer { unsafe rocksdb_readoptions_destroy(options) }
+        try unsafe self.iterate(family, from: lower, to: upper, direction, options) { key, value in
+            try unsafe body([UInt8](key), [UInt8](value))
+        }
+    }
+
+    func sweep(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        readAheadBytes: Int,
+        _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
+    ) throws(StorageError) {
+        let options = unsafe Self.options(snapshot: self.snapshot)
+        defer { unsafe rocksdb_readoptions_destroy(options) }
+        unsafe rocksdb_readoptions_set_fill_cache(options, 0)
+        if readAheadBytes > 0 { unsafe rocksdb_readoptions_set_readahead_size(options, readAheadBytes) }
+        try unsafe self.iterate(family, from: lower, to: upper, .ascending, options) { key, value in
+            try unsafe body(key.bytes, value.bytes)
+        }
+    }
+
+    private func iterate(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        _ direction: ScanDirection,
+        _ options: OpaquePointer,
+        _ body: (_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws -> Bool
+    ) throws(StorageError) {
+        if let upper, !lower.lexicographicallyPrecedes(upper) { return }
         // RocksDB keeps pointers to the bounds, no copies: they go after the options, which go after the iterator.
         let lowerBound = unsafe Self.copy(lower)
         defer { unsafe lowerBound.deallocate() }
         let upperBound = unsafe Self.copy(upper ?? [])
         defer { unsafe upperBound.deallocate() }
-        defer { unsafe rocksdb_readoptions_destroy(options) }
         if !lower.isEmpty {
             unsafe rocksdb_readoptions_set_iterate_lower_bound(options, lowerBound.baseAddress, lower.count)
         }
@@ -158,16 +187,16 @@ final class RocksReads: Sendable {
     private static func visit(
         _ iterator: OpaquePointer,
         _ family: ColumnFamily,
-        _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
+        _ body: (_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws -> Bool
     ) throws(StorageError) -> Bool {
         var keyCount = 0
         let key = unsafe rocksdb_iter_key(iterator, &keyCount)
         var valueCount = 0
         let value = unsafe rocksdb_iter_value(iterator, &valueCount)
         do {
-            return try body(
-                unsafe [UInt8](UnsafeRawBufferPointer(start: key, count: keyCount)),
-                unsafe [UInt8](UnsafeRawBufferPointer(start: value, count: valueCount))
+            return try unsafe body(
+                UnsafeRawBufferPointer(start: key, count: keyCount),
+                UnsafeRawBufferPointer(start: value, count: valueCount)
             )
         } catch {
             throw StorageError(

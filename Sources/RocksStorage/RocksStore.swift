@@ -87,6 +87,16 @@ package final class RocksStore: KeyValueStore {
         try self.reads().scan(family, from: lower, to: upper, direction: direction, body)
     }
 
+    package func sweep(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        readAheadBytes: Int,
+        _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
+    ) throws(StorageError) {
+        try self.reads().sweep(family, from: lower, to: upper, readAheadBytes: readAheadBytes, body)
+    }
+
     package func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         try batch.validate()
         try self.writing { (database) throws(StorageError) in try database.write(batch, durability: durability) }
@@ -161,5 +171,16 @@ private struct RocksSnapshot: KeyValueReader {
     ) throws(StorageError) {
         try self.checkReadable()
         try self.reads.scan(family, from: lower, to: upper, direction: direction, body)
+    }
+
+    func sweep(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        readAheadBytes: Int,
+        _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
+    ) throws(StorageError) {
+        try self.checkReadable()
+        try self.reads.sweep(family, from: lower, to: upper, readAheadBytes: readAheadBytes, body)
     }
 }

@@ -102,6 +102,19 @@ package protocol KeyValueReader: Sendable {
         direction: ScanDirection,
         _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
     ) throws(StorageError)
+
+    /// Visits as an ascending scan does, but lends keys and values instead of copying them: for whoever reads very many
+    /// keys once.
+    ///
+    /// What is read is not kept in the store's cache. The spans end with the call of `body`.
+    /// - Parameter readAheadBytes: Bytes that the store reads at once beyond what it needs; zero: as it thinks best.
+    func sweep(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        readAheadBytes: Int,
+        _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
+    ) throws(StorageError)
 }
 
 /// What a write survives.
@@ -161,6 +174,18 @@ extension KeyValueStore {
 }
 
 extension KeyValueReader {
+    package func sweep(
+        _ family: ColumnFamily,
+        from lower: [UInt8],
+        to upper: [UInt8]?,
+        readAheadBytes: Int,
+        _ body: (_ key: RawSpan, _ value: RawSpan) throws -> Bool
+    ) throws(StorageError) {
+        try self.scan(family, from: lower, to: upper, direction: .ascending) { key, value in
+            try body(key.span.bytes, value.span.bytes)
+        }
+    }
+
     package func scan(
         _ family: ColumnFamily,
         from lower: [UInt8],

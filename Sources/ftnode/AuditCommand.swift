@@ -8,7 +8,8 @@ struct AuditCommand: ParsableCommand {
         abstract: "Read and verify the audit ledger.",
         subcommands: [
             Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
-            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self,
+            Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Export.self, VerifyPackage.self, Compare.self,
+            Repair.self,
             Subjects.self, Hold.self, Erase.self, Reveal.self,
         ]
     )
@@ -17,6 +18,13 @@ struct AuditCommand: ParsableCommand {
         case table
         case json
         case csv
+    }
+
+    enum VerifyLevel: String, ExpressibleByArgument, CaseIterable {
+        case heads
+        case tree
+        case projections
+        case signatures
     }
 
     struct Log: AsyncParsableCommand {
@@ -121,6 +129,9 @@ struct AuditCommand: ParsableCommand {
                 Every node reads all records of its replica again, checks hashes, chain, order and tree, and the \
                 replicas are compared. Exit 1 when anything is wrong or a replica cannot be reached.
 
+                Levels, each with those before it: heads (only the newest nodes and the last record), tree, \
+                projections (every derived row, both ways), signatures (every stored checkpoint).
+
                 Example:
                   ftnode audit verify --org lab-a
                 """
@@ -128,14 +139,16 @@ struct AuditCommand: ParsableCommand {
         @OptionGroup var connection: ConnectionOptions
         @Option(help: ArgumentHelp("Only this organization; may be repeated.", valueName: "key"))
         var org: [String] = []
+        @Option(help: "How deep: heads, tree, projections or signatures.")
+        var level = VerifyLevel.tree
         @Option(help: "How to show it; json prints one organization a line, then the summary.")
         var format = TableOrJSON.table
 
         mutating func run() async throws {
-            let (organizations, format) = (self.org, self.format)
+            let (organizations, level, format) = (self.org, self.level, self.format)
             try await self.connection.withClient { client in
                 var report = VerificationReport()
-                try await client.verify(organizations: organizations) { json, view in
+                try await client.verify(organizations: organizations, level: level.rawValue) { json, view in
                     report.add(view)
                     if format == .json { try Terminal.write(json + [UInt8(ascii: "\n")], to: 1) }
                 }

@@ -53,6 +53,14 @@ struct LedgerFixture {
         try self.store.write(batch)
     }
 
+    mutating func append(draft: EventDraft) throws {
+        var batch = WriteBatch()
+        let time = Timestamp(microseconds: 1_700_000_000_000_000 + Int64(self.appender.head.size) * 3)
+        self.appended.append(self.appender.append(draft, stampedAt: time, into: &batch))
+        self.appender.finish(into: &batch)
+        try self.store.write(batch)
+    }
+
     func change(_ body: (inout WriteBatch) throws -> Void) throws {
         var batch = WriteBatch()
         try body(&batch)

@@ -29,6 +29,7 @@ struct LedgerVerifierTests {
             key: LedgerFixture.key
         ) {
             seen.append($0)
+            _ = $1
             return true
         }
         #expect(verification.finding == nil)
@@ -255,6 +256,31 @@ struct LedgerVerifierTests {
         #expect(error?.code == .storage)
     }
 
+    @Test func manyLanesFindWhatOneFinds() throws {
+        // Backwards, so that nothing may rest on an order.
+        let lanes = VerificationLanes { count, body in for number in (0..<count).reversed() { body(number) } }
+        let fixture = try LedgerFixture(records: 20_000)
+        func verify() throws -> ReplicaVerification {
+            try LedgerVerifier.verify(
+                store: fixture.store.snapshot(),
+                organization: LedgerFixture.organization,
+                key: LedgerFixture.key,
+                lanes: lanes
+            )
+        }
+        #expect(try verify() == fixture.verify())
+        #expect(try verify().isSound)
+        for sequence in [UInt64(1), 1024, 1025, 8192, 8193, 16_385, 20_000] {
+            var bad = fixture.appended[Int(sequence) - 1].bytes
+            bad[30] ^= 1
+            try fixture.change { $0.put(.records, key: fixture.recordKey(sequence), value: bad) }
+            #expect(try verify() == fixture.verify())
+            #expect(try verify().finding?.sequence.rawValue == sequence)
+            let good = fixture.appended[Int(sequence) - 1].bytes
+            try fixture.change { $0.put(.records, key: fixture.recordKey(sequence), value: good) }
+        }
+    }
+
     @Test func stopsWhenAsked() throws {
         let fixture = try LedgerFixture(records: 30)
         let error = #expect(throws: LedgerError.self) {
@@ -262,7 +288,7 @@ struct LedgerVerifierTests {
                 store: fixture.store.snapshot(),
                 organization: LedgerFixture.organization,
                 key: LedgerFixture.key
-            ) { _ in false }
+            ) { _, _ in false }
         }
         #expect(error?.code == .cancelled)
     }

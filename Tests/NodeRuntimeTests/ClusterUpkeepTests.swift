@@ -146,13 +146,13 @@ struct ClusterUpkeepTests {
                 return nil
             }
         }
-        #expect(levels(self.sight([1: new, 2: new, 3: new, 4: new])) == [.two])
+        #expect(levels(self.sight([1: new, 2: new, 3: new, 4: new])) == [.current])
         #expect(levels(self.sight([1: new, 2: new, 3: new, 4: old])).isEmpty, "one does not know it")
         #expect(levels(self.sight([1: new, 2: new, 3: new])).isEmpty, "one may come back with an older program")
         bench.set(4, .leaving)
         bench.set(4, .removed)
         #expect(bench.state.node(NodeID(4))?.state == .removed)
-        #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.two], "a removed one does not count")
+        #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.current], "a removed one does not count")
     }
 
     @Test func ofTwoThatSayTheyLeadTheLaterTermCounts() {

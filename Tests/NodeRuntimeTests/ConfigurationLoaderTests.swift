@@ -238,6 +238,10 @@ struct ConfigurationLoaderTests {
             query.result_mb_max          512 MiB                                           default           largest result of a statement
             log.level                    debug                                             FTNODE_LOG_LEVEL  least severe lines that are written
             log.format                   text                                              default           one line a message, as text or as JSON
+            audit.signing_key            -                                                 not set           private key (C2SP skey) with which this node signs checkpoints; without one it signs none
+            audit.witness_quorum         -                                                 not set           how many of the witnesses must have cosigned; all of them when it is not given
+            audit.scrub_rate_mb          8 MiB/s                                           default           most that the node re-reads of its ledgers in the background
+            audit.scrub_interval_hours   168 h                                             default           after how long everything is re-read, also what has not changed
             cluster.nodes[0]             node 1: api 127.0.0.1:8443, peer 127.0.0.1:8543   line 5            a node of the cluster, and where clients and peers reach it
 
             OK
@@ -254,7 +258,7 @@ struct ConfigurationLoaderTests {
             from: heading.startIndex,
             to: heading.range(of: "MEANING")?.lowerBound ?? heading.endIndex
         )
-        #expect(lines.dropFirst().prefix(33).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
+        #expect(lines.dropFirst().prefix(37).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
     }
 
     @Test(

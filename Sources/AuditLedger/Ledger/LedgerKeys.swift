@@ -62,6 +62,17 @@ package enum LedgerKeys {
         return SequenceNumber(self.number(key, from: 4))
     }
 
+    static func sequence(ofRecordKey key: RawSpan) -> SequenceNumber? {
+        guard key.byteCount == 12 else { return nil }
+        return SequenceNumber(UInt64(bigEndian: key.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt64.self)))
+    }
+
+    static func position(ofNodeKey key: RawSpan) -> TreePosition? {
+        guard key.byteCount == 13 else { return nil }
+        let index = UInt64(bigEndian: key.unsafeLoadUnaligned(fromByteOffset: 5, as: UInt64.self))
+        return TreePosition(level: key.unsafeLoadUnaligned(fromByteOffset: 4, as: UInt8.self), index: index)
+    }
+
     /// The place in a key of `treeNodes`; nil when the key has another form.
     static func position(ofNodeKey key: [UInt8]) -> TreePosition? {
         guard key.count == 13 else { return nil }

@@ -5,6 +5,11 @@ enum RecordTime {
     /// The moment of `YYYY-MM-DDThh:mm:ss[.f…]Z` with up to nine fractional digits (cut to six).
     /// - Returns: nil for any other text, which may still be a time of RFC 3339.
     static func parse(_ bytes: [UInt8], _ range: Range<Int>) -> Timestamp? {
+        bytes.withUnsafeBufferPointer { self.parse($0, range) }
+    }
+
+    /// The same for bytes that are lent.
+    static func parse(_ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) -> Timestamp? {
         let start = range.lowerBound
         guard range.count >= 20, range.count <= 30,
             bytes[start + 4] == UInt8(ascii: "-"), bytes[start + 7] == UInt8(ascii: "-"),
@@ -26,7 +31,7 @@ enum RecordTime {
     }
 
     /// The value of digits, or a negative number when one is none.
-    private static func number(_ bytes: [UInt8], _ start: Int, _ count: Int) -> Int64 {
+    private static func number(_ bytes: UnsafeBufferPointer<UInt8>, _ start: Int, _ count: Int) -> Int64 {
         var value = Int64(0)
         var place = start
         while place < start + count {
@@ -39,7 +44,7 @@ enum RecordTime {
     }
 
     /// Microseconds of `.f…`, zero of nothing.
-    private static func fraction(_ bytes: [UInt8], _ range: Range<Int>) -> Int64? {
+    private static func fraction(_ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) -> Int64? {
         guard !range.isEmpty else { return 0 }
         let digits = range.count - 1
         guard bytes[range.lowerBound] == UInt8(ascii: "."), (1...9).contains(digits) else { return nil }

@@ -42,18 +42,28 @@ package enum LedgerHash {
         let start = place * Digest.byteCount
         precondition(place >= 0 && start + Digest.byteCount <= bytes.count, "a digest lies within its row")
         return bytes.withUnsafeBytes { bytes in
-            self.digest(in: UnsafeRawBufferPointer(rebasing: bytes[start..<start + Digest.byteCount]))
+            Digest(stored: UnsafeRawBufferPointer(rebasing: bytes[start..<start + Digest.byteCount]))
         }
+    }
+
+    /// SHA-256 of bytes that begin with the prefix of a leaf or an inner node, written to 32 bytes.
+    static func hash(_ prefixed: UnsafeRawBufferPointer, into digest: UnsafeMutableRawBufferPointer) {
+        var hash = SHA256()
+        hash.update(bufferPointer: prefixed)
+        hash.finalize().withUnsafeBytes { digest.copyMemory(from: $0) }
     }
 
     private static let prefixes: [UInt8] = [0x00, 0x01]
 
     private static func digest(_ value: SHA256Digest) -> Digest {
-        value.withUnsafeBytes { self.digest(in: $0) }
+        value.withUnsafeBytes { Digest(stored: $0) }
     }
+}
 
-    private static func digest(in bytes: UnsafeRawBufferPointer) -> Digest {
-        Digest(
+extension Digest {
+    /// Reads exactly 32 bytes.
+    init(stored bytes: UnsafeRawBufferPointer) {
+        self.init(
             words: (
                 UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
                 UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)),

@@ -24,6 +24,12 @@ package struct LedgerFinding: Sendable, Hashable, CustomStringConvertible {
         case headMismatch = "head_mismatch"
         /// A record that no append made stands after the last one.
         case extraRecord = "extra_record"
+        /// A stored checkpoint has a signature that is not by its key, or not enough of them.
+        case wrongSignature = "wrong_signature"
+        /// A signed root is not that of the records: there are two histories.
+        case fork
+        /// A row that is derived from the records is not what they give: absent, surplus or different.
+        case staleProjection = "stale_projection"
     }
 
     /// The sequence of the first bad record; of a tree node, the last record under it; of a head, the last record.
@@ -31,11 +37,16 @@ package struct LedgerFinding: Sendable, Hashable, CustomStringConvertible {
     package let kind: Kind
     /// One sentence for people; names no values.
     package let detail: String
+    /// The key that is wrong, as family and the part of the key after the organization: `records/7`,
+    /// `tree_nodes/2/1` (level and index), `ledger_heads`.
+    package let place: String
 
-    package init(sequence: SequenceNumber, kind: Kind, detail: String) {
+    /// - Parameter place: nil for the record itself.
+    package init(sequence: SequenceNumber, kind: Kind, detail: String, place: String? = nil) {
         self.sequence = sequence
         self.kind = kind
         self.detail = detail
+        self.place = place ?? (kind == .headMismatch ? "ledger_heads" : "records/\(sequence)")
     }
 
     package var description: String { "record \(self.sequence): \(self.kind.rawValue): \(self.detail)" }
@@ -56,4 +67,16 @@ package struct ReplicaVerification: Sendable, Hashable {
     package let finding: LedgerFinding?
 
     package var isSound: Bool { self.finding == nil }
+}
+
+/// What verifying a part of a ledger came to.
+package struct LedgerPart: Sendable, Hashable {
+    /// The head of the records that were found good so far, this part included, computed from their bytes.
+    package let head: LedgerHead
+    /// Bytes of the records of this part.
+    package let bytesRead: UInt64
+    /// The first bad place, or nil.
+    package let finding: LedgerFinding?
+    /// Whether the end of the ledger was reached, and its tree and head checked.
+    package let isLast: Bool
 }

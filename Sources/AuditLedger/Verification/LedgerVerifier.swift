@@ -6,18 +6,23 @@ package import Storage
 /// What is read is every key of the organization, never only as many as the head or any other stored number says.
 package struct LedgerVerifier {
     /// Records that are read before their tree nodes are.
-    private static let chunkRecordsMax = 2048
-    private static let chunkBytesMax = 4 << 20
+    static let chunkRecordsMax = 8192
+    private static let chunkBytesMax = 8 << 20
+    /// Bytes that the store reads at once.
+    static let readAheadBytes = 2 << 20
 
-    private let reader: LedgerReader
-    private let organizationText: [UInt8]
-    private var tree = MerkleTree()
-    private var lastChecksum = Digest.zero
-    private var lastRecordedAt: Timestamp?
-    private var bytesRead = UInt64(0)
+    let reader: LedgerReader
+    let organizationText: [UInt8]
+    let lanes: VerificationLanes
+    var tree = MerkleTree()
+    var lastChecksum = Digest.zero
+    var lastRecordedAt: Timestamp?
+    private(set) var bytesRead = UInt64(0)
+    private(set) var bytesMax = UInt64.max
 
-    private init(reader: LedgerReader, key: OrganizationKey) {
+    private init(reader: LedgerReader, key: OrganizationKey, lanes: VerificationLanes) {
         self.reader = reader
+        self.lanes = lanes
         var text: [UInt8] = []
         JSONText.appendQuoted(Array(key.rawValue.utf8), to: &text)
         self.organizationText = text
@@ -29,16 +34,19 @@ package struct LedgerVerifier {
     /// - Parameters:
     ///   - store: A snapshot, so that appends meanwhile do not look like damage.
     ///   - key: The name that every record must carry.
-    ///   - progress: Gets the number of records verified so far; false stops.
+    ///   - lanes: Who does the work; the result is the same.
+    ///   - progress: Gets the number of records verified so far, and the bytes of them; false stops.
     /// - Throws: `.cancelled`, or `.storage` when the store fails in another way than by corruption.
     package static func verify(
         store: any KeyValueReader,
         organization: OrganizationID,
         key: OrganizationKey,
-        progress: (_ recordsVerified: UInt64) -> Bool = { _ in true }
+        lanes: VerificationLanes = .one,
+        progress: (_ recordsVerified: UInt64, _ bytesRead: UInt64) -> Bool = { _, _ in true }
     ) throws(LedgerError) -> ReplicaVerification {
-        var verifier = LedgerVerifier(reader: LedgerReader(store: store, organization: organization), key: key)
-        let finding = try verifier.run(progress)
+        let reader = LedgerReader(store: store, organization: organization)
+        var verifier = LedgerVerifier(reader: reader, key: key, lanes: lanes)
+        let finding = try verifier.run(progress).finding
         return ReplicaVerification(
             organization: organization,
             size: verifier.tree.size,
@@ -49,10 +57,43 @@ package struct LedgerVerifier {
         )
     }
 
+    /// Verifies a part of a replica, for whoever wants to rest between parts.
+    ///
+    /// - Parameters:
+    ///   - store: A snapshot; another one each time.
+    ///   - start: Where the part before ended; nil for the beginning. What was read then is not read again.
+    ///   - bytesMax: Bytes of records after which the part ends, at the end of a chunk of up to 8 MiB.
+    /// - Throws: As ``verify(store:organization:key:lanes:progress:)``.
+    package static func verifyPart(
+        store: any KeyValueReader,
+        organization: OrganizationID,
+        key: OrganizationKey,
+        from start: LedgerHead?,
+        bytesMax: UInt64
+    ) throws(LedgerError) -> LedgerPart {
+        let reader = LedgerReader(store: store, organization: organization)
+        var verifier = LedgerVerifier(reader: reader, key: key, lanes: .one)
+        if let start {
+            verifier.tree = start.tree
+            verifier.lastChecksum = start.lastChecksum
+            verifier.lastRecordedAt = start.lastRecordedAt
+        }
+        verifier.bytesMax = bytesMax
+        let (finding, isWhole) = try verifier.run { _, _ in true }
+        var head = LedgerHead(empty: organization)
+        head.tree = verifier.tree
+        head.lastChecksum = verifier.lastChecksum
+        head.lastRecordedAt = verifier.lastRecordedAt
+        return LedgerPart(head: head, bytesRead: verifier.bytesRead, finding: finding, isLast: isWhole)
+    }
+
     /// The sequence that should come next.
     private var expected: SequenceNumber { SequenceNumber(self.tree.size + 1) }
 
-    private mutating func run(_ progress: (UInt64) -> Bool) throws(LedgerError) -> LedgerFinding? {
+    /// - Returns: The first bad place, and whether the end was reached.
+    private mutating func run(
+        _ progress: (UInt64, UInt64) -> Bool
+    ) throws(LedgerError) -> (finding: LedgerFinding?, isWhole: Bool) {
         // A head that cannot be read is a finding, but records before it come first.
         var head: LedgerHead?
         do {
@@ -60,84 +101,85 @@ package struct LedgerVerifier {
         } catch {
             guard error.code == .damaged else { throw error }
         }
+        var chunk = try Self.readChunk(first: self.expected, reader: self.reader, head: head)
         while true {
-            let chunk = try self.readChunk(head: head)
-            if let finding = try self.check(chunk, head: head) { return finding }
-            if let finding = chunk.finding { return finding }
-            guard progress(self.tree.size) else {
+            self.bytesRead += UInt64(chunk.sizeBytes)
+            let following = try self.checkInBulk(&chunk, head: head)
+            if self.expected != chunk.nextSequence, let finding = try self.check(chunk, head: head) {
+                return (finding, false)
+            }
+            if let finding = chunk.finding { return (finding, false) }
+            guard progress(self.tree.size, self.bytesRead) else {
                 throw LedgerError(
                     code: .cancelled,
                     message: "verification of organization \(self.reader.organization) was stopped"
                 )
             }
             if chunk.isLast { break }
+            guard let following else { return (nil, false) }
+            chunk = try following.get()
         }
-        if let finding = try self.checkNodesBeyondEnd() { return finding }
-        return self.checkHead(head)
+        if let finding = try self.checkNodesBeyondEnd() { return (finding, true) }
+        return (self.checkHead(head), true)
     }
 
     // MARK: Reading
 
-    /// Records with gapless sequences, and what stopped them.
-    private struct Chunk {
-        var records: [[UInt8]] = []
-        var isLast = false
-        /// What is wrong after the last of `records`.
-        var finding: LedgerFinding?
-    }
-
-    private mutating func readChunk(head: LedgerHead?) throws(LedgerError) -> Chunk {
-        var chunk = Chunk()
-        var bytesCount = 0
+    /// The records from `first` on, as many as one chunk holds.
+    static func readChunk(
+        first: SequenceNumber,
+        reader: LedgerReader,
+        head: LedgerHead?
+    ) throws(LedgerError) -> RecordChunk {
+        var chunk = RecordChunk(first: first, capacityBytes: 1 << 20)
         var strangeKey: SequenceNumber?
         var hasStrangeKey = false
-        let first = self.expected
         // The first chunk begins at the organization's first possible key, so that a record 0 is seen.
-        let lower =
-            self.tree.size == 0
-            ? LedgerKeys.head(self.reader.organization) : LedgerKeys.record(self.reader.organization, first)
+        let prefix = LedgerKeys.head(reader.organization)
+        let lower = first.rawValue == 1 ? prefix : LedgerKeys.record(reader.organization, first)
         var failure: StorageError?
         chunk.isLast = true
         do {
-            try self.reader.store.scan(
+            try reader.store.sweep(
                 .records,
                 from: lower,
-                to: keyAfter(prefix: LedgerKeys.head(self.reader.organization))
+                to: keyAfter(prefix: prefix),
+                readAheadBytes: Self.readAheadBytes
             ) { key, value in
-                let wanted = SequenceNumber(first.rawValue + UInt64(chunk.records.count))
-                guard let sequence = LedgerKeys.sequence(ofRecordKey: key), sequence == wanted else {
-                    strangeKey = LedgerKeys.sequence(ofRecordKey: key)
+                let found = LedgerKeys.sequence(ofRecordKey: key)
+                guard found == chunk.nextSequence else {
+                    strangeKey = found
                     hasStrangeKey = true
                     return false
                 }
-                chunk.records.append(value)
-                bytesCount += value.count
-                if chunk.records.count < Self.chunkRecordsMax, bytesCount < Self.chunkBytesMax { return true }
+                chunk.append(value)
+                if chunk.count < Self.chunkRecordsMax, chunk.sizeBytes < Self.chunkBytesMax { return true }
                 chunk.isLast = false
                 return false
             }
         } catch {
             failure = error
         }
-        self.bytesRead += UInt64(bytesCount)
-        let next = SequenceNumber(first.rawValue + UInt64(chunk.records.count))
+        chunk.seal()
         if let failure {
-            chunk.finding = try self.unreadable(failure, next, "the store cannot read the record")
+            let detail = "the store cannot read the record"
+            chunk.finding = try Self.unreadable(failure, chunk.nextSequence, detail, reader)
         } else if hasStrangeKey {
-            chunk.finding = try self.strange(strangeKey, expected: next, head: head)
+            chunk.finding = try Self.strange(strangeKey, expected: chunk.nextSequence, head: head, reader)
         }
         return chunk
     }
 
-    private func unreadable(
+    private static func unreadable(
         _ error: StorageError,
         _ sequence: SequenceNumber,
-        _ detail: String
+        _ detail: String,
+        _ reader: LedgerReader
     ) throws(LedgerError) -> LedgerFinding {
         guard error.code == .corruption else {
             throw LedgerError(
                 code: .storage,
-                message: "verifying organization \(self.reader.organization) at record \(sequence)",
+                message: "verifying organization \(reader.organization) at record \(sequence)",
                 cause: error
             )
         }
@@ -145,10 +187,11 @@ package struct LedgerVerifier {
     }
 
     /// A key that does not follow the one before it.
-    private func strange(
+    private static func strange(
         _ found: SequenceNumber?,
         expected: SequenceNumber,
-        head: LedgerHead?
+        head: LedgerHead?,
+        _ reader: LedgerReader
     ) throws(LedgerError) -> LedgerFinding {
         guard let found, found > expected else {
             return LedgerFinding(
@@ -158,7 +201,7 @@ package struct LedgerVerifier {
             )
         }
         // A leaf that is there says that the absent record was appended, whatever the head says.
-        if let head, expected.rawValue > head.size, try !self.hasLeaf(of: expected) {
+        if let head, expected.rawValue > head.size, try !Self.hasLeaf(of: expected, reader) {
             return LedgerFinding(
                 sequence: found,
                 kind: .extraRecord,
@@ -172,9 +215,9 @@ package struct LedgerVerifier {
         )
     }
 
-    private func hasLeaf(of sequence: SequenceNumber) throws(LedgerError) -> Bool {
+    private static func hasLeaf(of sequence: SequenceNumber, _ reader: LedgerReader) throws(LedgerError) -> Bool {
         do {
-            return try self.reader.storedNode(at: TreePosition(level: 0, index: sequence.rawValue - 1)) != nil
+            return try reader.storedNode(at: TreePosition(level: 0, index: sequence.rawValue - 1)) != nil
         } catch {
             guard error.code == .damaged else { throw error }
             return true
@@ -183,17 +226,16 @@ package struct LedgerVerifier {
 
     // MARK: Records
 
-    private mutating func check(_ chunk: Chunk, head: LedgerHead?) throws(LedgerError) -> LedgerFinding? {
-        guard !chunk.records.isEmpty else { return nil }
+    /// Looks at records one by one, to name what is wrong with the first bad one.
+    private mutating func check(_ chunk: RecordChunk, head: LedgerHead?) throws(LedgerError) -> LedgerFinding? {
+        guard chunk.count > 0 else { return nil }
         let start = self.tree.size
-        var nodes = try StoredNodes(
-            reader: self.reader,
-            from: start,
-            to: start + UInt64(chunk.records.count)
-        )
-        for (offset, bytes) in chunk.records.enumerated() {
-            let following = offset + 1 < chunk.records.count ? chunk.records[offset + 1] : nil
-            if let finding = try self.check(bytes, following: following, nodes: &nodes, head: head) { return finding }
+        let nodes = try StoredNodes(reader: self.reader, from: start, to: start + UInt64(chunk.count))
+        var bytes = chunk.record(at: 0)
+        for place in 0..<chunk.count {
+            let following = place + 1 < chunk.count ? chunk.record(at: place + 1) : nil
+            if let finding = try self.check(bytes, following: following, nodes: nodes, head: head) { return finding }
+            if let following { bytes = following }
         }
         return nil
     }
@@ -201,7 +243,7 @@ package struct LedgerVerifier {
     private mutating func check(
         _ bytes: [UInt8],
         following: [UInt8]?,
-        nodes: inout StoredNodes,
+        nodes: StoredNodes,
         head: LedgerHead?
     ) throws(LedgerError) -> LedgerFinding? {
         let sequence = self.expected
@@ -258,25 +300,29 @@ package struct LedgerVerifier {
     ) -> LedgerFinding? {
         if case .digest(let found) = stored, found == digest { return nil }
         let place = "tree node \(position.level)/\(position.index)"
+        let key = "tree_nodes/\(position.level)/\(position.index)"
         let range = "records \(position.firstSequence) to \(position.lastSequence)"
         switch stored {
         case .digest:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .treeNodeMismatch,
-                detail: "\(place) is not the hash over \(range)"
+                detail: "\(place) is not the hash over \(range)",
+                place: key
             )
         case .absent:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .treeNodeMismatch,
-                detail: "\(place) over \(range) is absent"
+                detail: "\(place) over \(range) is absent",
+                place: key
             )
         case .unreadable:
             return LedgerFinding(
                 sequence: position.lastSequence,
                 kind: .unreadable,
-                detail: "the store cannot read \(place) over \(range)"
+                detail: "the store cannot read \(place) over \(range)",
+                place: key
             )
         }
     }
@@ -295,7 +341,8 @@ package struct LedgerVerifier {
             return LedgerFinding(
                 sequence: sequence,
                 kind: .unreadable,
-                detail: "the store cannot read tree node 0/\(sequence.rawValue - 1)"
+                detail: "the store cannot read tree node 0/\(sequence.rawValue - 1)",
+                place: "tree_nodes/0/\(sequence.rawValue - 1)"
             )
         }
         if let head, sequence.rawValue > head.size, stored == .absent {
@@ -321,7 +368,8 @@ package struct LedgerVerifier {
                 kind: .treeNodeMismatch,
                 detail: stored == .absent
                     ? "the leaf of the record is absent"
-                    : "the leaf is not the checksum of the record, which the chain confirms"
+                    : "the leaf is not the checksum of the record, which the chain confirms",
+                place: "tree_nodes/0/\(sequence.rawValue - 1)"
             )
         }
         return LedgerFinding(
@@ -379,10 +427,11 @@ package struct LedgerVerifier {
                     return false
                 }
             } catch {
-                finding = try self.unreadable(
+                finding = try Self.unreadable(
                     error,
                     self.expected,
-                    "the store cannot read the tree nodes"
+                    "the store cannot read the tree nodes",
+                    self.reader
                 )
             }
             if finding != nil { break }
@@ -403,7 +452,7 @@ package struct LedgerVerifier {
             } catch {
                 guard error.code == .damaged else { throw error }
                 let detail = "the store cannot read the tree nodes"
-                return LedgerFinding(sequence: self.expected, kind: .unreadable, detail: detail)
+                return LedgerFinding(sequence: self.expected, kind: .unreadable, detail: detail, place: "tree_nodes")
             }
         }
         return nil
@@ -420,7 +469,8 @@ package struct LedgerVerifier {
         return LedgerFinding(
             sequence: SequenceNumber(self.tree.size),
             kind: .treeNodeMismatch,
-            detail: "a tree node stands where none of \(self.tree.size) records makes one"
+            detail: "a tree node stands where none of \(self.tree.size) records makes one",
+            place: position.map { "tree_nodes/\($0.level)/\($0.index)" } ?? "tree_nodes"
         )
     }
 

@@ -153,7 +153,7 @@ extension APIRouter {
             let number = UInt64(sequence)
         else { return nil }
         try request.allow(.readRecords, in: organization)
-        guard let entry = self.directory.organization(organization),
+        guard let entry = self.directory.organization(organization), self.records.placement.servesHere(entry),
             let body = self.recordCache.body(of: entry.id, SequenceNumber(number))
         else { return nil }
         return ServerResponse(

@@ -54,10 +54,19 @@ extension APIRouter {
     func verify(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
         var keys: [String]?
+        var level = VerificationLevel.tree
         if body.readableBytes > 0 {
-            let object = try self.object(body, of: request, keys: ["organizations"])
+            let object = try self.object(body, of: request, keys: ["organizations", "level"])
             keys = try object.optional("organizations")?.array().map { try $0.string() }
+            if let text = try object.optionalString("level") {
+                guard let known = VerificationLevel(rawValue: text) else {
+                    let names = VerificationLevel.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw Problem(.invalidField, "level is one of \(names)", members: [.text("pointer", "/level")])
+                }
+                level = known
+            }
         }
+        let wanted = level
         try request.allow(.verifyLedger)
         let entries: [OrganizationEntry]
         if let keys {
@@ -73,7 +82,7 @@ extension APIRouter {
                 let started = NodeClock.monotonic.now
                 var summary = VerificationSummary()
                 for entry in entries {
-                    let verifications = await replicas.verify(entry)
+                    let verifications = await replicas.verify(entry, wanted)
                     var json = JSONOutput(capacity: 1024)
                     summary.write(entry, verifications, to: &json)
                     try await writer.write(json.buffer)
@@ -152,6 +161,7 @@ struct VerificationSummary {
         json.member("sequence", finding.sequence)
         json.member("kind", finding.kind)
         json.member("detail", finding.detail)
+        if !finding.place.isEmpty { json.member("place", finding.place) }
         json.endObject()
     }
 

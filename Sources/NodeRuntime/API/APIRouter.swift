@@ -24,6 +24,7 @@ final class APIRouter: RequestRouter {
     let recordFilter: RecordFilter
     let queries: QueryService
     let replicas: ReplicaReader
+    let trusted: TrustedHeads
     let cluster: ClusterReader
     let administration: ClusterAdministration
     let audit: NodeAudit
@@ -35,6 +36,7 @@ final class APIRouter: RequestRouter {
     let ids: RequestIDs
     let threads: StoreThreads
     let recordCache: RecordCache
+    let exports: ExportService
     let logger: Logger
 
     init(
@@ -46,6 +48,7 @@ final class APIRouter: RequestRouter {
         recordFilter: RecordFilter,
         queries: QueryService,
         replicas: ReplicaReader,
+        trusted: TrustedHeads,
         cluster: ClusterReader,
         administration: ClusterAdministration,
         audit: NodeAudit,
@@ -57,6 +60,7 @@ final class APIRouter: RequestRouter {
         ids: RequestIDs,
         threads: StoreThreads,
         recordCache: RecordCache,
+        exports: ExportService,
         logger: Logger
     ) {
         self.node = node
@@ -67,6 +71,7 @@ final class APIRouter: RequestRouter {
         self.recordFilter = recordFilter
         self.queries = queries
         self.replicas = replicas
+        self.trusted = trusted
         self.cluster = cluster
         self.administration = administration
         self.audit = audit
@@ -78,6 +83,7 @@ final class APIRouter: RequestRouter {
         self.ids = ids
         self.threads = threads
         self.recordCache = recordCache
+        self.exports = exports
         self.logger = logger
     }
 
@@ -171,6 +177,9 @@ final class APIRouter: RequestRouter {
             return try self.only(.post, request, self.verify)
         case 3 where segments[1] == "audit" && segments[2] == "rebuild":
             return try self.only(.post, request, self.rebuild)
+        case 4 where segments[1] == "organizations" && segments[3] == "export":
+            return try self.exportPlan(request, segments[2])
+        case 3 where segments[1] == "audit": return try self.auditPlan(request, segments[2])
         case 4... where segments[1] == "organizations" && segments[3] == "subjects":
             return try self.subjectPlan(request, segments)
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):

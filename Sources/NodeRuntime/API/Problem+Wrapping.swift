@@ -18,6 +18,8 @@ extension Problem {
         case let error as RecordReader.Unavailable:
             Problem(.shardUnavailable, error.description, cause: error.cause)
         case let error as ShardError: Problem(shard: error)
+        case let error as RepairService.Failure: Problem(repair: error)
+        case let error as ReplicaInspector.Installing: Problem(.shardUnavailable, error.description)
         case let error as LedgerError where error.code == .damaged:
             Problem(
                 .shardUnavailable,
@@ -29,6 +31,18 @@ extension Problem {
         case is CancellationError: Problem(.shuttingDown, "the request was given up", cause: error)
         default: Problem(.internal, "the request failed; its id stands in the node's log", cause: error)
         }
+    }
+
+    private init(repair error: RepairService.Failure) {
+        let code: Code
+        switch error.code {
+        case .notHosted: code = .nodeNotAvailable
+        case .busy: code = .changePending
+        case .noSource: code = .shardUnavailable
+        case .notTrusted: code = .checkpointUnavailable
+        case .sourceLies, .notMended: code = .repairFailed
+        }
+        self.init(code, error.description)
     }
 
     private init(event error: EventError) {

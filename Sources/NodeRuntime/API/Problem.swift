@@ -49,6 +49,7 @@ struct Problem: Error, Sendable {
         case checkpointNotFound = "checkpoint_not_found"
         case checkpointUnavailable = "checkpoint_unavailable"
         case notSigning = "not_signing"
+        case repairFailed = "repair_failed"
         case tileNotFound = "tile_not_found"
         case subjectNotFound = "subject_not_found"
         case legalHold = "legal_hold"
@@ -86,7 +87,8 @@ struct Problem: Error, Sendable {
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
-                .tooMany, .keyExists, .notSigning, .notSealing, .legalHold, .alreadyErased, .subjectErased:
+                .tooMany, .keyExists, .notSigning, .repairFailed, .notSealing, .legalHold, .alreadyErased,
+                .subjectErased:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

@@ -72,6 +72,24 @@ struct RecordSearch: Sendable {
         self.isLatest = isLatest
     }
 
+    /// The same search from a sequence on, ascending, as many as a page may have.
+    func page(from cursor: SequenceNumber, isLatest: Bool) -> RecordSearch {
+        RecordSearch(self, cursor: cursor, isLatest: isLatest)
+    }
+
+    private init(_ search: RecordSearch, cursor: SequenceNumber, isLatest: Bool) {
+        self.equal = search.equal
+        self.reason = search.reason
+        self.compliance = search.compliance
+        self.condition = search.condition
+        self.from = search.from
+        self.to = search.to
+        self.cursor = cursor
+        self.limit = Self.limitMax
+        self.isDescending = false
+        self.isLatest = isLatest
+    }
+
     var hasFilter: Bool {
         !self.equal.isEmpty || self.reason != nil || self.compliance != nil || self.condition != nil
             || self.from != nil || self.to != nil

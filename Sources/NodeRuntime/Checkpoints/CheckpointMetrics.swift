@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import CoreMetrics
 
 /// What signing checkpoints counts; labels come from closed sets.
@@ -61,5 +62,16 @@ struct CheckpointMetrics: Sendable {
             "ft_checkpoint_contradictions",
             help: "Organizations of which this node stores something else than it signed."
         ) { Double(service.status.contradictions) }
+    }
+
+    /// Gauges of the witnesses.
+    func observe(_ courier: WitnessCourier) {
+        for (place, witness) in courier.witnesses.enumerated() {
+            self.registry.sampledGauge(
+                "ft_witness_pending_organizations",
+                labels: [("witness", witness.key.name.description)],
+                help: "Organizations led here whose newest checkpoint the witness has not cosigned."
+            ) { Double(courier.status[place].pending) }
+        }
     }
 }

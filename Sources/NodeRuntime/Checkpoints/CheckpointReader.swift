@@ -17,6 +17,8 @@ struct CheckpointReader: Sendable {
     let proofs: LedgerProofs
     let service: CheckpointService
     let reads: ReadGate
+    /// Whether this node has a key that is published and valid.
+    let canSign: @Sendable () -> Bool
     /// How long a short question may take.
     let timeout: Duration
     /// How long a checkpoint on demand may take.
@@ -27,7 +29,7 @@ struct CheckpointReader: Sendable {
     /// - Throws: ``Problem`` and what reading throws.
     func answer(_ question: ProofQuestion, about entry: OrganizationEntry) async throws -> ProofAnswer {
         var failure: (any Error)?
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 return try await self.answerHere(question, entry)
             } catch let problem as Problem where Self.mayBeElsewhere(problem) {
@@ -76,7 +78,7 @@ struct CheckpointReader: Sendable {
         let proofs = self.proofs
         let answer = try await self.threads.run { try proofs.answer(question, about: entry) }
         // A replica that goes elsewhere meanwhile leaves an empty ledger behind.
-        guard self.placement.servesHere(entry.group) else {
+        guard self.placement.servesHere(entry) else {
             throw Problem(.shardUnavailable, "this node has no replica of the organization to read now")
         }
         return answer
@@ -103,7 +105,7 @@ struct CheckpointReader: Sendable {
 
     private func entry(_ organization: UInt32, _ key: String) throws(Problem) -> OrganizationEntry {
         guard let entry = OrganizationKey(key).flatMap({ self.directory.organization($0) }),
-            entry.id.rawValue == organization, self.placement.servesHere(entry.group)
+            entry.id.rawValue == organization, self.placement.servesHere(entry)
         else { throw Problem(.shardUnavailable, "node \(self.node) has no replica of \(key) to read now") }
         return entry
     }
@@ -157,6 +159,9 @@ struct CheckpointReader: Sendable {
     }
 
     private func freshHere(_ entry: OrganizationEntry) async throws -> StoredCheckpoint {
+        guard self.canSign() else {
+            throw Problem(.notSigning, "the leader, node \(self.node), has no key that is published and valid")
+        }
         do {
             try await self.reads.linearize(entry.group)
             return try await self.service.fresh(entry, timeout: self.freshTimeout)
@@ -179,7 +184,7 @@ struct CheckpointReader: Sendable {
     private static func detail(of outcome: CheckpointRounds.Outcome, _ entry: OrganizationEntry) -> String {
         switch outcome {
         case .published, .noQuorum: "no majority of the replicas of \(entry.key) signed in time"
-        case .notLeader: "the leader of the group has changed, or has no key that is published and valid"
+        case .notLeader: "the leader of the group has changed"
         case .refused: "the leader does not sign \(entry.key): see the node's log"
         case .overloaded: "too many wait for a checkpoint of \(entry.key)"
         }

@@ -73,7 +73,9 @@ struct CheckpointRounds: Sendable {
 
         static func == (left: Self, right: Self) -> Bool {
             left.organization == right.organization && left.size == right.size && left.root == right.root
-                && left.signatures.elementsEqual(right.signatures) { $0.node == $1.node && $0.signatures == $1.signatures }
+                && left.signatures.elementsEqual(right.signatures) {
+                    $0.node == $1.node && $0.signatures == $1.signatures
+                }
         }
     }
 
@@ -358,6 +360,18 @@ struct CheckpointRounds: Sendable {
         if !demands.isEmpty { self.ready.append(.end(demands, outcome)) }
     }
 
+    /// A stored checkpoint is to be given to the other replicas, also when they have it with fewer signatures.
+    mutating func spread(_ organization: OrganizationID, size: UInt64, to quorum: SigningQuorum, at now: Duration) {
+        for node in quorum.replicas where node != self.node {
+            var peer = self.peers[node] ?? Peer()
+            if peer.notes.isEmpty { peer.notesAt = max(peer.notesAt, now + self.pace.noteDelay) }
+            peer.notes[organization] = max(peer.notes[organization] ?? 0, size)
+            // What is on its way may lack the newest signatures.
+            peer.carried.removeAll { $0.organization == organization && $0.size == size }
+            self.peers[node] = peer
+        }
+    }
+
     // MARK: What to do
 
     /// What is to be done now, and when to ask again at the latest; nil when only an event can bring something.
@@ -460,12 +474,7 @@ struct CheckpointRounds: Sendable {
                 )
             )
         )
-        for node in round.quorum.replicas where node != self.node {
-            var peer = self.peers[node] ?? Peer()
-            if peer.notes.isEmpty { peer.notesAt = max(peer.notesAt, now + self.pace.noteDelay) }
-            peer.notes[organization] = max(peer.notes[organization] ?? 0, round.head.size)
-            self.peers[node] = peer
-        }
+        self.spread(organization, size: round.head.size, to: round.quorum, at: now)
     }
 
     /// Asks a replica for everything that is due.

@@ -133,34 +133,66 @@ extension CheckpointService {
     // MARK: Answering
 
     /// Signs what a leader asks for, if this node's own store says the same, and keeps finished checkpoints.
+    ///
+    /// Notes are read and written on store threads: the caller's is that of consensus.
     func answer(_ request: WireCheckpointRequest, from peer: NodeID) async -> WireCheckpointResponse {
         await self.keep(request.notes)
-        var response = WireCheckpointResponse()
-        var wanted: [CheckpointSigner.Wanted] = []
-        var proposals: [Int: SignedCheckpoint] = [:]
+        guard !request.proposals.isEmpty else { return WireCheckpointResponse() }
+        do {
+            let asked = try await self.threads.run { self.read(request.proposals) }
+            let outcomes = await self.sign(asked.map(\.wanted))
+            return try await self.threads.run { self.response(to: request, asked, outcomes, peer) }
+        } catch {
+            self.logger.debug("a leader is not answered", metadata: ["error.chain": "\(errorChain(error))"])
+            return WireCheckpointResponse()
+        }
+    }
+
+    /// A proposal that may be looked at.
+    private struct Asked: Sendable {
+        /// Among the proposals.
+        let place: Int
+        let proposal: SignedCheckpoint
+        let wanted: CheckpointSigner.Wanted
+    }
+
+    private func read(_ proposals: [WireCheckpointProposal]) -> [Asked] {
         var seen: Set<UInt32> = []
-        for (place, proposal) in request.proposals.enumerated() {
-            var answer = WireCheckpointAnswer()
-            answer.organization = proposal.organization
-            response.answers.append(answer)
+        var asked: [Asked] = []
+        for (place, proposal) in proposals.enumerated() {
             guard let entry = self.entry(proposal.organization, proposal.key), self.ports.serves(entry),
                 let note = try? SignedCheckpoint(parsing: proposal.note), self.isOwn(note, entry),
+                // Two heads of one organization in one turn could be promised in the wrong order.
                 seen.insert(proposal.organization).inserted
             else { continue }
-            proposals[place] = note
-            wanted.append(CheckpointSigner.Wanted(organization: entry, size: note.checkpoint.size, asLog: false))
+            let wanted = CheckpointSigner.Wanted(organization: entry, size: note.checkpoint.size, asLog: false)
+            asked.append(Asked(place: place, proposal: note, wanted: wanted))
         }
-        let outcomes = await self.sign(wanted)
-        for (place, (wanted, outcome)) in zip(proposals.keys.sorted(), zip(wanted, outcomes)) {
-            guard let proposal = proposals[place] else { continue }
-            self.write(outcome, to: &response.answers[place], wanted.organization)
+        return asked
+    }
+
+    private func response(
+        to request: WireCheckpointRequest,
+        _ asked: [Asked],
+        _ outcomes: [CheckpointSigner.Outcome],
+        _ peer: NodeID
+    ) -> WireCheckpointResponse {
+        var response = WireCheckpointResponse()
+        response.answers = request.proposals.map { proposal in
+            var answer = WireCheckpointAnswer()
+            answer.organization = proposal.organization
+            return answer
+        }
+        for (asked, outcome) in zip(asked, outcomes) {
+            let entry = asked.wanted.organization
+            self.write(outcome, to: &response.answers[asked.place], entry)
             guard case .signed(let own) = outcome else { continue }
-            if own.checkpoint == proposal.checkpoint {
-                self.isConsistent(wanted.organization)
+            if own.checkpoint == asked.proposal.checkpoint {
+                self.isConsistent(entry)
                 continue
             }
-            response.answers[place].kind = .diverged
-            await self.diverged(wanted.organization, own, proposal, peer)
+            response.answers[asked.place].kind = .diverged
+            self.diverged(entry, own, asked.proposal, peer)
         }
         return response
     }
@@ -188,19 +220,17 @@ extension CheckpointService {
         }
     }
 
-    /// Keeps the proof, when the other head is signed by whom it says.
+    /// Keeps the proof, when the other head is signed by whom it says. Blocks.
     private func diverged(
         _ entry: OrganizationEntry,
         _ own: SignedCheckpoint,
         _ other: SignedCheckpoint,
         _ peer: NodeID
-    ) async {
+    ) {
         do {
             let signatures = try self.signer.book.cosignatures(other.note.signatures, of: other.checkpoint, by: peer)
             guard !signatures.isEmpty else { return }
-            let proof = try ForkProof(own, other)
-            let node = self.node
-            try await self.threads.run { self.raise(proof, of: entry, between: [node, peer]) }
+            self.raise(try ForkProof(own, other), of: entry, between: [self.node, peer])
         } catch {
             self.metrics.raised(.forgery)
             self.logger.error(
@@ -222,39 +252,10 @@ extension CheckpointService {
 
     /// Stores finished checkpoints of a leader that a majority has signed and that this node's own store confirms.
     private func keep(_ notes: [WireCheckpointNote]) async {
-        var known: [(entry: OrganizationEntry, note: SignedCheckpoint, isWitnessed: Bool, quorum: SigningQuorum)] = []
-        for wire in notes {
-            guard let entry = self.entry(wire.organization, wire.key), self.ports.serves(entry),
-                let quorum = self.ports.quorum(entry.group),
-                let note = try? SignedCheckpoint(parsing: wire.note), self.isOwn(note, entry)
-            else { continue }
-            known.append((entry, note, wire.witnessed, quorum))
-        }
-        guard !known.isEmpty else { return }
-        let (rows, book, metrics) = (self.rows, self.signer.book, self.metrics)
+        guard !notes.isEmpty else { return }
         let kept: [(OrganizationID, UInt64)]
         do {
-            kept = try await self.threads.run { [known] in
-                var batch = WriteBatch()
-                var kept: [(OrganizationID, UInt64)] = []
-                for (entry, note, isWitnessed, quorum) in known {
-                    guard let signers = try? book.signers(of: note) else {
-                        metrics.raised(.forgery)
-                        continue
-                    }
-                    guard quorum.isReached(by: signers) else { continue }
-                    let reader = LedgerReader(store: rows.store, organization: entry.id)
-                    let size = note.checkpoint.size
-                    // One that this replica cannot confirm comes again with a larger size.
-                    guard try reader.head().size >= size, try reader.treeRoot(size: size) == note.checkpoint.root else {
-                        continue
-                    }
-                    try rows.merge(note, isWitnessed: isWitnessed, of: entry.id, into: &batch)
-                    kept.append((entry.id, size))
-                }
-                if !batch.isEmpty { try rows.store.write(batch, durability: .logged) }
-                return kept
-            }
+            kept = try await self.threads.run { try self.keepConfirmed(notes) }
         } catch {
             self.logger.warning("checkpoints not kept", metadata: ["error.chain": "\(errorChain(error))"])
             return
@@ -266,6 +267,30 @@ extension CheckpointService {
         self.wake()
     }
 
+    private func keepConfirmed(_ notes: [WireCheckpointNote]) throws -> [(OrganizationID, UInt64)] {
+        var kept: [(organization: OrganizationID, note: SignedCheckpoint, isWitnessed: Bool)] = []
+        for wire in notes {
+            guard let entry = self.entry(wire.organization, wire.key), self.ports.serves(entry),
+                let quorum = self.ports.quorum(entry.group),
+                let note = try? SignedCheckpoint(parsing: wire.note), self.isOwn(note, entry)
+            else { continue }
+            guard let signers = try? self.signer.book.signers(of: note) else {
+                self.metrics.raised(.forgery)
+                continue
+            }
+            guard quorum.isReached(by: signers) else { continue }
+            let reader = LedgerReader(store: self.rows.store, organization: entry.id)
+            let size = note.checkpoint.size
+            // One that this replica cannot confirm comes again with a larger size.
+            guard try reader.head().size >= size, try reader.treeRoot(size: size) == note.checkpoint.root else {
+                continue
+            }
+            kept.append((entry.id, note, wire.witnessed))
+        }
+        try self.rows.keep(kept, isWitnessed: self.witnesses.isMet(by:))
+        return kept.map { ($0.organization, $0.note.checkpoint.size) }
+    }
+
     // MARK: Storing
 
     /// Stores what a majority has signed.
@@ -275,21 +300,17 @@ extension CheckpointService {
         let entries = finished.map { self.ports.entry($0.organization) }
         let rows = self.rows
         do {
+            let witnesses = self.witnesses
             let stored = try await self.threads.run {
-                var batch = WriteBatch()
-                var stored: [(OrganizationEntry, StoredCheckpoint)] = []
+                var notes: [(organization: OrganizationID, note: SignedCheckpoint, isWitnessed: Bool)] = []
+                var known: [OrganizationEntry] = []
                 for (published, entry) in zip(finished, entries) {
                     guard let entry else { continue }
-                    let note = try self.note(
-                        entry,
-                        published.size,
-                        published.root,
-                        published.signatures.flatMap(\.signatures)
-                    )
-                    stored.append((entry, try rows.merge(note, isWitnessed: false, of: entry.id, into: &batch)))
+                    let signatures = published.signatures.flatMap(\.signatures)
+                    notes.append((entry.id, try self.note(entry, published.size, published.root, signatures), false))
+                    known.append(entry)
                 }
-                try rows.store.write(batch, durability: .logged)
-                return stored
+                return Array(zip(known, try rows.keep(notes, isWitnessed: witnesses.isMet(by:))))
             }
             self.metrics.published.increment(by: stored.count)
             for checkpoint in stored { self.published.send(checkpoint) }
@@ -298,5 +319,12 @@ extension CheckpointService {
             self.logger.error("checkpoints cannot be stored", metadata: ["error.chain": "\(errorChain(error))"])
             return false
         }
+    }
+
+    /// Gives a stored checkpoint, which has got more signatures, to the other replicas.
+    func spread(_ entry: OrganizationEntry, size: UInt64, to quorum: SigningQuorum) {
+        let now = self.ports.now()
+        self.state.withLock { $0.rounds.spread(entry.id, size: size, to: quorum, at: now) }
+        self.wake()
     }
 }

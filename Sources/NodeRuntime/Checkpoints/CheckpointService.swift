@@ -47,6 +47,8 @@ final class CheckpointService: Sendable {
         var waiters: [UInt64: CheckedContinuation<CheckpointRounds.Outcome, Never>] = [:]
         /// Groups whose leader or members may have changed.
         var changedGroups: Set<GroupID> = []
+        /// Groups that were ever told of: when keys change, each may have to be signed for.
+        var knownGroups: Set<GroupID> = []
         /// Organizations that have changed and are not in the directory yet.
         var unknown: Set<OrganizationID> = []
         var contradictions: Set<OrganizationID> = []
@@ -64,6 +66,7 @@ final class CheckpointService: Sendable {
     /// Signs, one batch at a time.
     let signing: SerialThread
     let metrics: CheckpointMetrics
+    let witnesses: WitnessPolicy
     let logger: Logger
     let state: Mutex<State>
     /// Hears of checkpoints of organizations whose group this node leads, once they are stored.
@@ -78,6 +81,7 @@ final class CheckpointService: Sendable {
         threads: StoreThreads,
         signing: SerialThread,
         metrics: CheckpointMetrics,
+        witnesses: WitnessPolicy = WitnessPolicy(),
         logger: Logger,
         pace: CheckpointRounds.Pace = CheckpointRounds.Pace()
     ) {
@@ -88,6 +92,7 @@ final class CheckpointService: Sendable {
         self.threads = threads
         self.signing = signing
         self.metrics = metrics
+        self.witnesses = witnesses
         self.logger = logger
         self.state = Mutex(State(rounds: CheckpointRounds(node: node, pace: pace)))
         (self.signals, self.signal) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -128,7 +133,10 @@ final class CheckpointService: Sendable {
 
     /// The leader or the members of a group may have changed; from any thread, returns at once.
     func groupChanged(_ group: GroupID) {
-        _ = self.state.withLock { $0.changedGroups.insert(group) }
+        self.state.withLock { state in
+            state.changedGroups.insert(group)
+            state.knownGroups.insert(group)
+        }
         self.signal.yield()
     }
 
@@ -136,6 +144,7 @@ final class CheckpointService: Sendable {
     func keysChanged() {
         let groups = self.state.withLock { state in
             state.changedGroups.formUnion(state.rounds.groups)
+            state.changedGroups.formUnion(state.knownGroups)
             return state.changedGroups
         }
         if !groups.isEmpty { self.signal.yield() }

@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import Primitives
 internal import Storage
+internal import Synchronization
 
 /// A checkpoint as this replica keeps it.
 struct StoredCheckpoint: Sendable, Equatable {
@@ -19,6 +20,14 @@ struct CheckpointStore: Sendable {
     static let forksMax = 64
 
     let store: any KeyValueStore
+    private let merging = Merging()
+
+    init(store: any KeyValueStore) { self.store = store }
+
+    /// Held while the signatures of a note are put together.
+    private final class Merging: Sendable {
+        let lock = Mutex<Void>(())
+    }
 
     private static let version = UInt8(1)
     private static let witnessedFlag = UInt8(1)
@@ -97,33 +106,60 @@ struct CheckpointStore: Sendable {
         return found
     }
 
-    /// Adds a note, with the signatures that are stored with it already.
-    /// - Returns: What is then stored.
-    /// - Throws: ``StorageError``, ``MalformedBytes``, ``NoteError``; also when another root is stored for the size.
+    /// Stores notes, each with the signatures that are stored with it already.
+    ///
+    /// Notes of one size are put together under a lock: signatures come from several sides at once.
+    /// - Parameters:
+    ///   - notes: With whether somebody else knows that enough witnesses have cosigned it.
+    ///   - isWitnessed: Whether enough have, as far as a note tells.
+    /// - Returns: What is then stored, in the order of `notes`.
+    /// - Throws: ``StorageError``, ``MalformedBytes``, ``NoteError``; also when another root is stored for a size.
     @discardableResult
-    func merge(
-        _ note: SignedCheckpoint,
-        isWitnessed: Bool,
-        of organization: OrganizationID,
-        into batch: inout WriteBatch
-    ) throws -> StoredCheckpoint {
-        let size = note.checkpoint.size
-        let before = try self.checkpoint(of: organization, size: size)
-        var merged = note
-        if let before {
-            merged = try SignedCheckpoint(parsing: before.note)
-            guard merged.checkpoint == note.checkpoint else {
-                throw NoteError(.malformedLine, "another root is stored for size \(size)")
+    func keep(
+        _ notes: [(organization: OrganizationID, note: SignedCheckpoint, isWitnessed: Bool)],
+        isWitnessed: (SignedCheckpoint) -> Bool
+    ) throws -> [StoredCheckpoint] {
+        try self.merging.lock.withLock { _ in
+            var batch = WriteBatch()
+            let stored = try notes.map { organization, note, isKnown in
+                let before = try self.checkpoint(of: organization, size: note.checkpoint.size)
+                let merged = try before.map { try Self.merge(note, into: $0) } ?? note
+                let row = StoredCheckpoint(
+                    size: note.checkpoint.size,
+                    isWitnessed: isKnown || before?.isWitnessed == true || isWitnessed(merged),
+                    note: merged.encoded
+                )
+                if row != before {
+                    batch.put(.checkpoints, key: Self.key(organization, row.size), value: Self.encode(row))
+                }
+                return row
             }
-            try merged.add(note.note.signatures)
+            if !batch.isEmpty { try self.store.write(batch, durability: .logged) }
+            return stored
         }
-        let row = StoredCheckpoint(
-            size: size,
-            isWitnessed: isWitnessed || before?.isWitnessed == true,
-            note: merged.encoded
-        )
-        if row != before { batch.put(.checkpoints, key: Self.key(organization, size), value: Self.encode(row)) }
-        return row
+    }
+
+    private static func merge(_ note: SignedCheckpoint, into stored: StoredCheckpoint) throws -> SignedCheckpoint {
+        var merged = try SignedCheckpoint(parsing: stored.note)
+        guard merged.checkpoint == note.checkpoint else {
+            throw NoteError(.malformedLine, "another root is stored for size \(stored.size)")
+        }
+        try merged.add(note.note.signatures)
+        return merged
+    }
+
+    /// Organizations, from a key of the family `ledger_heads` on, whose newest checkpoint too few witnesses have cosigned.
+    /// - Returns: Those among the next `limit`, and where to go on; nil at the end.
+    /// - Throws: ``StorageError`` or ``MalformedBytes``.
+    func unwitnessed(
+        from key: [UInt8],
+        limit: Int
+    ) throws -> (found: [(organization: OrganizationID, checkpoint: StoredCheckpoint)], rest: [UInt8]?) {
+        let (heads, rest) = try self.heads(from: key, limit: limit)
+        let found = try heads.compactMap { head in
+            try self.latest(of: head.organization).flatMap { $0.isWitnessed ? nil : (head.organization, $0) }
+        }
+        return (found, rest)
     }
 
     /// Organizations, from a key of the family `ledger_heads` on, whose ledger is larger than their last checkpoint.
@@ -133,6 +169,17 @@ struct CheckpointStore: Sendable {
         from key: [UInt8],
         limit: Int
     ) throws -> (found: [(organization: OrganizationID, size: UInt64)], rest: [UInt8]?) {
+        let (heads, rest) = try self.heads(from: key, limit: limit)
+        let found = try heads.filter { head in
+            try self.latest(of: head.organization).map { $0.size < head.size } ?? (head.size > 0)
+        }
+        return (found, rest)
+    }
+
+    private func heads(
+        from key: [UInt8],
+        limit: Int
+    ) throws -> (heads: [(organization: OrganizationID, size: UInt64)], rest: [UInt8]?) {
         var heads: [(organization: OrganizationID, size: UInt64)] = []
         var rest: [UInt8]?
         try self.store.scan(.ledgerHeads, from: key, to: nil) { key, value in
@@ -144,10 +191,7 @@ struct CheckpointStore: Sendable {
             heads.append((head.organization, head.size))
             return true
         }
-        let found = try heads.filter { head in
-            try self.latest(of: head.organization).map { $0.size < head.size } ?? (head.size > 0)
-        }
-        return (found, rest)
+        return (heads, rest)
     }
 
     // MARK: Signed heads
@@ -180,7 +224,9 @@ struct CheckpointStore: Sendable {
     /// - Throws: ``StorageError``.
     func add(fork proof: ForkProof, of organization: OrganizationID, at time: Timestamp) throws -> Bool {
         let encoded = proof.encoded
-        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted { $0.lexicographicallyPrecedes($1) }
+        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted {
+            $0.lexicographicallyPrecedes($1)
+        }
         // One row for what contradicts what, whoever signed it first.
         let key = Self.key(organization, proof.older.checkpoint.size) + LedgerHash.leaf(Array(roots.joined())).bytes
         guard try self.store.get(key, in: .forks) == nil, try self.forkCount(of: organization) < Self.forksMax else {

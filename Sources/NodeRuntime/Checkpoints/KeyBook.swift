@@ -25,7 +25,7 @@ final class KeyBook: Sendable {
     }
 
     private let directory: ShardDirectory
-    private let cluster: String
+    let cluster: String
     private let known = Mutex(Known())
 
     init(cluster: String, directory: ShardDirectory) {

@@ -44,7 +44,10 @@ struct KeyPublisher: Sendable {
 
     private func publish(_ key: NoteSignerKey) async {
         do {
-            try await self.submit(.publishKey(PublishKeyCommand(node: self.node, key: self.text(key))), .node(self.node))
+            try await self.submit(
+                .publishKey(PublishKeyCommand(node: self.node, key: self.text(key))),
+                .node(self.node)
+            )
             self.logger.info("key for checkpoints published", metadata: ["key": "\(self.text(key))"])
         } catch {
             self.logger.debug("key not published yet", metadata: ["error.chain": "\(errorChain(error))"])

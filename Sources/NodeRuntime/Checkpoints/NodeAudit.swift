@@ -2,6 +2,7 @@ internal import AuditLedger
 internal import Consensus
 internal import Laboratory
 internal import Logging
+internal import NIOCore
 internal import Primitives
 internal import Shards
 internal import Storage
@@ -18,6 +19,7 @@ final class NodeAudit: Sendable {
     /// Signs, and waits for the disk before.
     let signing: SerialThread
     let service: CheckpointService
+    let courier: WitnessCourier
 
     /// - Throws: ``NodeError`` when the configured key cannot be used, ``StorageError`` without another thread.
     init(
@@ -27,6 +29,8 @@ final class NodeAudit: Sendable {
         host: RaftHost,
         links: PeerLinks,
         threads: StoreThreads,
+        damage: DamageRegister,
+        loops: any EventLoopGroup,
         registry: PrometheusRegistry,
         logger: Logger
     ) throws {
@@ -46,7 +50,7 @@ final class NodeAudit: Sendable {
         self.book = book
         self.rows = CheckpointStore(store: store)
         self.signing = try SerialThread(name: "ft-sign")
-        let placement = Placement(node: node, directory: directory, host: host)
+        let placement = Placement(node: node, directory: directory, host: host, damage: damage)
         let start = NodeClock.monotonic.now
         let ports = CheckpointService.Ports(
             entry: { directory.organization($0) },
@@ -57,7 +61,7 @@ final class NodeAudit: Sendable {
                 return SigningQuorum(status.membership)
             },
             quorum: { group in host.status(of: group).map { SigningQuorum($0.membership) } },
-            serves: { placement.servesHere($0.group) },
+            serves: { placement.servesHere($0) },
             size: { applier.knownHead(of: $0)?.size },
             ask: { peer, request in
                 try await links.call(PeerPath.checkpoints, of: peer, request, timeout: Self.askTimeout)
@@ -66,6 +70,11 @@ final class NodeAudit: Sendable {
             sleep: { try? await Task.sleep(for: $0) }
         )
         let metrics = CheckpointMetrics(registry: registry)
+        let witnesses = try WitnessCourier.witnesses(configuration, loops)
+        let policy = WitnessPolicy(
+            keys: witnesses.map(\.key),
+            needed: configuration.witnessQuorum ?? witnesses.count
+        )
         self.service = CheckpointService(
             node: node,
             ports: ports,
@@ -79,22 +88,38 @@ final class NodeAudit: Sendable {
             threads: threads,
             signing: self.signing,
             metrics: metrics,
+            witnesses: policy,
             logger: logger
         )
+        let courier = WitnessCourier(witnesses: witnesses, policy: policy, service: self.service)
+        self.courier = courier
+        self.service.published.receive { courier.published($0.0, $0.1) }
         metrics.observe(self.service)
+        metrics.observe(courier)
+    }
+
+    /// Whether this node has a key that is published and valid.
+    var canSign: Bool {
+        let known = self.book.keys(of: self.configuration.nodeID)
+        return !self.keys.usable(in: known, at: SystemTime.now()).isEmpty
     }
 
     /// What this node says of itself to others.
     var status: WireAuditStatus {
         var status = WireAuditStatus()
         let known = self.service.status
-        status.signing = !self.keys.usable(
-            in: self.book.keys(of: self.configuration.nodeID),
-            at: SystemTime.now()
-        ).isEmpty
+        status.signing = self.canSign
         status.forks = UInt64(known.forks)
         status.contradictions = UInt64(known.contradictions)
         status.pending = UInt64(known.pending)
+        status.witnesses = self.courier.status.map { witness in
+            var wire = WireWitnessStatus()
+            wire.name = witness.name
+            wire.url = witness.url
+            wire.state = witness.condition.rawValue
+            wire.pending = UInt64(witness.pending)
+            return wire
+        }
         return status
     }
 

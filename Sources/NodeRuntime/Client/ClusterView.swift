@@ -20,6 +20,16 @@ package struct ClusterView: Sendable, Decodable, Equatable {
         /// Replicas and leaders of data groups.
         package var replicas: Int?
         package var leaders: Int?
+        /// Organizations that it does not serve because their history is damaged there.
+        package var damaged: [Damage]?
+    }
+
+    /// An organization that a node does not serve.
+    package struct Damage: Sendable, Decodable, Equatable {
+        package var organization: String?
+        package var kind: String
+        package var sequence: Int
+        package var place: String
     }
 
     /// One replica of a group.

@@ -104,7 +104,11 @@ package struct ReceiptCheck: Sendable {
 extension ClusterClient {
     /// The bytes of one record as they are stored and were hashed.
     package func recordBytes(_ organization: String, sequence: UInt64) async throws -> [UInt8] {
-        let answer = try await self.organizationResource(organization, path: ["records", String(sequence)], parameters: [])
+        let answer = try await self.organizationResource(
+            organization,
+            path: ["records", String(sequence)],
+            parameters: []
+        )
         // {"record":…,"checksum":"64 digits"}: the record stands there byte for byte.
         let head = Array(#"{"record":"#.utf8)
         let tail = Array(#","checksum":""#.utf8).count + 64 + 2

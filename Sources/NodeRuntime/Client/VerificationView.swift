@@ -8,6 +8,7 @@ package struct VerificationView: Sendable, Decodable, Equatable {
         package var sequence: Int?
         package var kind: String
         package var detail: String?
+        package var place: String?
     }
 
     package struct Replica: Sendable, Decodable, Equatable {
@@ -105,7 +106,8 @@ package struct VerificationReport: Sendable {
             return "\(place): \(replica.status == "unreachable" ? "unreachable, not verified" : replica.status)"
         }
         let sequence = finding.sequence.map { ", sequence \($0)" } ?? ""
-        return "\(place)\(sequence): \(finding.kind)" + (finding.detail.map { ": \($0)" } ?? "")
+        let key = finding.place.map { " at \($0)" } ?? ""
+        return "\(place)\(sequence): \(finding.kind)\(key)" + (finding.detail.map { ": \($0)" } ?? "")
     }
 }
 
@@ -119,11 +121,12 @@ extension ClusterClient {
     /// - Parameter onLine: Called with each line as it comes, raw and decoded.
     package func verify(
         organizations: [String],
+        level: String = "tree",
         onLine: (_ json: [UInt8], _ view: VerificationView) throws -> Void
     ) async throws {
-        let body =
-            organizations.isEmpty
-            ? "{}" : "{\"organizations\":[\(organizations.map(JSONText.quoted).joined(separator: ","))]}"
+        let named = organizations.map(JSONText.quoted).joined(separator: ",")
+        let members = organizations.isEmpty ? [] : ["\"organizations\":[\(named)]"]
+        let body = "{" + (members + ["\"level\":\(JSONText.quoted(level))"]).joined(separator: ",") + "}"
         var request = APIRequest(.post, "/v1/audit/verify", body: ByteBuffer(string: body))
         request.isReadOnly = true
         request.timeout = Self.verificationTimeout

@@ -246,5 +246,19 @@ package struct ConfigurationKey: Sendable {
             optional: true,
             "how many of the witnesses must have cosigned; all of them when it is not given"
         ),
+        ConfigurationKey(
+            "audit.scrub_rate_mb",
+            .integer(1...10_000),
+            unit: "MiB/s",
+            default: "8",
+            "most that the node re-reads of its ledgers in the background"
+        ),
+        ConfigurationKey(
+            "audit.scrub_interval_hours",
+            .integer(1...8_760),
+            unit: "h",
+            default: "168",
+            "after how long everything is re-read, also what has not changed"
+        ),
     ]
 }

@@ -428,6 +428,8 @@ struct ConfigurationReading {
             ("raft.election_ticks", \.raftElectionTicks, 1), ("raft.loops", \.raftLoops, 1),
             ("raft.log_tail_mb", \.raftLogTailBytes, mebibyte),
             ("snapshot.rate_mb", \.snapshotBytesPerSecond, mebibyte),
+            ("audit.scrub_rate_mb", \.scrubBytesPerSecond, mebibyte),
+            ("audit.scrub_interval_hours", \.scrubIntervalHours, 1),
             ("clock.drift_limit_ms", \.clockDriftLimitMilliseconds, 1),
             ("write.timeout_ms", \.writeTimeoutMilliseconds, 1),
             ("write.batch_bytes_max", \.batchBytesMax, 1), ("write.batch_records_max", \.batchRecordsMax, 1),

@@ -135,6 +135,11 @@ package struct NodeConfiguration: Sendable, Equatable {
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
 
+    /// Most bytes of its ledgers that the node re-reads in the background in a second.
+    package var scrubBytesPerSecond: Int = 8 << 20
+    /// After how many hours everything is re-read, also what has not changed.
+    package var scrubIntervalHours: Int = 168
+
     /// The private key with which this node signs checkpoints; nil when it signs none.
     package var signingKeyFile: String?
     /// The key under which this node keeps the keys of data subjects; nil when it takes no personal data.

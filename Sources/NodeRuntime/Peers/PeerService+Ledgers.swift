@@ -65,24 +65,29 @@ extension PeerService {
             response.failure = failure
             return response
         }
-        guard let key = OrganizationKey(request.key) else { return response }
-        let store = self.store
+        guard let entry = OrganizationKey(request.key).flatMap({ self.directory.organization($0) }) else {
+            return response
+        }
+        guard let level = VerificationLevel(rawValue: request.level.isEmpty ? "tree" : request.level) else {
+            response.failure = PeerFailureCode.malformed.wire("level of a verification")
+            return response
+        }
         do {
-            let outcome = try await self.storeThreads.run {
-                try LedgerVerifier.verify(
-                    store: try store.snapshot(),
-                    organization: OrganizationID(request.organization),
-                    key: key
-                )
-            }
+            let outcome = try await self.inspector.inspect(entry, level)
             response.size = outcome.size
             response.root = Data(outcome.root.bytes)
             response.lastChecksum = Data(outcome.lastChecksum.bytes)
             response.records = outcome.size
+            response.rows = outcome.rows
+            response.checkpoints = outcome.checkpoints
             if let finding = outcome.finding {
                 response.finding.sequence = finding.sequence.rawValue
                 response.finding.kind = finding.kind.rawValue
                 response.finding.detail = finding.detail
+                response.finding.place = finding.place
+                await self.reporter.found(finding, in: entry)
+            } else {
+                await self.reporter.foundNothing(in: entry, level)
             }
         } catch {
             response.failure = PeerFailureCode.failed.wire(errorChain(error))
@@ -99,7 +104,7 @@ extension PeerService {
         guard let entry = self.directory.organization(key), entry.id.rawValue == request.organization else {
             return self.refusal(QueryError(.unavailable, "organization \(key) is not known on node \(self.node)"))
         }
-        guard self.placement.servesHere(entry.group) else {
+        guard self.placement.servesHere(entry) else {
             return self.refusal(QueryError(.unavailable, "node \(self.node) has no replica of \(key) to read now"))
         }
         var requirement = ReadRequirement.eventual

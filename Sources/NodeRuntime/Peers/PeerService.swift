@@ -33,6 +33,12 @@ struct PeerService: RequestRouter {
     let status: NodeStatus
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let packages: PackageMaker
+    let inspector: ReplicaInspector
+    /// Told what a verification has found.
+    let reporter: DamageReporter
+    /// nil before the node serves.
+    let repairs: @Sendable () -> RepairService?
     let subjects: SubjectKeeper
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
@@ -58,6 +64,8 @@ struct PeerService: RequestRouter {
         case PeerPath.ledger: return self.answer { await self.ledger($0) }
         case PeerPath.verify: return self.answer { await self.verify($0) }
         case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
+        case PeerPath.descent: return self.answer { await self.descent($0) }
+        case PeerPath.repair: return self.answer { await self.repair($0) }
         case PeerPath.records: return self.answer { await self.records.answer($0) }
         case PeerPath.checkpoints:
             return self.answer { await self.checkpoints.service.answer($0, from: peer) }
@@ -66,6 +74,10 @@ struct PeerService: RequestRouter {
         case PeerPath.proof:
             return self.answer { (request: WireProofRequest) in await self.checkpoints.answer(request) }
         case PeerPath.rotateKey: return self.answer { await self.publisher.answer($0, from: peer) }
+        case PeerPath.export:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.packages.answer(body))
+            }
         case PeerPath.makeSubjectKeys:
             return self.answer { (request: WireMakeSubjectKeysRequest) in await self.subjects.answer(request) }
         case PeerPath.findSubjectKeys:

@@ -1,5 +1,6 @@
 internal import Consensus
 internal import Foundation
+internal import Laboratory
 internal import Logging
 internal import Primitives
 internal import Shards
@@ -26,6 +27,7 @@ extension SnapshotSender {
     init(
         host: RaftHost,
         applier: ShardApplier,
+        damage: DamageRegister,
         threads: StoreThreads,
         rate: TokenBucket,
         metrics: PeerMetrics,
@@ -36,6 +38,11 @@ extension SnapshotSender {
                 let group = GroupID(wire.group)
                 let request = try SnapshotRequest(bytes: [UInt8](wire.have))
                 guard request.group == group else { throw MalformedBytes(what: "group of a snapshot", offset: 0) }
+                // A history that this node does not vouch for goes nowhere.
+                let directory = applier.directory
+                guard !damage.all.contains(where: { directory.organization($0.organization)?.group == group }) else {
+                    throw ShardError(code: .damaged, message: "group \(group) holds a ledger that is damaged here")
+                }
                 let source = try await host.withLane(group) {
                     // On the lane, so that the membership is of the same index as the state.
                     try applier.snapshotSource(

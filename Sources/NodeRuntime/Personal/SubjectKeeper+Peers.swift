@@ -15,9 +15,15 @@ extension SubjectKeeper {
     }
 
     /// The organization, when this node has a replica of it that can be read.
-    private func entryHere(_ organization: UInt32, _ key: String) throws(Problem) -> OrganizationEntry {
+    ///
+    /// - Parameter isRead: Whether it is for what the ledger says; keys are also kept beside a ledger that is damaged.
+    private func entryHere(
+        _ organization: UInt32,
+        _ key: String,
+        isRead: Bool = false
+    ) throws(Problem) -> OrganizationEntry {
         let entry = try self.entry(organization, key)
-        guard self.placement.servesHere(entry.group) else {
+        guard isRead ? self.placement.servesHere(entry) : self.placement.servesHere(entry.group) else {
             throw Problem(.shardUnavailable, "node \(self.node) has no replica of \(key) to read now")
         }
         return entry
@@ -121,7 +127,7 @@ extension SubjectKeeper {
     /// The personal members of a record.
     /// - Throws: ``Problem``, and what reading throws.
     func reveal(_ sequence: SequenceNumber, of entry: OrganizationEntry) async throws -> [Revealed] {
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 return try await self.revealHere(sequence, entry)
             } catch ReadGate.Failure.notHosted {
@@ -220,7 +226,7 @@ extension SubjectKeeper {
     func answer(_ request: WireRevealRequest) async -> WireRevealResponse {
         var response = WireRevealResponse()
         do {
-            let entry = try self.entryHere(request.organization, request.key)
+            let entry = try self.entryHere(request.organization, request.key, isRead: true)
             let revealed = try await self.revealHere(SequenceNumber(request.sequence), entry)
             response.fields = revealed.map { revealed in
                 var field = WireRevealedField()
@@ -249,7 +255,7 @@ extension SubjectKeeper {
         only subject: Digest? = nil,
         limit: Int
     ) async throws -> [SubjectState] {
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 return try await self.subjectsHere(entry, after, subject, limit)
             } catch ReadGate.Failure.notHosted {
@@ -300,7 +306,7 @@ extension SubjectKeeper {
     func answer(_ request: WireListSubjectsRequest) async -> WireListSubjectsResponse {
         var response = WireListSubjectsResponse()
         do {
-            let entry = try self.entryHere(request.organization, request.key)
+            let entry = try self.entryHere(request.organization, request.key, isRead: true)
             let limit = min(Int(request.limit), SubjectState.pageMax + 1)
             let found = try await self.subjectsHere(
                 entry,

@@ -1,4 +1,5 @@
 internal import Consensus
+internal import Laboratory
 internal import Primitives
 internal import Shards
 
@@ -10,17 +11,25 @@ struct Placement: Sendable {
     let node: NodeID
     private let directory: ShardDirectory
     private let isServing: @Sendable (GroupID) -> Bool
+    /// Organizations whose history is damaged here; nil where that is not asked.
+    private let damage: DamageRegister?
 
     /// - Parameter isServing: Whether this node has a replica of a group that can be read now.
-    init(node: NodeID, directory: ShardDirectory, isServing: @escaping @Sendable (GroupID) -> Bool) {
+    init(
+        node: NodeID,
+        directory: ShardDirectory,
+        damage: DamageRegister? = nil,
+        isServing: @escaping @Sendable (GroupID) -> Bool
+    ) {
         self.node = node
         self.directory = directory
         self.isServing = isServing
+        self.damage = damage
     }
 
     /// A replica serves once it has a state: not while it waits for its first snapshot or installs one.
-    init(node: NodeID, directory: ShardDirectory, host: RaftHost) {
-        self.init(node: node, directory: directory) { group in
+    init(node: NodeID, directory: ShardDirectory, host: RaftHost, damage: DamageRegister?) {
+        self.init(node: node, directory: directory, damage: damage) { group in
             guard let status = host.status(of: group) else { return false }
             return !status.isInstalling && status.membership.contains(node)
         }
@@ -36,6 +45,11 @@ struct Placement: Sendable {
 
     /// Whether this node can read `group` itself.
     func servesHere(_ group: GroupID) -> Bool { self.isServing(group) }
+
+    /// Whether this node can read `entry` itself and vouches for what it reads.
+    func servesHere(_ entry: OrganizationEntry) -> Bool {
+        self.isServing(entry.group) && self.damage?.contains(entry.id) != true
+    }
 
     /// The other nodes to ask about `group`, voters first: learners may still be filling.
     func others(of group: GroupID) -> [NodeID] {

@@ -31,7 +31,8 @@ struct RecordFilter: Sendable {
         return sequences
     }
 
-    static func statement(_ search: RecordSearch) -> String {
+    /// What a record must be to be found, joined by AND; the cursor is not among it.
+    static func conditions(_ search: RecordSearch) -> [String] {
         var conditions = search.equal.map { "\($0.column) = \(self.literal($0.value))" }
         if let reason = search.reason { conditions.append("contains(lower(reason), lower(\(self.literal(reason))))") }
         if let condition = search.condition { conditions.append(self.text(of: condition)) }
@@ -44,6 +45,11 @@ struct RecordFilter: Sendable {
         }
         if let from = search.from { conditions.append("recorded_at >= make_timestamp(\(from.rawValue))") }
         if let to = search.to { conditions.append("recorded_at < make_timestamp(\(to.rawValue))") }
+        return conditions
+    }
+
+    static func statement(_ search: RecordSearch) -> String {
+        var conditions = self.conditions(search)
         if let cursor = search.cursor {
             conditions.append("sequence \(search.isDescending ? "<=" : ">=") \(cursor.rawValue)")
         }

@@ -39,12 +39,12 @@ struct RecordReader: Sendable {
     /// - Parameter isLatest: Everything acknowledged before the call is seen; records that are here already are read without asking anyone.
     /// - Throws: ``Unavailable``, ``LedgerError``, ``ReadGate/Failure``.
     func read(_ selection: Selection, of entry: OrganizationEntry, isLatest: Bool) async throws -> Page {
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 if isLatest, !self.holdsAll(selection, of: entry.id) { try await self.reads.linearize(entry.group) }
                 let page = try await self.readHere(selection, of: entry.id)
                 // A replica that goes elsewhere meanwhile leaves an empty ledger behind.
-                if self.placement.servesHere(entry.group) { return page }
+                if self.placement.servesHere(entry) { return page }
             } catch ReadGate.Failure.notHosted {
                 // Another node has it now.
             }
@@ -128,7 +128,7 @@ struct RecordReader: Sendable {
         let organization = OrganizationID(request.organization)
         var response = WireRecordsResponse()
         guard let entry = OrganizationKey(request.key).flatMap({ self.applier.directory.organization($0) }),
-            entry.id == organization, self.placement.servesHere(entry.group)
+            entry.id == organization, self.placement.servesHere(entry)
         else {
             response.failure = PeerFailureCode.notHosted.wire("node \(self.node) has no replica to read now")
             return response
@@ -140,7 +140,7 @@ struct RecordReader: Sendable {
                 ? .run(from: SequenceNumber(request.from), limit: Int(request.limit), isDescending: request.descending)
                 : .sequences(request.sequences.map { SequenceNumber($0) })
             let page = try await self.readHere(selection, of: organization)
-            guard self.placement.servesHere(entry.group) else { throw ReadGate.Failure.notHosted }
+            guard self.placement.servesHere(entry) else { throw ReadGate.Failure.notHosted }
             response.size = page.size
             response.records = page.records.map { record in
                 var wire = WireStoredRecord()

@@ -36,7 +36,7 @@ struct ShardQueries: ShardQueryService {
         }
         let others = self.placement.others(of: entry.group)
         var reason: (any Error)?
-        if self.placement.servesHere(entry.group) {
+        if self.placement.servesHere(entry) {
             do {
                 return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
             } catch let error as ShardError where !others.isEmpty {

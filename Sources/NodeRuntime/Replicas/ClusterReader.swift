@@ -1,4 +1,5 @@
 internal import Consensus
+internal import Laboratory
 internal import Primitives
 internal import Shards
 internal import SwiftProtobuf
@@ -57,6 +58,7 @@ struct ClusterReader: Sendable {
             let offset = entry.id == self.identity.node ? 0 : sight.clocks[entry.id]?.offsetMicroseconds
             if let offset { json.member("clock_offset_ms", thousandths: offset) }
             Self.write(status.audit, to: &json)
+            self.write(status.damaged, to: &json)
         }
         var replicas = 0
         var leaders = 0
@@ -71,6 +73,21 @@ struct ClusterReader: Sendable {
     }
 
     /// A node's part in signing checkpoints.
+    /// Organizations that a node does not serve because their history is damaged there.
+    private func write(_ damaged: [WireDamageStatus], to json: inout JSONOutput) {
+        json.beginArray("damaged")
+        for damage in damaged {
+            let organization = OrganizationID(damage.organization)
+            json.beginObject()
+            json.member("organization", self.directory.organization(organization)?.key.rawValue)
+            json.member("kind", damage.kind)
+            json.member("sequence", damage.sequence)
+            json.member("place", damage.place)
+            json.endObject()
+        }
+        json.endArray()
+    }
+
     private static func write(_ audit: WireAuditStatus, to json: inout JSONOutput) {
         json.beginObject("audit")
         json.member("signing", audit.signing)

@@ -25,6 +25,8 @@ struct ReplicaReader: Sendable {
             let sequence: UInt64
             let kind: String
             let detail: String
+            /// The key that is wrong; empty when there is no single one.
+            var place = ""
         }
 
         let node: NodeID
@@ -137,8 +139,13 @@ struct ReplicaReader: Sendable {
 
     // MARK: Verification
 
-    private func verify(_ entry: OrganizationEntry, on node: NodeID) async -> Verification {
+    private func verify(
+        _ entry: OrganizationEntry,
+        on node: NodeID,
+        _ level: VerificationLevel
+    ) async -> Verification {
         var request = WireVerifyRequest()
+        request.level = level.rawValue
         request.organization = entry.id.rawValue
         request.key = entry.key.rawValue
         do {
@@ -156,7 +163,8 @@ struct ReplicaReader: Sendable {
                 finding = Verification.Finding(
                     sequence: response.finding.sequence,
                     kind: response.finding.kind,
-                    detail: response.finding.detail
+                    detail: response.finding.detail,
+                    place: response.finding.place
                 )
             }
             return Verification(
@@ -169,10 +177,10 @@ struct ReplicaReader: Sendable {
     }
 
     /// Has every replica re-read its stored bytes, then compares those that are sound with each other.
-    func verify(_ entry: OrganizationEntry) async -> [Verification] {
+    func verify(_ entry: OrganizationEntry, _ level: VerificationLevel = .tree) async -> [Verification] {
         var verifications = await withTaskGroup(of: Verification.self) { group in
             for node in self.placement.nodes(of: entry.group) {
-                group.addTask { await self.verify(entry, on: node) }
+                group.addTask { await self.verify(entry, on: node, level) }
             }
             var verifications: [Verification] = []
             for await verification in group { verifications.append(verification) }

@@ -3,7 +3,7 @@ package import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// Serves HTTP/2, and HTTP/1.1 for clients that ask for it, over TLS. Thread safe.
+/// Serves HTTP/2, and HTTP/1.1 for clients that ask for it, over TLS; or HTTP/1.1 without TLS. Thread safe.
 package final class HTTPServer: Sendable {
     private struct State {
         var listener: (any Channel)?
@@ -13,7 +13,7 @@ package final class HTTPServer: Sendable {
 
     private let host: String
     private let port: Int
-    private let tls: ReloadableTLSContext
+    private let tls: ReloadableTLSContext?
     private let limits: TransportLimits
     private let eventLoopGroup: any EventLoopGroup
     private let router: any RequestRouter
@@ -22,11 +22,13 @@ package final class HTTPServer: Sendable {
     private let closed: EventLoopPromise<Void>
 
     /// A server that starts nothing until `start` or `run`.
-    /// - Parameter port: 0 for any free one.
+    /// - Parameters:
+    ///   - port: 0 for any free one.
+    ///   - tls: nil to speak HTTP/1.1 in clear text: for the loopback address, behind something that speaks TLS.
     package init(
         host: String,
         port: Int,
-        tls: ReloadableTLSContext,
+        tls: ReloadableTLSContext?,
         limits: TransportLimits = TransportLimits(),
         eventLoopGroup: any EventLoopGroup,
         router: any RequestRouter
@@ -151,9 +153,14 @@ package final class HTTPServer: Sendable {
             self.state.withLock { $0.connections[id] = nil }
             self.completeIfClosed()
         }
+        guard let tls = self.tls else {
+            let remote = channel.remoteAddress.map(addressText)
+            let info = ConnectionInfo(remoteAddress: remote, applicationProtocol: "http/1.1", tlsVersion: "none")
+            return try addHTTP1Handlers(to: channel, limits: self.limits, router: self.router, info: info)
+        }
         try addServerHandlers(
             to: channel,
-            context: self.tls.current,
+            context: tls.current,
             callbacks: callbacks,
             options: options,
             limits: self.limits,

@@ -5,7 +5,17 @@ enum ClusterText {
     static func text(_ view: ClusterView) -> String {
         let shown = view.nodes.filter { $0.membership != "removed" }.sorted { $0.id < $1.id }
         return self.nodes(shown).rendered() + "\n" + self.groups(view.groups, ids: shown.map(\.id)).rendered()
-            + self.moves(view) + "\n" + self.summary(view, shown)
+            + self.moves(view) + self.damage(shown) + "\n" + self.summary(view, shown)
+    }
+
+    /// What nodes do not serve because their history is damaged there; nothing when there is none.
+    private static func damage(_ nodes: [ClusterView.Node]) -> String {
+        let lines = nodes.flatMap { node in
+            (node.damaged ?? []).map { damage in
+                "  node \(node.id) does not serve \(damage.organization ?? "?"): \(damage.kind) at \(damage.place)\n"
+            }
+        }
+        return lines.isEmpty ? "" : "\nDAMAGED:\n" + lines.joined()
     }
 
     private static func nodes(_ nodes: [ClusterView.Node]) -> TextTable {

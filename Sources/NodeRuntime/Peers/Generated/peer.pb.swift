@@ -344,6 +344,12 @@ nonisolated struct WireStatusResponse: @unchecked Sendable {
     set {_uniqueStorage()._isFresh = newValue}
   }
 
+  /// Organizations that the node does not serve.
+  var damaged: [WireDamageStatus] {
+    get {_storage._damaged}
+    set {_uniqueStorage()._damaged = newValue}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -519,6 +525,9 @@ nonisolated struct WireVerifyRequest: Sendable {
 
   var key: String = String()
 
+  /// "heads", "tree", "projections" or "signatures"; empty: "tree".
+  var level: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -555,6 +564,11 @@ nonisolated struct WireVerifyResponse: Sendable {
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
   mutating func clearFailure() {self._failure = nil}
 
+  /// Rows of projections and checkpoints that were checked.
+  var rows: UInt64 = 0
+
+  var checkpoints: UInt64 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -573,6 +587,9 @@ nonisolated struct WireFinding: Sendable {
   var kind: String = String()
 
   var detail: String = String()
+
+  /// The key or row that is wrong: family and key.
+  var place: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1150,7 +1167,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{3}asker_met\0\u{3}is_fresh\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{3}asker_met\0\u{3}is_fresh\0\u{1}damaged\0")
 
   fileprivate class _StorageClass {
     var _node: UInt64 = 0
@@ -1166,6 +1183,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     var _audit: WireAuditStatus? = nil
     var _askerMet: Bool = false
     var _isFresh: Bool = false
+    var _damaged: [WireDamageStatus] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -1189,6 +1207,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       _audit = source._audit
       _askerMet = source._askerMet
       _isFresh = source._isFresh
+      _damaged = source._damaged
     }
   }
 
@@ -1220,6 +1239,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._audit) }()
         case 12: try { try decoder.decodeSingularBoolField(value: &_storage._askerMet) }()
         case 13: try { try decoder.decodeSingularBoolField(value: &_storage._isFresh) }()
+        case 14: try { try decoder.decodeRepeatedMessageField(value: &_storage._damaged) }()
         default: break
         }
       }
@@ -1271,6 +1291,9 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       if _storage._isFresh != false {
         try visitor.visitSingularBoolField(value: _storage._isFresh, fieldNumber: 13)
       }
+      if !_storage._damaged.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._damaged, fieldNumber: 14)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1293,6 +1316,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
         if _storage._audit != rhs_storage._audit {return false}
         if _storage._askerMet != rhs_storage._askerMet {return false}
         if _storage._isFresh != rhs_storage._isFresh {return false}
+        if _storage._damaged != rhs_storage._damaged {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -1653,7 +1677,7 @@ nonisolated extension WireLedgerResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".VerifyRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}level\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1663,6 +1687,7 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.level) }()
       default: break
       }
     }
@@ -1675,12 +1700,16 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
     if !self.key.isEmpty {
       try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
     }
+    if !self.level.isEmpty {
+      try visitor.visitSingularStringField(value: self.level, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireVerifyRequest, rhs: WireVerifyRequest) -> Bool {
     if lhs.organization != rhs.organization {return false}
     if lhs.key != rhs.key {return false}
+    if lhs.level != rhs.level {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1688,7 +1717,7 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".VerifyResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0\u{1}rows\0\u{1}checkpoints\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1702,6 +1731,8 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.records) }()
       case 5: try { try decoder.decodeSingularMessageField(value: &self._finding) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.rows) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.checkpoints) }()
       default: break
       }
     }
@@ -1730,6 +1761,12 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
     try { if let v = self._failure {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
     } }()
+    if self.rows != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rows, fieldNumber: 7)
+    }
+    if self.checkpoints != 0 {
+      try visitor.visitSingularUInt64Field(value: self.checkpoints, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1740,6 +1777,8 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.records != rhs.records {return false}
     if lhs._finding != rhs._finding {return false}
     if lhs._failure != rhs._failure {return false}
+    if lhs.rows != rhs.rows {return false}
+    if lhs.checkpoints != rhs.checkpoints {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1747,7 +1786,7 @@ nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Finding"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sequence\0\u{1}kind\0\u{1}detail\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sequence\0\u{1}kind\0\u{1}detail\0\u{1}place\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1758,6 +1797,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.sequence) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.kind) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.detail) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.place) }()
       default: break
       }
     }
@@ -1773,6 +1813,9 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
     if !self.detail.isEmpty {
       try visitor.visitSingularStringField(value: self.detail, fieldNumber: 3)
     }
+    if !self.place.isEmpty {
+      try visitor.visitSingularStringField(value: self.place, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1780,6 +1823,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.sequence != rhs.sequence {return false}
     if lhs.kind != rhs.kind {return false}
     if lhs.detail != rhs.detail {return false}
+    if lhs.place != rhs.place {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

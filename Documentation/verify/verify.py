@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Verifies an audit package; written apart from the server's own verifier, so that two programs must agree.
+
+usage: verify.py PACKAGE.zip [KEYS ...]     KEYS: files of public keys (vkey lines, or the JSON of GET /v1/keys)
+
+Needs Python 3.9 and the package `cryptography`. Exit: 0 valid, 1 tampered, 2 incomplete, 3 policy not met or no keys
+given, 4 unreadable. The first thing that is wrong is named. More than half of the keys' names must have cosigned.
+"""
+import base64, hashlib, json, sys, zipfile
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+TAMPERED, INCOMPLETE, POLICY, UNREADABLE = 1, 2, 3, 4
+
+
+class Wrong(Exception):
+    def __init__(self, code, text):
+        self.code, self.text = code, text
+
+
+def need(condition, code, text):
+    if not condition:
+        raise Wrong(code, text)
+
+
+# --- hashes: RFC 6962 section 2.1
+
+def leaf(record):
+    return hashlib.sha256(b"\x00" + record).digest()
+
+
+class Tree:
+    """The roots of the perfect subtrees so far, as (level, hash)."""
+    def __init__(self, hashes=()):
+        self.peaks, self.size = [], 0
+        for value in hashes:
+            self.add(value)
+
+    def add(self, value, level=0):
+        need(self.size % (1 << level) == 0, TAMPERED, "a subtree stands where none can begin")
+        self.size += 1 << level
+        while self.peaks and self.peaks[-1][0] == level:
+            value = hashlib.sha256(b"\x01" + self.peaks.pop()[1] + value).digest()
+            level += 1
+        self.peaks.append((level, value))
+
+    def root(self):
+        value = self.peaks[-1][1]
+        for _, left in reversed(self.peaks[:-1]):
+            value = hashlib.sha256(b"\x01" + left + value).digest()
+        return value
+
+
+# --- records: canonical JSON (RFC 8785); numbers are taken as they are written
+
+class Number(str):
+    pass
+
+
+def canonical(value):
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return "{" + ",".join(json.dumps(key, ensure_ascii=False) + ":" + canonical(value[key]) for key in keys) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    return str(value) if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
+
+
+def check_record(record, sequence, organization, previous, time):
+    """Checks one record behind another; gives its time."""
+    try:
+        value = json.loads(record, parse_float=Number, parse_int=Number)
+        same = canonical(value).encode() == record
+    except ValueError:
+        same = False
+    need(same, TAMPERED, f"record {sequence}: not canonical JSON")
+    need(value["organization"] == organization, TAMPERED, f"record {sequence}: of another organization")
+    need(value["sequence"] == str(sequence), TAMPERED, f"record {sequence}: reordered, it says {value['sequence']}")
+    need(previous is None or value["previous"] == previous.hex(), TAMPERED, f"record {sequence}: broken chain")
+    need(time <= value["recorded_at"], TAMPERED, f"record {sequence}: recorded_at goes back")
+    return value["recorded_at"]
+
+
+# --- signatures: C2SP signed-note, tlog-checkpoint, tlog-cosignature
+
+def read_keys(text):
+    if text.lstrip().startswith("{"):
+        lines = [key["key"] for key in json.loads(text)["keys"]]
+    else:
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return {(line.split("+", 2)[0], base64.b64decode(line.split("+", 2)[2])[1:]) for line in lines}
+
+
+def key_id(name, kind, key):
+    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key).digest()[:4]
+
+
+def is_signed(key, signature, message):
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+        return True
+    except InvalidSignature:
+        return False
+
+
+def check_note(note, keys):
+    """Gives origin, size, root; whether the log signed; the names that cosigned."""
+    text, _, rest = note.rpartition(b"\n\n")
+    text += b"\n"
+    origin, size, root = text.decode().split("\n")[:3]
+    has_log, cosigners = False, set()
+    for line in rest.decode().splitlines():
+        dash, name, blob = line.split(" ")
+        blob = base64.b64decode(blob)
+        for owner, key in keys:
+            if name == origin and blob[:4] == key_id(origin, 1, key) and owner.rpartition("/")[0] == origin.rpartition("/")[0]:
+                need(is_signed(key, blob[4:], text), TAMPERED, "checkpoint: wrong signature of the log")
+                has_log = True
+            if name == owner and blob[:4] == key_id(owner, 4, key):
+                time = int.from_bytes(blob[4:12], "big")
+                message = b"cosignature/v1\ntime %d\n" % time + text
+                need(is_signed(key, blob[12:], message), TAMPERED, f"checkpoint: wrong signature of {owner}")
+                cosigners.add(owner)
+    return origin, int(size), base64.b64decode(root), has_log, cosigners
+
+
+# --- packages
+
+def tile_name(kind, index, width):
+    parts = [f"{index % 1000:03}"]
+    while index >= 1000:
+        index //= 1000
+        parts.insert(0, f"x{index % 1000:03}")
+    return f"tile/{kind}/{'/'.join(parts)}" + ("" if width == 256 else f".p/{width}")
+
+
+def check_full(parts, size, organization):
+    hashes, previous, time = [], bytes(32), ""
+    for first in range(0, size, 256):
+        width = min(256, size - first)
+        bundle, tile = parts(tile_name("entries", first // 256, width)), parts(tile_name(0, first // 256, width))
+        for place in range(width):
+            sequence, length = first + place + 1, int.from_bytes(bundle[:2], "big")
+            record, bundle = bundle[2:2 + length], bundle[2 + length:]
+            need(record, INCOMPLETE, f"record {sequence}: missing")
+            need(leaf(record) == tile[32 * place:32 * place + 32], TAMPERED, f"record {sequence}: modified, or its tile")
+            time = check_record(record, sequence, organization, previous, time)
+            previous = leaf(record)
+            hashes.append(previous)
+        need(not bundle, TAMPERED, f"record {first + width + 1}: more than was signed")
+    root, level = Tree(hashes).root(), 0
+    while hashes:
+        for first in range(0, len(hashes), 256):
+            name = tile_name(level, first // 256, min(256, len(hashes) - first))
+            need(parts(name) == b"".join(hashes[first:first + 256]), TAMPERED, f"{name}: not the tile of these records")
+        hashes = [Tree(hashes[first:first + 256]).root() for first in range(0, len(hashes) - 255, 256)]
+        level += 1
+    return root, size
+
+
+def check_selection(parts, names, size, organization):
+    tree, shown, previous, time = Tree(), 0, bytes(32), ""
+    for name in sorted(name for name in names if name.startswith("outline/")):
+        records = iter(parts(name.replace("outline/", "records/")).split(b"\n")[:-1])
+        for line in map(json.loads, parts(name).splitlines()):
+            need(line["sequence"] == tree.size + 1, TAMPERED, f"{name}: record {tree.size + 1} is passed over")
+            value = bytes.fromhex(line["hash"])
+            if line["shown"]:
+                record = next(records, None)
+                need(record is not None, INCOMPLETE, f"record {line['sequence']}: missing")
+                need(leaf(record) == value, TAMPERED, f"record {line['sequence']}: modified, or its line of the outline")
+                time = check_record(record, line["sequence"], organization, previous, time)
+                shown += 1
+            tree.add(value, line["level"])
+            previous = value if line["level"] == 0 else None
+        need(next(records, None) is None, TAMPERED, f"{name}: does not name all records that are shown")
+    need(tree.size == size, TAMPERED, f"the outline covers {tree.size} of {size} records")
+    return tree.root(), shown
+
+
+def verify(path, key_files):
+    try:
+        archive = zipfile.ZipFile(path)
+        names = archive.namelist()
+        need(len(set(names)) == len(names), UNREADABLE, "a part comes twice")
+        manifest = json.loads(archive.read("MANIFEST.json"))
+        files = {file["name"]: file for file in manifest["files"]}
+        note = archive.read("checkpoint")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise Wrong(UNREADABLE, f"unreadable: {error}")
+
+    def parts(name):
+        need(name in names, INCOMPLETE, f"{name}: missing")
+        return archive.read(name)
+
+    keys = set().union(*(read_keys(open(file).read()) for file in key_files))
+    own = keys or read_keys(parts("keys.json").decode())
+    origin, size, root, has_log, cosigners = check_note(note, own)
+    organization = origin.rpartition("/")[2]
+    if manifest["kind"] == "full":
+        found, shown = check_full(parts, size, organization)
+    else:
+        found, shown = check_selection(parts, names, size, organization)
+    need(found == root, TAMPERED, "the records are not those of the signed root")
+    need(manifest["tree"] == {"root": root.hex(), "size": size} and manifest["origin"] == origin, TAMPERED,
+         "MANIFEST.json: not about this checkpoint")
+    for name in files:
+        need(hashlib.sha256(parts(name)).hexdigest() == files[name]["sha256"], TAMPERED, f"{name}: changed")
+    extra = set(names) - set(files) - {"MANIFEST.json", "MANIFEST.sig"}
+    need(not extra, TAMPERED, f"{min(extra, default='')}: not in the manifest")
+    needed = len({name for name, _ in own}) // 2 + 1
+    need(has_log, POLICY, "not signed as the log by a key that you gave")
+    need(len(cosigners) >= needed, POLICY, f"cosigned by {len(cosigners)}, {needed} needed")
+    need(keys, POLICY, "consistent with its own keys, which proves nothing: give keys from elsewhere")
+    return f"{origin}: {shown} of {size} records shown, root {root.hex()}, cosigned by {', '.join(sorted(cosigners))}"
+
+
+if __name__ == "__main__":
+    try:
+        print("valid:", verify(sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else sys.exit(__doc__))
+    except Wrong as wrong:
+        print("not valid:", wrong.text)
+        sys.exit(wrong.code)
+    except zipfile.BadZipFile as error:
+        print("not valid:", error)
+        sys.exit(TAMPERED)

@@ -1,0 +1,67 @@
+internal import AuditLedger
+internal import HTTPTypes
+internal import Primitives
+
+/// What a client asks of `POST /v1/organizations/KEY/export`.
+struct ExportCall: Sendable {
+    /// The form of the answer.
+    enum Format: String, Sendable, CaseIterable {
+        /// Records with everything that proves them.
+        case package
+        case json
+        case ndjson
+        case csv
+        case parquet
+    }
+
+    static let parameters = ["format", "first", "last", "size", "since"]
+    /// Parameters of listings that mean nothing here.
+    private static let listing = ["order", "limit", "cursor", "consistency"]
+
+    let format: Format
+    let search: RecordSearch
+    /// The first and last sequence; nil for the ends of the ledger.
+    let first: UInt64?
+    let last: UInt64?
+    /// The stored checkpoint to export; nil for a fresh one.
+    let size: UInt64?
+    /// An earlier stored checkpoint, which the package is shown to continue.
+    let since: UInt64?
+    /// The filters in the words of the request.
+    let filters: [JSONMember]
+
+    init(_ request: APICall) throws(Problem) {
+        if let name = Self.listing.first(where: { request.parameter($0) != nil }) {
+            throw Problem(.invalidParameter, "an export has no \(name): it is of everything that the filters find")
+        }
+        self.search = try RecordSearch(request, further: Self.parameters)
+        let format = try RecordSearch.choice("format", request, Format.allCases.map(\.rawValue))
+        self.format = Format(rawValue: format) ?? .package
+        self.first = try RecordSearch.number("first", request, 1...MerkleTree.sizeMax)
+        self.last = try RecordSearch.number("last", request, 1...MerkleTree.sizeMax)
+        self.size = try RecordSearch.number("size", request, 1...MerkleTree.sizeMax)
+        self.since = try RecordSearch.number("since", request, 1...MerkleTree.sizeMax)
+        if let first = self.first, let last = self.last, first > last {
+            throw Problem(.invalidParameter, "the range is backwards: first is after last")
+        }
+        self.filters = request.parameters.filter { !Self.parameters.contains($0.name) }
+            .map { JSONMember($0.name, .text($0.value)) }
+    }
+
+    /// Whether it is of all records up to the checkpoint.
+    var isWhole: Bool { !self.search.hasFilter && self.first == nil && self.last == nil }
+
+    /// The sequences that may be exported of a tree of `size` records.
+    /// - Throws: ``Problem`` `.recordNotFound` when there are none.
+    func range(size: UInt64) throws(Problem) -> ClosedRange<UInt64> {
+        let (first, last) = (self.first ?? 1, min(self.last ?? size, size))
+        guard first <= last else {
+            throw Problem(
+                .recordNotFound,
+                "the checkpoint is of \(size) records: there is none from \(first) on",
+                members: [.number("size", Int(clamping: size))]
+            )
+        }
+        return first...last
+    }
+}
