@@ -132,7 +132,10 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
-            exclude: overview + ["Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto"],
+            exclude: overview + [
+                "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
+                "Peers/subjects.proto",
+            ],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(

@@ -25,6 +25,10 @@ package enum AccessOperation: CaseIterable, Sendable {
     case manageTokens
     case readCluster
     case manageCluster
+    /// Seeing personal data that records only commit to, and whose there is.
+    case readSensitive
+    /// Holding and erasing personal data.
+    case manageSubjects
 }
 
 /// The answer to a caller.
@@ -59,10 +63,10 @@ package struct Grant: Sendable, Equatable {
         if self.role == .operator { return .allowed }
         if let organization, !self.organizations.contains(organization) { return .invisible }
         switch operation {
-        case .createOrganization, .manageTokens, .readCluster, .manageCluster: return .forbidden
+        case .createOrganization, .manageTokens, .readCluster, .manageCluster, .manageSubjects: return .forbidden
         case .readOrganization, .readRecords, .runQuery: return .allowed
         case .appendRecords: return self.role == .writer ? .allowed : .forbidden
-        case .verifyLedger: return self.role == .auditor ? .allowed : .forbidden
+        case .verifyLedger, .readSensitive: return self.role == .auditor ? .allowed : .forbidden
         }
     }
 }

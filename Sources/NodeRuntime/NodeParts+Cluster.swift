@@ -78,9 +78,10 @@ extension NodeParts {
     }
 
     /// Deletes the columnar stores of organizations that are no longer on this node.
-    func discardColumnarStores() async {
+    func discardColumnarStores(_ subjects: SubjectKeeper) async {
         for await organization in self.discards {
             self.audit.service.discarded(organization)
+            subjects.discarded(organization)
             do {
                 try await self.columnarStores.reset(organization)
                 self.projector.forgetPosition(of: organization)

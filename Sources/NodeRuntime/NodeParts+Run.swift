@@ -59,7 +59,7 @@ extension NodeParts {
                     .init(service: LoopService { try await self.watchFailure() }),
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
-                    .init(service: LoopService { await self.discardColumnarStores() }),
+                    .init(service: LoopService { await self.discardColumnarStores(services.subjects) }),
                     .init(service: LoopService { try await self.takePart() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
@@ -69,6 +69,7 @@ extension NodeParts {
                     .init(service: LoopService { await scrubber.run() }),
                     .init(service: LoopService { await services.clocks.run() }),
                     .init(service: LoopService { await self.audit.service.run() }),
+                    .init(service: LoopService { await services.subjects.run() }),
                     .init(
                         service: LoopService { await self.audit.courier.run() },
                         successTerminationBehavior: .ignore
@@ -188,7 +189,7 @@ extension NodeParts {
     /// Takes everything apart, in the reverse order of its making; what is in memory only goes into the store's files.
     func close() async {
         let (host, lanes, store, logs) = (self.host, self.lanes, self.store, self.logs)
-        let signing = self.audit.signing
+        let (signing, erasing) = (self.audit.signing, self.erasing)
         _ = try? await self.threads.run { host.stop() }
         self.projector.stop()
         await self.columnarStores.closeAll()
@@ -197,6 +198,7 @@ extension NodeParts {
             try await self.threads.run {
                 for lane in lanes { lane.shutdown() }
                 signing.shutdown()
+                erasing.shutdown()
                 try logs.close()
                 try store.flush()
                 try store.close()

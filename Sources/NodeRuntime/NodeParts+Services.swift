@@ -32,6 +32,7 @@ struct NodeServices: Sendable {
     let inspector: ReplicaInspector
     let reporter: DamageReporter
     let trusted: TrustedHeads
+    let subjects: SubjectKeeper
 }
 
 extension NodeParts {
@@ -116,7 +117,8 @@ extension NodeParts {
             packages: self.makePackages(reads),
             inspector: self.makeInspector(),
             reporter: self.makeReporter(gateway),
-            trusted: self.makeTrustedHeads()
+            trusted: self.makeTrustedHeads(),
+            subjects: self.makeSubjectKeeper(gateway, reads, timeout)
         )
     }
 
@@ -149,6 +151,26 @@ extension NodeParts {
             gateway: services.gateway,
             maker: services.packages
         )
+    }
+
+    private func makeSubjectKeeper(_ gateway: CommandGateway, _ reads: ReadGate, _ timeout: Duration) -> SubjectKeeper {
+        let keeper = SubjectKeeper(
+            node: self.configuration.nodeID,
+            ring: self.keyRing,
+            applier: self.applier,
+            host: self.host,
+            placement: self.placement,
+            links: self.links,
+            threads: self.threads,
+            erasing: self.erasing,
+            reads: reads,
+            gateway: gateway,
+            timeout: timeout,
+            logger: self.logger
+        )
+        self.subjectNews.receive { organization, subject in keeper.changed(organization, subject) }
+        self.groupNews.receive { keeper.groupChanged($0) }
+        return keeper
     }
 
     private func makeCheckpointReader(_ reads: ReadGate, _ timeout: Duration) -> CheckpointReader {
@@ -239,6 +261,7 @@ extension NodeParts {
             reporter: services.reporter,
             trusted: services.trusted,
             repairs: { repairs.current },
+            subjects: services.subjects,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -279,6 +302,7 @@ extension NodeParts {
             audit: self.audit,
             checkpoints: services.checkpoints,
             publisher: services.publisher,
+            subjects: services.subjects,
             health: health,
             metrics: self.metrics,
             ids: RequestIDs(),

@@ -65,6 +65,13 @@ final class NodeParts: Sendable {
     let audit: NodeAudit
     let damage: DamageRegister
     let scrubMetrics: ScrubMetrics
+    let keyRing: SubjectKeyRing
+    /// Destroys keys of data subjects.
+    let erasing: SerialThread
+    /// Data subjects whose keys changed or must go.
+    let subjectNews = Relay<(OrganizationID, Digest?)>()
+    /// Groups whose leader or members changed.
+    let groupNews = Relay<GroupID>()
     let stamps = StampClock()
     /// Whether consensus runs: not while a node with an empty data directory asks whether it may.
     let hasBegun = Atomic<Bool>(false)
@@ -94,13 +101,15 @@ final class NodeParts: Sendable {
         let (discards, discarded) = AsyncStream.makeStream(of: OrganizationID.self, bufferingPolicy: .unbounded)
         self.discards = discards
         let advanced = Relay<OrganizationID>()
+        let (subjectNews, groupNews) = (self.subjectNews, self.groupNews)
         self.applier = try ShardApplier(
             store: self.store,
             lanes: self.lanes,
             events: ShardEvents(
                 onAdvance: { advanced.send($0) },
                 onFlushDue: { flushDue.yield() },
-                onDiscard: { discarded.yield($0) }
+                onDiscard: { discarded.yield($0) },
+                onSubject: { subjectNews.send(($0, $1)) }
             )
         )
         self.applier.directory.observe { _ in changed.yield() }
@@ -173,13 +182,23 @@ final class NodeParts: Sendable {
             projector.advanced(organization)
             audit.service.advanced(organization)
         }
-        changedGroups.receive { audit.service.groupChanged($0) }
         self.status = NodeStatus(
             node: configuration.nodeID,
             startedAt: NodeClock.monotonic.now,
             audit: { audit.status },
             damaged: { damage.all.map { WireDamageStatus($0.organization, $0.finding) } }
         )
+        changedGroups.receive { group in
+            audit.service.groupChanged(group)
+            groupNews.send(group)
+        }
+        self.erasing = try SerialThread(name: "ft-erase")
+        do {
+            let wrapping = try configuration.sealingKeyFile.map { try SealingKeyFile(path: $0).read() }
+            self.keyRing = SubjectKeyRing(store: self.store, wrapping: wrapping)
+        } catch {
+            throw NodeError(.configuration, "audit.sealing_key cannot be used", cause: error)
+        }
         self.metrics.observe(self.host, projector)
         let metrics = self.metrics
         created.receive { metrics.observe($0, on: host) }

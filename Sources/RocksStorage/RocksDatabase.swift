@@ -167,6 +167,44 @@ final class RocksDatabase: Sendable {
         }
     }
 
+    /// Writes the files of a family under `prefix` anew, without what was overwritten or deleted before the call.
+    ///
+    /// RocksDB keeps what an open snapshot sees: with one that is older than the call nothing is done.
+    func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool {
+        let latest = unsafe rocksdb_get_latest_sequence_number(self.handle)
+        var oldest = UInt64(0)
+        let result = unsafe rocksdb_property_int(self.handle, "rocksdb.oldest-snapshot-sequence", &oldest)
+        guard result == 0, oldest == 0 || oldest >= latest else { return false }
+        try self.flush()
+        let options: OpaquePointer = unsafe rocksdb_compactoptions_create()
+        defer { unsafe rocksdb_compactoptions_destroy(options) }
+        unsafe rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0)
+        // The last level too, which is otherwise left as it is.
+        unsafe rocksdb_compactoptions_set_bottommost_level_compaction(options, Self.forcesBottommostLevel)
+        let family = unsafe self.family(family)
+        let upper = keyAfter(prefix: prefix)
+        // What was written since is flushed once more: not beside another flush.
+        self.flushing.withLock { _ in
+            unsafe withCBytes(prefix) { lower, lowerCount in
+                unsafe withCBytes(upper ?? []) { bound, boundCount in
+                    unsafe rocksdb_compact_range_cf_opt(
+                        self.handle,
+                        family,
+                        options,
+                        lower,
+                        lowerCount,
+                        upper == nil ? nil : bound,
+                        boundCount
+                    )
+                }
+            }
+        }
+        return true
+    }
+
+    /// `BottommostLevelCompaction::kForce`.
+    private static let forcesBottommostLevel: UInt8 = 2
+
     private func markFlush() throws(StorageError) {
         let taken = self.batches.take()
         defer { self.batches.giveBack(taken) }

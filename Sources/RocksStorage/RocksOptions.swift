@@ -111,7 +111,7 @@ package struct RocksOptions: Sendable {
                 bloomBitsPerKey: 10,
                 blockBytes: 8 << 10
             )
-        case .checkpoints:
+        case .checkpoints, .sealedValues:
             Family(
                 writeBufferBytes: 8 << 20,
                 writeBuffersMax: 2,
@@ -119,7 +119,7 @@ package struct RocksOptions: Sendable {
                 bloomBitsPerKey: 10,
                 blockBytes: 8 << 10
             )
-        case .meta, .raftState, .ledgerHeads, .signedHeads, .forks, .scrubState:
+        case .meta, .raftState, .ledgerHeads, .signedHeads, .forks, .scrubState, .subjectKeys:
             Family(
                 writeBufferBytes: 4 << 20,
                 writeBuffersMax: 2,

@@ -110,6 +110,12 @@ package final class RocksStore: KeyValueStore {
         try self.writing { (database) throws(StorageError) in try database.flush() }
     }
 
+    package func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool {
+        var isDone = false
+        try self.writing { (database) throws(StorageError) in isDone = try database.purge(family, prefix: prefix) }
+        return isDone
+    }
+
     package func snapshot() throws(StorageError) -> any KeyValueReader {
         RocksSnapshot(reads: RocksReads(try self.reads().database, takesSnapshot: true), store: self)
     }

@@ -10,6 +10,9 @@ enum GroupStateKey {
     private static let organizationKind: UInt8 = 9
     private static let membershipKind: UInt8 = 10
     private static let stagedKind: UInt8 = 12
+    private static let subjectKind: UInt8 = 14
+    private static let pendingErasureKind: UInt8 = 15
+    private static let subjectCountKind: UInt8 = 16
 
     /// Of every group: the index and term of the last applied entry, and whether a snapshot brought it.
     static func applied(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.appliedKind, []) }
@@ -37,6 +40,49 @@ enum GroupStateKey {
     }
 
     static func staged(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.stagedKind, []) }
+
+    /// Of a data group: what is known of an organization's data subject.
+    static func subject(_ group: GroupID, _ organization: OrganizationID, _ subject: Digest) -> [UInt8] {
+        self.make(group, kind: self.subjectKind, self.rest(organization, subject))
+    }
+
+    /// All data subjects of an organization, or of all organizations.
+    static func subjects(_ group: GroupID, _ organization: OrganizationID? = nil) -> [UInt8] {
+        self.make(group, kind: self.subjectKind, organization.map { self.rest($0) } ?? [])
+    }
+
+    /// Of a data group: a data subject that is erased, while replicas may still hold its keys.
+    static func pendingErasure(_ group: GroupID, _ organization: OrganizationID, _ subject: Digest) -> [UInt8] {
+        self.make(group, kind: self.pendingErasureKind, self.rest(organization, subject))
+    }
+
+    static func pendingErasures(_ group: GroupID) -> [UInt8] { self.make(group, kind: self.pendingErasureKind, []) }
+
+    /// Of a data group: how many data subjects an organization has; absent: none.
+    static func subjectCount(_ group: GroupID, _ organization: OrganizationID) -> [UInt8] {
+        self.make(group, kind: self.subjectCountKind, self.rest(organization))
+    }
+
+    /// The organization and the data subject in a key that names both.
+    static func organizationAndSubject(
+        _ key: [UInt8]
+    ) throws(MalformedBytes) -> (organization: OrganizationID, subject: Digest) {
+        var reader = ByteReader(key[min(5, key.count)...])
+        let organization = OrganizationID(try reader.read())
+        let subject = try reader.readDigest()
+        try reader.finish("key of a data subject")
+        return (organization, subject)
+    }
+
+    private static func rest(_ organization: OrganizationID, _ subject: Digest? = nil) -> [UInt8] {
+        var writer = ByteWriter(capacity: 36)
+        writer.write(organization.rawValue)
+        if let subject { writer.write(subject) }
+        return writer.bytes
+    }
+
+    /// Whether a key is that of a data subject's row.
+    static func isSubject(_ key: [UInt8]) -> Bool { key.count > 4 && key[4] == self.subjectKind }
 
     /// Everything of a group.
     static func all(_ group: GroupID) -> [UInt8] {

@@ -10,12 +10,15 @@ internal import Synchronization
 /// the batch is written.
 package actor OrganizationShard {
     package nonisolated let organization: OrganizationID
+    nonisolated let group: GroupID
     private nonisolated let lane: any ApplyLane
     private nonisolated let published: Mutex<LedgerHead>
-    private let store: any KeyValueStore
+    let store: any KeyValueStore
     private var appender: LedgerAppender
     /// Answers given in the batch that is being built, by idempotency key.
     private var unwritten: [Digest: (request: Digest, receipt: AppendReceipt)] = [:]
+    /// Data subjects as of the batch that is being built.
+    var subjects = SubjectChanges()
     /// Whether the batch that is being built holds writes of this shard.
     private var isInTurn = false
 
@@ -25,11 +28,13 @@ package actor OrganizationShard {
     /// - Throws: ``LedgerError``.
     init(
         organization: OrganizationID,
+        group: GroupID,
         lane: any ApplyLane,
         store: any KeyValueStore,
         faults: ApplierFaults = []
     ) throws(LedgerError) {
         self.organization = organization
+        self.group = group
         self.lane = lane
         self.store = store
         let head = faults.restored(try LedgerReader(store: store, organization: organization).head())
@@ -39,6 +44,9 @@ package actor OrganizationShard {
 
     /// The head as of the last written batch; from any thread.
     package nonisolated var head: LedgerHead { self.published.withLock { $0 } }
+
+    /// Records of the ledger, those of the batch that is being built included.
+    var size: UInt64 { self.appender.head.size }
 
     /// Marks the shard as part of the batch that is being built.
     /// - Returns: What the caller must do for it: nothing when it was a part already.
@@ -57,7 +65,15 @@ package actor OrganizationShard {
         into batch: inout WriteBatch
     ) throws -> CommandResult {
         if let idempotency = command.idempotency, let answer = try self.earlierAnswer(to: idempotency) { return answer }
+        var entries: [Digest: SubjectEntry] = [:]
+        if !command.sealed.isEmpty {
+            switch try self.admit(command.sealed) {
+            case .success(let admitted): entries = admitted
+            case .failure(let refused): return .refused(refused.refusal)
+            }
+        }
         let receipt = self.append(command.drafts, stampedAt: stamp, into: &batch)
+        if !command.sealed.isEmpty { try self.put(command.sealed, entries, from: receipt.firstSequence, into: &batch) }
         if let idempotency = command.idempotency {
             self.unwritten[idempotency.key] = (idempotency.request, receipt)
             batch.put(
@@ -115,11 +131,13 @@ package actor OrganizationShard {
     func finish(into batch: inout WriteBatch) { self.appender.finish(into: &batch) }
 
     /// Shows what the written batch made.
-    func publish() {
+    /// - Returns: The data subjects of which a node must look at its keys.
+    func publish() -> [Digest] {
         self.isInTurn = false
         if !self.unwritten.isEmpty { self.unwritten.removeAll(keepingCapacity: true) }
         let head = self.appender.head
         self.published.withLock { $0 = head }
+        return self.subjects.end()
     }
 }
 

@@ -14,15 +14,20 @@ package struct ShardEvents: Sendable {
     package var onFlushDue: @Sendable () -> Void
     /// An organization's ledger is no longer on this node: what was derived from it should go.
     package var onDiscard: @Sendable (OrganizationID) -> Void
+    /// A data subject of an organization has another key than before, or was erased; nil when any of them may: a
+    /// snapshot came.
+    package var onSubject: @Sendable (OrganizationID, Digest?) -> Void
 
     package init(
         onAdvance: @escaping @Sendable (OrganizationID) -> Void = { _ in },
         onFlushDue: @escaping @Sendable () -> Void = {},
-        onDiscard: @escaping @Sendable (OrganizationID) -> Void = { _ in }
+        onDiscard: @escaping @Sendable (OrganizationID) -> Void = { _ in },
+        onSubject: @escaping @Sendable (OrganizationID, Digest?) -> Void = { _, _ in }
     ) {
         self.onAdvance = onAdvance
         self.onFlushDue = onFlushDue
         self.onDiscard = onDiscard
+        self.onSubject = onSubject
     }
 }
 
@@ -259,7 +264,8 @@ package final class ShardApplier: CommandApplier {
         }
         if let system = turn.system { self.directory.publish(system) }
         for shard in turn.touched {
-            shard.assumeIsolated { $0.publish() }
+            let subjects = shard.assumeIsolated { $0.publish() }
+            for subject in subjects { self.events.onSubject(shard.organization, subject) }
             self.events.onAdvance(shard.organization)
         }
         if isFlushDue { self.events.onFlushDue() }
@@ -291,6 +297,18 @@ package final class ShardApplier: CommandApplier {
             return try shard.assumeIsolated {
                 try $0.append(command, stampedAt: decoded.stampedAt, into: &turn.batch)
             }
+        case .eraseSubject(let command):
+            return try self.withSubjects(of: command.organization, group: group, &turn) { shard, batch in
+                try shard.erase(command, decoded.origin, stampedAt: decoded.stampedAt, into: &batch)
+            }
+        case .holdSubject(let command):
+            return try self.withSubjects(of: command.organization, group: group, &turn) { shard, batch in
+                try shard.hold(command, decoded.origin, stampedAt: decoded.stampedAt, into: &batch)
+            }
+        case .completeErasure(let command):
+            return try self.withSubjects(of: command.organization, group: group, &turn) { shard, batch in
+                try shard.completeErasure(command, decoded.origin, stampedAt: decoded.stampedAt, into: &batch)
+            }
         case .setFeatureLevel(let wanted):
             if wanted == level { return .done }
             guard wanted > level else { return .refused(.featureUnsupported) }
@@ -302,6 +320,20 @@ package final class ShardApplier: CommandApplier {
             return .done
         default: return .refused(.wrongGroup)
         }
+    }
+
+    /// Runs a command about a data subject in the shard of an organization that has records.
+    private func withSubjects(
+        of organization: OrganizationID,
+        group: GroupID,
+        _ turn: inout Turn,
+        _ body: @Sendable (isolated OrganizationShard, inout WriteBatch) throws -> CommandResult
+    ) throws -> CommandResult {
+        // One without records has no data subjects, and a refusal leaves no trace.
+        let isEmpty = try self.shard(organization, group: group).assumeIsolated { $0.isEmpty }
+        if isEmpty { return .refused(.subjectUnknown) }
+        let shard = try self.enter(organization, group: group, &turn)
+        return try shard.assumeIsolated { try body($0, &turn.batch) }
     }
 
     private func applySystem(
@@ -353,6 +385,7 @@ package final class ShardApplier: CommandApplier {
         if let shard = self.shards.withLock({ $0[organization] }) { return shard }
         let shard = try OrganizationShard(
             organization: organization,
+            group: group,
             lane: self.lanes[Int(group.rawValue) % self.lanes.count],
             store: self.store,
             faults: self.faults
@@ -413,7 +446,7 @@ package final class ShardApplier: CommandApplier {
         for organization in organizations {
             let prefix = LedgerKeys.head(organization)
             guard let upper = keyAfter(prefix: prefix) else { continue }
-            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency, .checkpoints] {
+            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads, .idempotency, .checkpoints, .sealedValues] {
                 batch.deleteRange(family, lower: prefix, upper: upper)
             }
         }

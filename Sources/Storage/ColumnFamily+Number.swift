@@ -14,6 +14,8 @@ extension ColumnFamily {
         case .signedHeads: 9
         case .forks: 10
         case .scrubState: 11
+        case .sealedValues: 12
+        case .subjectKeys: 13
         }
     }
 }

@@ -28,6 +28,12 @@ package enum ColumnFamily: String, CaseIterable, Sendable {
     case forks
     /// Background re-reading: organization u32 → progress and result.
     case scrubState = "scrub_state"
+    /// Personal values outside the ledger, sealed: organization u32 · SHA-256 of the data subject · sequence u64 ·
+    /// number u16 → path, name of the key, sealed bytes.
+    case sealedValues = "sealed_values"
+    /// Keys of data subjects that this node holds: organization u32 · SHA-256 of the data subject · name of the key u64 →
+    /// the key, wrapped. Never in a log, a snapshot or a package.
+    case subjectKeys = "subject_keys"
 }
 
 /// A set of writes that a store applies all or none, in the order in which they were added.
@@ -149,6 +155,14 @@ package protocol KeyValueStore: KeyValueReader {
     ///
     /// All families move in one atomic step. Blocks for as long as the disk takes; writes of other threads go on.
     func flush() throws(StorageError)
+
+    /// Takes off the disk what was overwritten or deleted under `prefix` of a family before the call.
+    ///
+    /// Stores the memory tables first (``flush()``), then writes the family's files under the prefix anew. Blocks for as
+    /// long as the disk takes.
+    /// - Returns: false when an open snapshot may still need what is to go; nothing was done then, and the caller comes
+    ///   again.
+    func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool
 
     /// Ends the store's use; later calls throw `.closed`. Idempotent.
     func close() throws(StorageError)

@@ -10,6 +10,7 @@ struct AuditCommand: ParsableCommand {
             Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
             Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Export.self, VerifyPackage.self, Compare.self,
             Repair.self,
+            Subjects.self, Hold.self, Erase.self, Reveal.self,
         ]
     )
 

@@ -17,7 +17,7 @@ struct PKICommand: ParsableCommand {
               ftnode pki witness-key --name witness.example.org/w1 --out witness
             """,
         subcommands: [
-            Initialize.self, IssueNode.self, IssueClient.self, IssueSigningKey.self, IssueWitnessKey.self, Show.self,
+            Initialize.self, IssueNode.self, IssueClient.self, IssueSigningKey.self, IssueSealingKey.self, IssueWitnessKey.self, Show.self,
         ]
     )
 
@@ -76,6 +76,7 @@ struct PKICommand: ParsableCommand {
             let name = PKIFolder.name(of: NodeID(self.id))
             Terminal.out("made \(folder.certificateFile(name)) and \(folder.keyFile(name))\n")
             Terminal.out("key for checkpoints: \(folder.signingKeyFile(NodeID(self.id)))\n")
+            Terminal.out("key for personal data: \(folder.sealingKeyFile(NodeID(self.id)))\n")
         }
     }
 
@@ -100,6 +101,30 @@ struct PKICommand: ParsableCommand {
             let node = NodeID(self.id)
             try folder.issueSigningKey(node, replacing: self.force)
             Terminal.out("made \(folder.signingKeyFile(node)) and \(folder.verifierKeyFile(node))\n")
+        }
+    }
+
+    struct IssueSealingKey: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "sealing-key",
+            abstract: "Make node-N.sealing.key (mode 0600): what a node keeps the keys of data subjects under.",
+            discussion: """
+                For a node that never had one or lost it. A node that gets another one fetches the keys of data subjects \
+                from the other replicas; do not change it on more than one node at a time.
+                """
+        )
+        @Option(help: ArgumentHelp("The folder with the cluster's keys.", valueName: "dir"))
+        var dir: String
+        @Option(help: ArgumentHelp("The node's id.", valueName: "n"))
+        var id: UInt64
+        @Flag(help: "Replace a key that is there; it cannot be had back.")
+        var force = false
+
+        mutating func run() throws {
+            let folder = PKIFolder(path: self.dir)
+            let node = NodeID(self.id)
+            try folder.issueSealingKey(node, replacing: self.force)
+            Terminal.out("made \(folder.sealingKeyFile(node))\n")
         }
     }
 

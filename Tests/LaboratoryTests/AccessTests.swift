@@ -33,6 +33,16 @@ import Testing
         #expect(try self.grant(.reader).decide(.verifyLedger, in: self.mine) == .forbidden)
     }
 
+    @Test func personalDataIsForAuditorsToSeeAndForOperatorsToErase() throws {
+        #expect(try self.grant(.auditor).decide(.readSensitive, in: self.mine) == .allowed)
+        for role in [Role.writer, .reader] {
+            #expect(try self.grant(role).decide(.readSensitive, in: self.mine) == .forbidden)
+        }
+        for role in [Role.writer, .reader, .auditor] {
+            #expect(try self.grant(role).decide(.manageSubjects, in: self.mine) == .forbidden)
+        }
+    }
+
     @Test(arguments: [Role.writer, .reader, .auditor])
     func nobodyButAnOperatorRunsTheCluster(role: Role) throws {
         for operation in [AccessOperation.createOrganization, .manageTokens, .readCluster] {

@@ -124,6 +124,8 @@ struct APIProblemTests {
             (.staleChange, .changePending), (.stateNotAllowed, .stateNotAllowed), (.groupNotFound, .groupNotFound),
             (.targetNotAllowed, .replicasInvalid), (.addressUsed, .addressTaken), (.notEnoughNodes, .notEnoughNodes),
             (.tooMany, .tooMany), (.keyExists, .keyExists), (.keyNotFound, .keyNotFound),
+            (.subjectUnknown, .subjectNotFound), (.legalHold, .legalHold), (.alreadyErased, .alreadyErased),
+            (.subjectErased, .subjectErased),
         ]
         #expect(codes.count == Refusal.allCases.count)
         for (refusal, code) in codes { #expect(Problem(refusal: refusal).code == code, "\(refusal)") }

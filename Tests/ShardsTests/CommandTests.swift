@@ -165,6 +165,7 @@ struct CommandTests {
             (.joinTokenInvalid, 13), (.reservedKey, 14), (.featureUnsupported, 15), (.staleChange, 16),
             (.stateNotAllowed, 17), (.groupNotFound, 18), (.targetNotAllowed, 19), (.tooMany, 20),
             (.addressUsed, 21), (.notEnoughNodes, 22), (.keyExists, 23), (.keyNotFound, 24),
+            (.subjectUnknown, 25), (.legalHold, 26), (.alreadyErased, 27), (.subjectErased, 28),
         ]
         #expect(numbers.count == Refusal.allCases.count)
         for (refusal, number) in numbers { #expect(refusal.rawValue == number) }

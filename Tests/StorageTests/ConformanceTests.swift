@@ -125,6 +125,10 @@ final class LyingStore: KeyValueStore {
         }
     }
 
+    func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool {
+        try self.base.purge(family, prefix: prefix)
+    }
+
     func write(_ batch: WriteBatch, durability: WriteDurability) throws(StorageError) {
         var changed = WriteBatch()
         for (number, operation) in batch.operations.enumerated() {

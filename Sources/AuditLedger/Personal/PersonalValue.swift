@@ -166,7 +166,7 @@ struct PersonalExtractor {
         }
     }
 
-    private static func value(at parts: ArraySlice<[UInt8]>, in value: JSONValue) -> JSONValue? {
+    static func value(at parts: ArraySlice<[UInt8]>, in value: JSONValue) -> JSONValue? {
         guard let part = parts.first else { return value }
         switch value {
         case .object(let members):

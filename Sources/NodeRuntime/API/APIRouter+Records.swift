@@ -26,8 +26,15 @@ extension APIRouter {
             return self.collected(request, bodyBytesMax: EventLimits.eventBytesMax) { request, body in
                 let entry = try await self.organization(organization, for: request, .appendRecords)
                 let bytes = Array(body.readableBytesView)
-                let draft = try EventDraft.parse(bytes, defaults: self.context(entry, request))
-                return try await self.append([draft], bytes, to: entry, idempotencyKey, isBatch: false)
+                let (draft, personal) = try EventDraft.parseSealing(bytes, defaults: self.context(entry, request))
+                return try await self.append(
+                    [draft],
+                    personal.map { (0, $0) },
+                    bytes,
+                    to: entry,
+                    idempotencyKey,
+                    isBatch: false
+                )
             }
         case .ndjson:
             return self.collected(request, bodyBytesMax: self.configuration.batchBytesMax) { request, body in
@@ -39,25 +46,34 @@ extension APIRouter {
                 )
                 let context = self.context(entry, request)
                 // A large batch takes milliseconds: not on the event loop.
-                let drafts: [EventDraft]
+                let events: (drafts: [EventDraft], personal: [(event: Int, value: PersonalValue)])
                 do {
-                    drafts = try await self.threads.run {
-                        try EventBatch.parse(bytes, limits: limits, defaults: context)
+                    events = try await self.threads.run {
+                        try EventBatch.parseSealing(bytes, limits: limits, defaults: context)
                     }
                 } catch let error as EventError where error.code == .batchTooLarge {
                     var problem = Problem.wrapping(error)
                     problem.members.append(.number("limit", limits.recordsMax))
                     throw problem
                 }
-                return try await self.append(drafts, bytes, to: entry, idempotencyKey, isBatch: true)
+                return try await self.append(
+                    events.drafts,
+                    events.personal,
+                    bytes,
+                    to: entry,
+                    idempotencyKey,
+                    isBatch: true
+                )
             }
         case nil:
             throw Problem(.unsupportedMediaType, "records come as application/json or application/x-ndjson")
         }
     }
 
-    private func context(_ entry: OrganizationEntry, _ request: APICall) -> EventContext {
-        EventContext(
+    /// What the node knows of a request's records before it reads them.
+    func context(_ entry: OrganizationEntry, _ request: APICall) -> EventContext {
+        let isSecond = self.directory.featureLevel >= .three
+        return EventContext(
             organization: entry.key,
             request: request.recordInfo,
             defaultActor: Actor(
@@ -66,12 +82,14 @@ extension APIRouter {
                 name: request.token.name.isEmpty ? nil : request.token.name,
                 role: request.token.grant.role.rawValue
             ),
-            format: self.directory.featureLevel >= .three ? .second : .first
+            format: isSecond ? .second : .first,
+            saltSeed: isSecond ? RandomText.bytes(PersonalCommitment.saltBytes) : nil
         )
     }
 
     private func append(
         _ drafts: [EventDraft],
+        _ personal: [(event: Int, value: PersonalValue)],
         _ body: [UInt8],
         to entry: OrganizationEntry,
         _ idempotencyKey: String?,
@@ -80,7 +98,8 @@ extension APIRouter {
         let command = AppendCommand(
             organization: entry.id,
             idempotency: idempotencyKey.map { Idempotency(key: $0, request: body) },
-            drafts: drafts
+            drafts: drafts,
+            sealed: try await self.seal(personal, in: entry, mayReplay: idempotencyKey != nil)
         )
         let result = try await self.gateway.submit(
             .append(command),
@@ -146,7 +165,9 @@ extension APIRouter {
 
     func readRecord(_ request: APICall, _ key: String, _ sequence: String) async throws -> ServerResponse {
         let entry = try await self.organization(key, for: request, .readRecords)
-        try request.requireOnly(parameters: [])
+        try request.requireOnly(parameters: ["reveal"])
+        let isRevealed = try RecordSearch.choice("reveal", request, ["false", "true"]) == "true"
+        if isRevealed { try request.allow(.readSensitive, in: entry.key) }
         guard let number = UInt64(sequence), number >= 1 else {
             throw Problem(.invalidParameter, "a sequence is a number from 1")
         }
@@ -162,6 +183,7 @@ extension APIRouter {
                 members: [.number("size", Int(clamping: page.size))]
             )
         }
+        if isRevealed { return try await self.revealRecord(record.bytes, record.sequence, of: entry, for: request) }
         var json = JSONOutput(capacity: record.bytes.count + 128)
         Self.write(record, to: &json)
         let response = Self.json(.ok, json)

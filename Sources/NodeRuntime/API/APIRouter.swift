@@ -30,6 +30,7 @@ final class APIRouter: RequestRouter {
     let audit: NodeAudit
     let checkpoints: CheckpointReader
     let publisher: KeyPublisher
+    let subjects: SubjectKeeper
     let health: HealthReport
     let metrics: NodeMetrics
     let ids: RequestIDs
@@ -53,6 +54,7 @@ final class APIRouter: RequestRouter {
         audit: NodeAudit,
         checkpoints: CheckpointReader,
         publisher: KeyPublisher,
+        subjects: SubjectKeeper,
         health: HealthReport,
         metrics: NodeMetrics,
         ids: RequestIDs,
@@ -75,6 +77,7 @@ final class APIRouter: RequestRouter {
         self.audit = audit
         self.checkpoints = checkpoints
         self.publisher = publisher
+        self.subjects = subjects
         self.health = health
         self.metrics = metrics
         self.ids = ids
@@ -177,6 +180,8 @@ final class APIRouter: RequestRouter {
         case 4 where segments[1] == "organizations" && segments[3] == "export":
             return try self.exportPlan(request, segments[2])
         case 3 where segments[1] == "audit": return try self.auditPlan(request, segments[2])
+        case 4... where segments[1] == "organizations" && segments[3] == "subjects":
+            return try self.subjectPlan(request, segments)
         case 4... where segments[1] == "organizations" && Self.historyParts.contains(segments[3]):
             return try self.historyPlan(request, segments)
         case 4 where segments[1] == "organizations" && segments[3] == "records":

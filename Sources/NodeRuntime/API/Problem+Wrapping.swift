@@ -14,6 +14,7 @@ extension Problem {
         case let error as QueryError: Problem(query: error)
         case let error as CommandGateway.Failure: Problem(command: error)
         case let error as ReadGate.Failure: Problem(read: error)
+        case let error as SubjectKeyRing.NoSealingKey: Problem(.notSealing, error.description)
         case let error as RecordReader.Unavailable:
             Problem(.shardUnavailable, error.description, cause: error.cause)
         case let error as ShardError: Problem(shard: error)
@@ -173,7 +174,12 @@ extension Problem {
             self.init(.notEnoughNodes, "too few nodes would be left for the replicas of every group: add a node first")
         case .keyExists: self.init(.keyExists, "the key is another node's, or was retired")
         case .keyNotFound: self.init(.keyNotFound, "the node has no such key")
-        case .tooMany: self.init(.tooMany, "the cluster has as many nodes or join tokens as it may have")
+        case .tooMany: self.init(.tooMany, "there are as many of these as there may be")
+        case .subjectUnknown: self.init(.subjectNotFound, "the organization has no personal data of this data subject")
+        case .legalHold: self.init(.legalHold, "a legal hold keeps the data of this data subject; lift it first")
+        case .alreadyErased: self.init(.alreadyErased, "the erasure of this data subject was asked for before")
+        case .subjectErased:
+            self.init(.subjectErased, "a data subject of the event was erased; nothing about it is taken any more")
         }
     }
 }

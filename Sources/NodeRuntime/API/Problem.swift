@@ -51,6 +51,11 @@ struct Problem: Error, Sendable {
         case notSigning = "not_signing"
         case repairFailed = "repair_failed"
         case tileNotFound = "tile_not_found"
+        case subjectNotFound = "subject_not_found"
+        case legalHold = "legal_hold"
+        case alreadyErased = "already_erased"
+        case subjectErased = "subject_erased"
+        case notSealing = "not_sealing"
         case bodyTooLarge = "body_too_large"
         case batchTooLarge = "batch_too_large"
         case recordTooLarge = "record_too_large"
@@ -76,12 +81,14 @@ struct Problem: Error, Sendable {
             case .unauthenticated: .unauthorized
             case .forbidden, .sqlNotAllowed: .forbidden
             case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound,
-                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound:
+                .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound,
+                .subjectNotFound:
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
-                .tooMany, .keyExists, .notSigning, .repairFailed:
+                .tooMany, .keyExists, .notSigning, .repairFailed, .notSealing, .legalHold, .alreadyErased,
+                .subjectErased:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

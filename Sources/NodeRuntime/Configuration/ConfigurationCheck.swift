@@ -20,7 +20,7 @@ extension LoadedConfiguration {
     /// What ``validate(now:)`` would throw.
     package func problems(now: Timestamp) -> [ConfigurationProblem] {
         self.crossKeyProblems() + self.folderProblems() + self.certificateProblems(now: now)
-            + self.signingKeyProblems()
+            + self.signingKeyProblems() + self.sealingKeyProblems()
     }
 
     private func problem(
@@ -151,6 +151,16 @@ extension LoadedConfiguration {
             return []
         } catch {
             return [self.problem(.unusableCertificate, "audit.signing_key", error.description)]
+        }
+    }
+
+    private func sealingKeyProblems() -> [ConfigurationProblem] {
+        guard let path = self.configuration.sealingKeyFile else { return [] }
+        do {
+            _ = try SealingKeyFile(path: path).read()
+            return []
+        } catch {
+            return [self.problem(.unusableCertificate, "audit.sealing_key", error.description)]
         }
     }
 

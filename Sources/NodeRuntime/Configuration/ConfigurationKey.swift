@@ -234,6 +234,12 @@ package struct ConfigurationKey: Sendable {
             "private key (C2SP skey) with which this node signs checkpoints; without one it signs none"
         ),
         ConfigurationKey(
+            "audit.sealing_key",
+            .path,
+            optional: true,
+            "key under which this node keeps the keys of data subjects; without one the node takes no personal data"
+        ),
+        ConfigurationKey(
             "audit.witness_quorum",
             .integer(0...NodeConfiguration.witnessesMax),
             unit: "witnesses",

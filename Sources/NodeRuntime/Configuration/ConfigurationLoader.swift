@@ -414,6 +414,7 @@ struct ConfigurationReading {
         result.bootstrapTokenSHA256 = self.text("auth.bootstrap_token_sha256")
         result.joinToken = self.text("cluster.join_token")
         result.signingKeyFile = self.text("audit.signing_key")
+        result.sealingKeyFile = self.text("audit.sealing_key")
         result.witnesses = self.witnesses
         result.witnessQuorum = self.integer("audit.witness_quorum")
         result.raftLeaseReads = self.text("raft.lease_reads") == "on"

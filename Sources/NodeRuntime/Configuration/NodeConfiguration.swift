@@ -142,6 +142,8 @@ package struct NodeConfiguration: Sendable, Equatable {
 
     /// The private key with which this node signs checkpoints; nil when it signs none.
     package var signingKeyFile: String?
+    /// The key under which this node keeps the keys of data subjects; nil when it takes no personal data.
+    package var sealingKeyFile: String?
     /// The most witnesses.
     package static let witnessesMax = 16
     package var witnesses: [Witness] = []

@@ -38,6 +38,15 @@ func withTimeLimit<Value: Sendable>(
 
 /// Random values for ids and tokens.
 enum RandomText {
+    /// `count` bytes of the system's generator.
+    static func bytes(_ count: Int) -> [UInt8] {
+        var generator = SystemRandomNumberGenerator()  // ambient-ok: salts of personal values are made here
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(count + 8)
+        while bytes.count < count { withUnsafeBytes(of: generator.next()) { bytes.append(contentsOf: $0) } }
+        return Array(bytes.prefix(count))
+    }
+
     /// `bytes` bytes of the system's generator as lowercase hexadecimal.
     static func hex(bytes count: Int) -> String {
         var generator = SystemRandomNumberGenerator()  // ambient-ok: ids and tokens are made here

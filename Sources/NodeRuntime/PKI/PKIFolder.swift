@@ -23,6 +23,8 @@ package struct PKIFolder: Sendable {
     package func signingKeyFile(_ node: NodeID) -> String { "\(self.path)/\(Self.name(of: node)).signing.key" }
     /// The public key that checks what a node signs.
     package func verifierKeyFile(_ node: NodeID) -> String { "\(self.path)/\(Self.name(of: node)).vkey" }
+    /// The key under which a node keeps the keys of data subjects.
+    package func sealingKeyFile(_ node: NodeID) -> String { "\(self.path)/\(Self.name(of: node)).sealing.key" }
     /// The name under which a node's files are kept.
     package static func name(of node: NodeID) -> String { "node-\(node)" }
 
@@ -44,9 +46,10 @@ package struct PKIFolder: Sendable {
         )
     }
 
-    /// Signs and writes `node-N.pem` and `node-N.key`, and makes a key for checkpoints when there is none.
+    /// Signs and writes `node-N.pem` and `node-N.key`, and makes a key for checkpoints and one for personal data when there
+    /// is none.
     ///
-    /// `replacing` does not touch a key for checkpoints: it outlives certificates.
+    /// `replacing` does not touch those: they outlive certificates.
     /// - Throws: ``PKIError``.
     package func issueNode(
         _ node: NodeID,
@@ -61,12 +64,19 @@ package struct PKIFolder: Sendable {
         if !FilePaths.exists(self.signingKeyFile(node)) {
             try self.makeSigningKey(node, cluster: authority.clusterID, replacing: false)
         }
+        if !FilePaths.exists(self.sealingKeyFile(node)) { try self.issueSealingKey(node, replacing: false) }
     }
 
     /// Makes `node-N.signing.key` and `node-N.vkey`.
     /// - Throws: ``PKIError``.
     package func issueSigningKey(_ node: NodeID, replacing: Bool) throws(PKIError) {
         try self.makeSigningKey(node, cluster: try self.authority().clusterID, replacing: replacing)
+    }
+
+    /// Makes `node-N.sealing.key`.
+    /// - Throws: ``PKIError``.
+    package func issueSealingKey(_ node: NodeID, replacing: Bool) throws(PKIError) {
+        try SealingKeyFile(path: self.sealingKeyFile(node)).make(replacing: replacing)
     }
 
     private func makeSigningKey(_ node: NodeID, cluster: String, replacing: Bool) throws(PKIError) {

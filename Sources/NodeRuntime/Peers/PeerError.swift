@@ -46,4 +46,10 @@ enum PeerPath {
     static let rebuild = "/peer/v1/rebuild"
     static let descent = "/peer/v1/descent"
     static let repair = "/peer/v1/repair"
+    static let makeSubjectKeys = "/peer/v1/subjects/keys/make"
+    static let findSubjectKeys = "/peer/v1/subjects/keys/find"
+    static let keepSubjectKeys = "/peer/v1/subjects/keys/keep"
+    static let destroySubjectKeys = "/peer/v1/subjects/keys/destroy"
+    static let reveal = "/peer/v1/subjects/reveal"
+    static let listSubjects = "/peer/v1/subjects"
 }

@@ -40,6 +40,7 @@ struct PeerService: RequestRouter {
     let trusted: TrustedHeads
     /// nil before the node serves.
     let repairs: @Sendable () -> RepairService?
+    let subjects: SubjectKeeper
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 
@@ -78,6 +79,18 @@ struct PeerService: RequestRouter {
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.packages.answer(body))
             }
+        case PeerPath.makeSubjectKeys:
+            return self.answer { (request: WireMakeSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.findSubjectKeys:
+            return self.answer { (request: WireFindSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.keepSubjectKeys:
+            return self.answer { (request: WireKeepSubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.destroySubjectKeys:
+            return self.answer { (request: WireDestroySubjectKeysRequest) in await self.subjects.answer(request) }
+        case PeerPath.reveal:
+            return self.answer { (request: WireRevealRequest) in await self.subjects.answer(request) }
+        case PeerPath.listSubjects:
+            return self.answer { (request: WireListSubjectsRequest) in await self.subjects.answer(request) }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))

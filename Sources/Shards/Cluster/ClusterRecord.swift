@@ -2,7 +2,7 @@ internal import AuditLedger
 internal import Consensus
 internal import Primitives
 
-/// An act upon the cluster on its way into the cluster's ledger.
+/// An act of the cluster's own on its way into a ledger, as a rule the cluster's.
 struct ClusterRecord {
     var action: String
     var entityType: String
@@ -10,11 +10,16 @@ struct ClusterRecord {
     var before: [JSONMember]?
     var after: [JSONMember]?
     var severity: Severity = .notice
+    var reason: String?
 
     /// The record as the cluster's ledger takes it; nil when it cannot be one (a text that is empty or too long).
     ///
     /// The same bytes on every replica: everything comes from the command and the state.
-    func draft(origin: CommandOrigin?) -> EventDraft? {
+    /// - Parameter organization: In whose ledger it goes.
+    func draft(
+        origin: CommandOrigin?,
+        in organization: OrganizationKey = SystemState.ledgerKey
+    ) -> EventDraft? {
         let origin = origin ?? .unknown
         var members = [
             JSONMember("action", .text(self.action)),
@@ -22,10 +27,11 @@ struct ClusterRecord {
             JSONMember("entity_id", .text(self.entityID)),
             JSONMember("severity", .text(self.severity.rawValue)),
         ]
+        if let reason { members.append(JSONMember("reason", .text(reason))) }
         if let before { members.append(JSONMember("before", .object(before))) }
         if let after { members.append(JSONMember("after", .object(after))) }
         let context = EventContext(
-            organization: SystemState.ledgerKey,
+            organization: organization,
             request: RequestInfo(id: origin.requestID, channel: origin.channel),
             defaultActor: Actor(kind: origin.kind, id: origin.actor)
         )

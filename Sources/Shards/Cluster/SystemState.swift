@@ -118,7 +118,7 @@ package struct SystemState: Sendable, Equatable {
             turn.put(.lastStamp, [], writer.bytes)
         }
         switch decoded.command {
-        case .append, .setFeatureLevel: return .refused(.wrongGroup)
+        case .append, .setFeatureLevel, .eraseSubject, .holdSubject, .completeErasure: return .refused(.wrongGroup)
         case .bootstrap(let command): return self.bootstrap(command, &turn)
         case .createOrganization(let command): return self.createOrganization(command, &turn)
         case .createToken(let command): return self.createToken(command, &turn)

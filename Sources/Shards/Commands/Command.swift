@@ -39,6 +39,12 @@ package enum Command: Sendable {
     case publishKey(PublishKeyCommand)
     /// System group: ends the validity of such a key.
     case retireKey(RetireKeyCommand)
+    /// Data groups: ends what is kept of a data subject's personal values.
+    case eraseSubject(EraseSubjectCommand)
+    /// Data groups: keeps a data subject's personal values from erasure, or lets them go.
+    case holdSubject(HoldSubjectCommand)
+    /// Data groups: no replica holds a key of an erased data subject any more.
+    case completeErasure(CompleteErasureCommand)
 
     enum Kind: UInt8 {
         case append = 1
@@ -57,11 +63,16 @@ package enum Command: Sendable {
         case setRebalancing = 14
         case publishKey = 15
         case retireKey = 16
+        case appendSealed = 17
+        case eraseSubject = 18
+        case holdSubject = 19
+        case completeErasure = 20
 
         /// The level from which on a group may be given commands of this kind.
         var level: FeatureLevel {
             switch self {
             case .publishKey, .retireKey: .three
+            case .appendSealed, .eraseSubject, .holdSubject, .completeErasure: .three
             default: .one
             }
         }
@@ -113,19 +124,24 @@ package enum Command: Sendable {
         case .recordClusterEvent(let command): command.encode(into: &writer)
         case .publishKey(let command): command.encode(into: &writer)
         case .retireKey(let command): command.encode(into: &writer)
+        case .eraseSubject(let command): command.encode(into: &writer)
+        case .holdSubject(let command): command.encode(into: &writer)
+        case .completeErasure(let command): command.encode(into: &writer)
         }
         return writer.bytes
     }
 
     private var encodedCapacity: Int {
         let perDraft = 1024
-        if case .append(let command) = self { return 128 + command.drafts.count * perDraft }
+        if case .append(let command) = self {
+            return 128 + command.drafts.count * perDraft + command.sealed.count * perDraft
+        }
         return 256
     }
 
     private var kind: Kind {
         switch self {
-        case .append: .append
+        case .append(let command): command.sealed.isEmpty ? .append : .appendSealed
         case .bootstrap: .bootstrap
         case .createOrganization: .createOrganization
         case .createToken: .createToken
@@ -141,6 +157,9 @@ package enum Command: Sendable {
         case .recordClusterEvent: .recordClusterEvent
         case .publishKey: .publishKey
         case .retireKey: .retireKey
+        case .eraseSubject: .eraseSubject
+        case .holdSubject: .holdSubject
+        case .completeErasure: .completeErasure
         }
     }
 
@@ -190,7 +209,8 @@ package enum Command: Sendable {
         let origin = isFirst ? nil : try CommandOrigin(from: &reader)
         let command: Command
         switch kind {
-        case .append: command = .append(try AppendCommand(from: &reader))
+        case .append: command = .append(try AppendCommand(from: &reader, hasSealed: false))
+        case .appendSealed: command = .append(try AppendCommand(from: &reader, hasSealed: true))
         case .bootstrap: command = .bootstrap(try BootstrapCommand(from: &reader, isFirst: isFirst))
         case .createOrganization: command = .createOrganization(try CreateOrganizationCommand(from: &reader))
         case .createToken: command = .createToken(try CreateTokenCommand(from: &reader))
@@ -206,6 +226,9 @@ package enum Command: Sendable {
         case .recordClusterEvent: command = .recordClusterEvent(try ClusterEventCommand(from: &reader))
         case .publishKey: command = .publishKey(try PublishKeyCommand(from: &reader))
         case .retireKey: command = .retireKey(try RetireKeyCommand(from: &reader))
+        case .eraseSubject: command = .eraseSubject(try EraseSubjectCommand(from: &reader))
+        case .holdSubject: command = .holdSubject(try HoldSubjectCommand(from: &reader))
+        case .completeErasure: command = .completeErasure(try CompleteErasureCommand(from: &reader))
         }
         try reader.finish("command")
         return Decoded(command: command, stampedAt: stamp, origin: origin)
@@ -252,11 +275,19 @@ package struct AppendCommand: Sendable {
     package let idempotency: Idempotency?
     /// At least one.
     package let drafts: [EventDraft]
+    /// Personal values of the drafts, sealed; ascending by draft.
+    package let sealed: [SealedValue]
 
-    package init(organization: OrganizationID, idempotency: Idempotency?, drafts: [EventDraft]) {
+    package init(
+        organization: OrganizationID,
+        idempotency: Idempotency?,
+        drafts: [EventDraft],
+        sealed: [SealedValue] = []
+    ) {
         self.organization = organization
         self.idempotency = idempotency
         self.drafts = drafts
+        self.sealed = sealed
     }
 
     fileprivate func encode(into writer: inout ByteWriter) {
@@ -264,9 +295,12 @@ package struct AppendCommand: Sendable {
         Idempotency.encode(self.idempotency, into: &writer)
         writer.write(UInt32(self.drafts.count))
         for draft in self.drafts { draft.encode(into: &writer) }
+        guard !self.sealed.isEmpty else { return }
+        writer.write(UInt32(self.sealed.count))
+        for value in self.sealed { value.encode(into: &writer) }
     }
 
-    fileprivate init(from reader: inout ByteReader) throws(MalformedBytes) {
+    fileprivate init(from reader: inout ByteReader, hasSealed: Bool) throws(MalformedBytes) {
         self.organization = OrganizationID(try reader.read())
         self.idempotency = try Idempotency.decode(from: &reader)
         let count = Int(try reader.read(UInt32.self))
@@ -277,5 +311,6 @@ package struct AppendCommand: Sendable {
         drafts.reserveCapacity(count)
         for _ in 0..<count { drafts.append(try EventDraft.decode(from: &reader)) }
         self.drafts = drafts
+        self.sealed = hasSealed ? try SealedValue.decodeAll(from: &reader, drafts: count) : []
     }
 }

@@ -117,6 +117,14 @@ package enum Refusal: UInt8, Sendable, CaseIterable {
     /// The key belongs to another node, or was retired.
     case keyExists = 23
     case keyNotFound = 24
+    /// The organization has no personal value of the data subject.
+    case subjectUnknown = 25
+    /// A legal hold keeps the data subject's values.
+    case legalHold = 26
+    /// The erasure was asked for before.
+    case alreadyErased = 27
+    /// Personal values of a data subject that was erased are not taken any more.
+    case subjectErased = 28
 }
 
 /// The answer to an append: where the records stand.

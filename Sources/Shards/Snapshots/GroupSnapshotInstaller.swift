@@ -44,6 +44,7 @@ package final class GroupSnapshotInstaller: Sendable {
         var place = -1
         var recordCount: UInt64 = 0
         var answerCount: UInt64 = 0
+        var sealedCount: UInt64 = 0
         var progress = SnapshotProgress()
     }
 
@@ -131,11 +132,13 @@ package final class GroupSnapshotInstaller: Sendable {
         case (.contents, .state): try self.takeRows(&reader, &state)
         case (.contents, .records): try self.takeRecords(&reader, &state)
         case (.contents, .idempotency): try self.takeAnswers(&reader, &state)
+        case (.contents, .sealed): try self.takeSealed(&reader, &state)
         case (.contents, .end):
             let records = try reader.read(UInt64.self)
             let answers = try reader.read(UInt64.self)
+            let sealed = reader.isAtEnd ? 0 : try reader.read(UInt64.self)
             try reader.finish("end of a snapshot")
-            guard records == state.recordCount, answers == state.answerCount else {
+            guard records == state.recordCount, answers == state.answerCount, sealed == state.sealedCount else {
                 throw SnapshotError(code: .mismatch, message: "a part of the snapshot did not come")
             }
             state.phase = .ended
@@ -279,6 +282,29 @@ package final class GroupSnapshotInstaller: Sendable {
         state.answerCount += UInt64(count)
     }
 
+    /// Stages sealed values: nobody asks for those of records beyond the ledger's head.
+    private func takeSealed(_ reader: inout ByteReader, _ state: inout State) throws {
+        let id = OrganizationID(try reader.read())
+        let count = Int(try reader.read(UInt32.self))
+        let organization = try self.enter(id, &state)
+        let prefix = SealedRow.prefix(id)
+        var batch = WriteBatch()
+        for _ in 0..<count {
+            let rest = try reader.readPrefixed()
+            let value = Array(try reader.readPrefixed())
+            let sequence = try SealedRow.sequence(ofRest: rest).rawValue
+            _ = try SealedRow(value)
+            guard sequence > organization.from, sequence <= organization.head.size else {
+                throw SnapshotError(code: .mismatch, message: "a sealed value is none of the snapshot", organization: id)
+            }
+            batch.put(.sealedValues, key: prefix + rest, value: value)
+        }
+        try reader.finish("sealed values")
+        try self.applier.store.write(batch, durability: .unlogged)
+        try self.applier.didStage(bytes: batch.sizeBytes)
+        state.sealedCount += UInt64(count)
+    }
+
     /// The manifest's entry of an organization; they come in its order.
     private func enter(_ id: OrganizationID, _ state: inout State) throws -> SnapshotManifest.Organization {
         guard state.organizations.count == state.manifest?.organizationCount,
@@ -389,6 +415,16 @@ extension ShardApplier {
         if isDue { try self.flush(whenUnflushed: self.flushBytes) }
     }
 
+    /// Deletes the sealed values of a data subject that the snapshot knows as erased.
+    private func dropSealed(ofErased row: (key: [UInt8], value: [UInt8]), into batch: inout WriteBatch) throws {
+        guard try SubjectEntry(row.value).erasedAt != nil else { return }
+        let (organization, subject) = try GroupStateKey.organizationAndSubject(row.key)
+        try self.store.scan(.sealedValues, prefix: SealedRow.prefix(organization, subject)) { key, _ in
+            batch.delete(.sealedValues, key: key)
+            return true
+        }
+    }
+
     /// Makes `heads` and `rows` the state of a group at `mark`.
     fileprivate func replace(
         _ group: GroupID,
@@ -404,7 +440,10 @@ extension ShardApplier {
                 if GroupStateKey.isShared(key) { batch.delete(.groupState, key: key) }
                 return true
             }
-            for row in rows { batch.put(.groupState, key: row.key, value: row.value) }
+            for row in rows {
+                batch.put(.groupState, key: row.key, value: row.value)
+                if GroupStateKey.isSubject(row.key) { try self.dropSealed(ofErased: row, into: &batch) }
+            }
             for head in heads {
                 batch.put(.ledgerHeads, key: LedgerKeys.head(head.organization), value: head.encode())
             }
@@ -423,7 +462,10 @@ extension ShardApplier {
         }
         self.forget(heads.map(\.organization))
         if group == .system { self.directory.publish(try SystemState(reading: self.store)) }
-        for head in heads { self.events.onAdvance(head.organization) }
+        for head in heads {
+            self.events.onAdvance(head.organization)
+            self.events.onSubject(head.organization, nil)
+        }
     }
 }
 

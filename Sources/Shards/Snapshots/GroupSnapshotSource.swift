@@ -12,6 +12,8 @@ package struct SnapshotCursor: Sendable {
         case records(Int, SequenceNumber)
         /// The organization's place and the key of `idempotency` to go on from.
         case idempotency(Int, [UInt8])
+        /// The organization's place and the key of `sealed_values` to go on from.
+        case sealed(Int, [UInt8])
         case end
     }
 
@@ -20,6 +22,7 @@ package struct SnapshotCursor: Sendable {
     /// What was sent so far, for the end.
     var recordCount: UInt64 = 0
     var answerCount: UInt64 = 0
+    var sealedCount: UInt64 = 0
 
     /// The beginning of every snapshot.
     package static let start = SnapshotCursor()
@@ -28,8 +31,9 @@ package struct SnapshotCursor: Sendable {
 /// A group's state at one applied index, as chunks for a replica that has a part of it.
 ///
 /// Made on the group's lane in one short turn; read on any thread that may block, as long as it takes: records, tree
-/// nodes and answers are only ever added, so what the index had is found although the group goes on. Nothing is held
-/// back on the disk.
+/// nodes and answers are only ever added, so what the index had is found although the group goes on. Sealed values of a data
+/// subject that is erased meanwhile are gone, and the replica deletes them too when it applies that erasure. Nothing is
+/// held back on the disk.
 package final class GroupSnapshotSource: Sendable {
     package let group: GroupID
     package let mark: SnapshotMark
@@ -46,6 +50,8 @@ package final class GroupSnapshotSource: Sendable {
     private static let chunkRecordsMax = 16_384
     /// Bytes of the records of one chunk; one more record may follow.
     private static let chunkRecordBytes = SnapshotChunk.bodyBytesMax - (128 << 10)
+    /// Bytes of the sealed values of one chunk; one more, of any length, may follow.
+    private static let chunkSealedBytes = SnapshotChunk.bodyBytesMax - (64 << 10)
     /// Rows that are looked at for one chunk.
     private static let scannedRowsMax = 65_536
 
@@ -100,10 +106,15 @@ package final class GroupSnapshotSource: Sendable {
             case .idempotency(let place, let key):
                 kind = .idempotency
                 body = try self.answers(place, from: key, &next)
+            case .sealed(let place, let key):
+                kind = .sealed
+                body = try self.sealed(place, from: key, &next)
             case .end:
                 var writer = ByteWriter(capacity: 16)
                 writer.write(cursor.recordCount)
                 writer.write(cursor.answerCount)
+                // As a program that knows no sealed values wrote it, while there are none.
+                if cursor.sealedCount > 0 { writer.write(cursor.sealedCount) }
                 return (self.encode(.end, cursor, writer.bytes), nil)
             }
         } catch let error as LedgerError where error.code == .damaged {
@@ -132,10 +143,9 @@ package final class GroupSnapshotSource: Sendable {
         for next in (place + 1)..<max(self.organizations.count, place + 1) {
             let organization = self.organizations[next]
             guard organization.from < organization.head.size else { continue }
-            if self.faults.contains(.idempotencyNotReplicated) {
-                return .records(next, SequenceNumber(organization.from + 1))
-            }
-            return .idempotency(next, LedgerKeys.head(organization.head.organization))
+            let id = organization.head.organization
+            if self.faults.contains(.idempotencyNotReplicated) { return .sealed(next, SealedRow.prefix(id)) }
+            return .idempotency(next, LedgerKeys.head(id))
         }
         return .end
     }
@@ -210,7 +220,49 @@ package final class GroupSnapshotSource: Sendable {
             return true
         }
         next.answerCount += UInt64(count)
-        next.phase = goOn.map { .idempotency(place, $0) } ?? .records(place, SequenceNumber(organization.from + 1))
+        next.phase = try goOn.map { .idempotency(place, $0) } ?? self.afterAnswers(place)
+        var writer = ByteWriter(capacity: 8 + rows.count)
+        writer.write(organization.head.organization.rawValue)
+        writer.write(count)
+        writer.write(raw: rows.bytes)
+        return writer.bytes
+    }
+
+    /// What comes after the answers of an organization: its sealed values, if it has any.
+    private func afterAnswers(_ place: Int) throws -> SnapshotCursor.Phase {
+        let organization = self.organizations[place]
+        let prefix = SealedRow.prefix(organization.head.organization)
+        var hasSealed = false
+        try self.store.scan(.sealedValues, prefix: prefix) { _, _ in
+            hasSealed = true
+            return false
+        }
+        return hasSealed ? .sealed(place, prefix) : .records(place, SequenceNumber(organization.from + 1))
+    }
+
+    /// The sealed values of records after those that the replica has, and not after the snapshot.
+    private func sealed(_ place: Int, from key: [UInt8], _ next: inout SnapshotCursor) throws -> [UInt8] {
+        let organization = self.organizations[place]
+        let prefix = SealedRow.prefix(organization.head.organization)
+        var rows = ByteWriter(capacity: 64 << 10)
+        var count: UInt32 = 0
+        var scanned = 0
+        var goOn: [UInt8]?
+        try self.store.scan(.sealedValues, from: key, to: keyAfter(prefix: prefix)) { key, value in
+            if scanned == Self.scannedRowsMax || rows.count > Self.chunkSealedBytes {
+                goOn = key
+                return false
+            }
+            scanned += 1
+            let sequence = try SealedRow.sequence(ofRest: key[prefix.count...]).rawValue
+            guard sequence > organization.from, sequence <= organization.head.size else { return true }
+            rows.write(prefixed: key[prefix.count...])
+            rows.write(prefixed: value)
+            count += 1
+            return true
+        }
+        next.sealedCount += UInt64(count)
+        next.phase = goOn.map { .sealed(place, $0) } ?? .records(place, SequenceNumber(organization.from + 1))
         var writer = ByteWriter(capacity: 8 + rows.count)
         writer.write(organization.head.organization.rawValue)
         writer.write(count)

@@ -85,6 +85,8 @@ struct SnapshotChunk {
         case idempotency = 5
         /// The end.
         case end = 6
+        /// Rows of the family `sealed_values` of one organization.
+        case sealed = 7
     }
 
     /// Bytes of a body, as a rule: what does not fit begins the next chunk; one record alone may be longer.

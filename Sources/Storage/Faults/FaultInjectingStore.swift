@@ -169,6 +169,11 @@ package final class FaultInjectingStore: KeyValueStore {
         try self.makeDurable(.flush) { (state) throws(StorageError) in try self.storeAll(&state) }
     }
 
+    package func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool {
+        try self.flush()
+        return try self.base.purge(family, prefix: prefix)
+    }
+
     private func storeAll(_ state: inout State) throws(StorageError) {
         for batch in state.unstored.takeAll() { try self.base.write(batch) }
         try self.base.flush()

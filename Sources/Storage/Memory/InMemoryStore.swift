@@ -98,6 +98,12 @@ package final class InMemoryStore: KeyValueStore {
         try self.sync()
     }
 
+    /// There are no files: what is deleted is gone.
+    package func purge(_ family: ColumnFamily, prefix: [UInt8]) throws(StorageError) -> Bool {
+        try self.sync()
+        return true
+    }
+
     package func close() throws(StorageError) {
         self.state.withLock { state in
             state.condition = .closed

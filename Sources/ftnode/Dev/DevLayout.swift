@@ -52,7 +52,7 @@ struct DevLayout: Sendable {
             api: {listen: "\(self.apiAddress(node))", certificate: \(pki).pem, key: \(pki).key}
             peer: {listen: "\(Self.host):\(self.peerPort(node))", certificate: \(pki).pem, key: \(pki).key, ca: ../../pki/ca.pem}
             auth: {bootstrap_token_sha256: "\(tokenHash)"}
-            audit: {signing_key: \(pki).signing.key}
+            audit: {signing_key: \(pki).signing.key, sealing_key: \(pki).sealing.key}
 
             """
     }
@@ -79,6 +79,9 @@ struct DevLayout: Sendable {
             // Folders of earlier programs have certificates but no key for checkpoints.
             if !FilePaths.exists(self.pki.signingKeyFile(NodeID(UInt64(node)))) {
                 try self.pki.issueSigningKey(NodeID(UInt64(node)), replacing: false)
+            }
+            if !FilePaths.exists(self.pki.sealingKeyFile(NodeID(UInt64(node)))) {
+                try self.pki.issueSealingKey(NodeID(UInt64(node)), replacing: false)
             }
             try WholeTextFile.write(
                 self.configuration(node, tokenHash: hash),
