@@ -68,12 +68,13 @@ def canonical(value):
 
 def check_record(record, sequence, organization, previous, time):
     """Checks one record behind another; gives its time."""
+    members = ("organization", "sequence", "previous", "recorded_at")
     try:
         value = json.loads(record, parse_float=Number, parse_int=Number)
-        same = canonical(value).encode() == record
-    except ValueError:
+        same = canonical(value).encode() == record and all(isinstance(value[member], str) for member in members)
+    except (ValueError, KeyError, TypeError, RecursionError):
         same = False
-    need(same, TAMPERED, f"record {sequence}: not canonical JSON")
+    need(same, TAMPERED, f"record {sequence}: no record in canonical JSON")
     need(value["organization"] == organization, TAMPERED, f"record {sequence}: of another organization")
     need(value["sequence"] == str(sequence), TAMPERED, f"record {sequence}: reordered, it says {value['sequence']}")
     need(previous is None or value["previous"] == previous.hex(), TAMPERED, f"record {sequence}: broken chain")
@@ -224,3 +225,6 @@ if __name__ == "__main__":
     except zipfile.BadZipFile as error:
         print("not valid:", error)
         sys.exit(TAMPERED)
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        print("not valid: unreadable:", repr(error))
+        sys.exit(UNREADABLE)

@@ -31,7 +31,10 @@ import Testing
         #expect(files.count >= 5)
         for file in files {
             let error = Self.read([UInt8](try Data(contentsOf: file)))
-            #expect(file.lastPathComponent.hasPrefix("found-") || error == nil, "\(file.lastPathComponent): \(error as Any)")
+            #expect(
+                file.lastPathComponent.hasPrefix("found-") || error == nil,
+                "\(file.lastPathComponent): \(error as Any)"
+            )
         }
     }
 

@@ -49,7 +49,10 @@ import Testing
         try package.set(entries, at: "tile/entries/000.p/20")
         let outcome = try await self.inspect(package.packed())
         #expect(outcome.exit == .tampered)
-        #expect(outcome.text.contains("integrity     TAMPERED: the first bad record is 7: modified\n"), "\(outcome.text)")
+        #expect(
+            outcome.text.contains("integrity     TAMPERED: the first bad record is 7: modified\n"),
+            "\(outcome.text)"
+        )
         #expect(outcome.text.contains("\n10      modified"), "\(outcome.text)")
     }
 

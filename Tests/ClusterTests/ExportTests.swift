@@ -60,7 +60,14 @@ extension RealCluster {
         ) async throws {
             let filtered = folder.file("filtered.zip")
             let made = try await cluster.ftnode(
-                "audit", "export", "--org", "north", "--action", "resolved", "--output", filtered
+                "audit",
+                "export",
+                "--org",
+                "north",
+                "--action",
+                "resolved",
+                "--output",
+                filtered
             )
             #expect(made.ending == .exited(0), "\(made.output)")
             let count = log.events.count { $0.organization == "north" && $0.action == "resolved" }
@@ -68,13 +75,29 @@ extension RealCluster {
             try await self.check(cluster, filtered, keys, says: "left out and proven to exist")
             let range = folder.file("range.zip")
             let second = try await cluster.ftnode(
-                "audit", "export", "--org", "north", "--first", "10", "--last", "30", "--output", range
+                "audit",
+                "export",
+                "--org",
+                "north",
+                "--first",
+                "10",
+                "--last",
+                "30",
+                "--output",
+                range
             )
             #expect(second.ending == .exited(0), "\(second.output)")
             try await self.check(cluster, range, keys, says: "every record from 10 to 30")
             // The exports themselves are on record: one whole, one filtered, one of a range.
             let records = try await cluster.ftnode(
-                "audit", "log", "--org", "north", "--action", "export", "--format", "json"
+                "audit",
+                "log",
+                "--org",
+                "north",
+                "--action",
+                "export",
+                "--format",
+                "json"
             )
             #expect(records.output.split(separator: "\n").count == 3, "\(records.output)")
             #expect(records.output.contains("\"filters\":{\"action\":\"resolved\"}"), "\(records.output)")
@@ -89,7 +112,16 @@ extension RealCluster {
             for (format, lines) in [("ndjson", count), ("csv", count + 1), ("json", nil), ("parquet", nil)] {
                 let output = folder.file("south.\(format)")
                 let made = try await cluster.ftnode(
-                    "audit", "export", "--org", "south", "--action", "queued", "--format", format, "--output", output
+                    "audit",
+                    "export",
+                    "--org",
+                    "south",
+                    "--action",
+                    "queued",
+                    "--format",
+                    format,
+                    "--output",
+                    output
                 )
                 #expect(made.ending == .exited(0), "\(made.output)")
                 let bytes = try Data(contentsOf: URL(fileURLWithPath: output))

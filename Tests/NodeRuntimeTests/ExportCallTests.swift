@@ -33,11 +33,15 @@ struct ExportCallTests {
         #expect(try self.call([("first", "3"), ("last", "900")]).range(size: 9) == 3...9)
     }
 
-    @Test(arguments: [
-        [("limit", "5")], [("cursor", "5")], [("order", "desc")], [("consistency", "eventual")], [("format", "zip")],
-        [("first", "0")], [("first", "9"), ("last", "8")], [("size", "-1")], [("since", "x")], [("severity", "loud")],
-        [("from", "2026-02-01T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")], [("nonsense", "1")],
-    ] as [[(name: String, value: String)]])
+    @Test(
+        arguments: [
+            [("limit", "5")], [("cursor", "5")], [("order", "desc")], [("consistency", "eventual")],
+            [("format", "zip")],
+            [("first", "0")], [("first", "9"), ("last", "8")], [("size", "-1")], [("since", "x")],
+            [("severity", "loud")],
+            [("from", "2026-02-01T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")], [("nonsense", "1")],
+        ] as [[(name: String, value: String)]]
+    )
     func refusesWhatMakesNoSense(parameters: [(name: String, value: String)]) {
         let problem = #expect(throws: Problem.self) { try self.call(parameters) }
         #expect(problem?.code == .invalidParameter)
@@ -103,7 +107,10 @@ struct ExportCallTests {
         request.range = 1...9
         request.filters = [JSONMember("reason", .text("«é»"))]
         request.earlier = signed
-        request.record = PackageManifest.ExportRecord(sequence: SequenceNumber(10), checksum: Digest(words: (5, 6, 7, 8)))
+        request.record = PackageManifest.ExportRecord(
+            sequence: SequenceNumber(10),
+            checksum: Digest(words: (5, 6, 7, 8))
+        )
         let body = ByteBuffer(bytes: try PackageOrder(request, of: entry).message.serializedBytes() as [UInt8])
         let (read, found) = try PackageOrder.read(body, directory: bench.directory)
         #expect(found == entry)

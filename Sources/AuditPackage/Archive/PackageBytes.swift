@@ -56,6 +56,28 @@ package final class PackageFile: PackageBytes {
 
     deinit { close(self.descriptor) }
 
+    /// All bytes of a file of any kind, also of a pipe.
+    /// - Throws: `.tooLarge` beyond `bytesMax`, `.io`.
+    static func readAll(path: String, bytesMax: Int) throws(PackageError) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw PackageError(.io, "cannot open \(path): \(String(cString: strerror(errno)))")
+        }
+        defer { close(descriptor) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let count = chunk.withUnsafeMutableBytes { pull(descriptor, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else {
+                throw PackageError(.io, "cannot read \(path): \(String(cString: strerror(errno)))")
+            }
+            guard count > 0 else { return bytes }
+            guard bytes.count + count <= bytesMax else { throw PackageError(.tooLarge, "\(path) is too large") }
+            bytes += chunk[..<count]
+        }
+    }
+
     package func read(at offset: UInt64, count: Int) throws(PackageError) -> [UInt8] {
         guard count >= 0, offset <= self.count, UInt64(count) <= self.count - offset else {
             throw PackageError(.truncated, "the archive ends before byte \(offset) + \(count)")
@@ -83,4 +105,9 @@ package final class PackageFile: PackageBytes {
         case .some(let code): throw PackageError(.io, "cannot read the file: \(String(cString: strerror(code)))")
         }
     }
+}
+
+/// The system's `read`, which the types here hide by their own.
+private func pull(_ descriptor: Int32, _ start: UnsafeMutableRawPointer?, _ count: Int) -> Int {
+    read(descriptor, start, count)
 }

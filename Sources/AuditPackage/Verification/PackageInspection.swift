@@ -14,7 +14,7 @@ package struct PackageInspection: Sendable {
     package var asJSON = false
 
     /// A key file, policy or checkpoint has at most this many bytes.
-    private static let fileBytesMax: UInt64 = 4 << 20
+    private static let fileBytesMax = 4 << 20
 
     package init() {}
 
@@ -66,8 +66,6 @@ package struct PackageInspection: Sendable {
     }
 
     private static func read(_ path: String) throws(PackageError) -> [UInt8] {
-        let file = try PackageFile(path: path)
-        guard file.count <= self.fileBytesMax else { throw PackageError(.tooLarge, "\(path) is too large") }
-        return try file.read(at: 0, count: Int(file.count))
+        try PackageFile.readAll(path: path, bytesMax: self.fileBytesMax)
     }
 }
