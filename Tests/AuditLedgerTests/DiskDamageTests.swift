@@ -6,7 +6,9 @@ import Testing
 /// One bit flipped, or one key taken away, anywhere in a stopped replica: verification names exactly that key.
 struct DiskDamageTests {
     /// Every key of the organization, as the place that a finding gives it.
-    static func keys(_ fixture: LedgerFixture) throws -> [(family: ColumnFamily, key: [UInt8], value: [UInt8], place: String)] {
+    static func keys(
+        _ fixture: LedgerFixture
+    ) throws -> [(family: ColumnFamily, key: [UInt8], value: [UInt8], place: String)] {
         var keys: [(ColumnFamily, [UInt8], [UInt8], String)] = []
         for family in [ColumnFamily.records, .treeNodes, .ledgerHeads] {
             try fixture.store.scan(family, prefix: fixture.headKey) { key, value in

@@ -27,14 +27,18 @@ struct LedgerMenderTests {
             case .ask(let question): walk.answer(try source.answer(question))
             case .leaves(let first, let leaves):
                 let start = walk.before ?? MerkleTree()
-                var next = mender ?? LedgerMender(
-                    store: fixture.store,
-                    organization: LedgerFixture.organization,
-                    before: start
-                )
+                var next =
+                    mender
+                    ?? LedgerMender(
+                        store: fixture.store,
+                        organization: LedgerFixture.organization,
+                        before: start
+                    )
                 let page = try next.examine(leaves, first: first)
                 let records = try page.wanted.map { wanted in
-                    guard case .record(let bytes?) = try source.answer(.record(wanted)) else { throw Stopped.unavailable }
+                    guard case .record(let bytes?) = try source.answer(.record(wanted)) else {
+                        throw Stopped.unavailable
+                    }
                     return record(wanted, bytes)
                 }
                 let batch: WriteBatch
@@ -57,22 +61,34 @@ struct LedgerMenderTests {
         [
             ("record changed", 300, { $1.put(.records, key: $0.recordKey(300), value: $0.appended[4].bytes) }),
             ("record absent", 257, { $1.delete(.records, key: $0.recordKey(257)) }),
-            ("records swapped", 10, {
-                $1.put(.records, key: $0.recordKey(10), value: $0.appended[600].bytes)
-                $1.put(.records, key: $0.recordKey(601), value: $0.appended[9].bytes)
-            }),
-            ("leaves absent", 1, { fixture, batch in
-                for level in UInt8(0)..<10 {
-                    let lower = fixture.nodeKey(level, 0)
-                    batch.deleteRange(.treeNodes, lower: lower, upper: fixture.nodeKey(level + 1, 0))
+            (
+                "records swapped", 10,
+                {
+                    $1.put(.records, key: $0.recordKey(10), value: $0.appended[600].bytes)
+                    $1.put(.records, key: $0.recordKey(601), value: $0.appended[9].bytes)
                 }
-            }),
-            ("a node changed", 511, { $1.put(.treeNodes, key: $0.nodeKey(0, 510), value: [UInt8](repeating: 7, count: 32)) }),
+            ),
+            (
+                "leaves absent", 1,
+                { fixture, batch in
+                    for level in UInt8(0)..<10 {
+                        let lower = fixture.nodeKey(level, 0)
+                        batch.deleteRange(.treeNodes, lower: lower, upper: fixture.nodeKey(level + 1, 0))
+                    }
+                }
+            ),
+            (
+                "a node changed", 511,
+                { $1.put(.treeNodes, key: $0.nodeKey(0, 510), value: [UInt8](repeating: 7, count: 32)) }
+            ),
             ("a row of another form", 600, { $1.put(.treeNodes, key: $0.nodeKey(1, 299), value: [1, 2, 3]) }),
             ("a key of another form", 400, { $1.put(.records, key: $0.recordKey(400) + [1], value: [1]) }),
-            ("the last records absent", 650, { fixture, batch in
-                batch.deleteRange(.records, lower: fixture.recordKey(650), upper: fixture.recordKey(701))
-            }),
+            (
+                "the last records absent", 650,
+                { fixture, batch in
+                    batch.deleteRange(.records, lower: fixture.recordKey(650), upper: fixture.recordKey(701))
+                }
+            ),
         ]
     }
 
@@ -150,7 +166,8 @@ struct LedgerMenderTests {
         }
         // The right tree, another record.
         #expect(throws: Stopped.damaged) {
-            try self.mend(fixture, from: honest.reader(), trusted: trusted, at: 300) { _, _ in other.appended[299].bytes }
+            try self.mend(fixture, from: honest.reader(), trusted: trusted, at: 300) { _, _ in other.appended[299].bytes
+            }
         }
         let short = try MerkleDescentTests.Side(honest) { question, answer in
             if case .descendants = question { .digests([]) } else { answer }
@@ -206,7 +223,11 @@ struct LedgerPartTests {
     }
 
     @Test func quickCheckNamesWhatDoesNotFit() throws {
-        func expect(_ kind: LedgerFinding.Kind, _ place: String, _ damage: (LedgerFixture, inout WriteBatch) throws -> Void) throws {
+        func expect(
+            _ kind: LedgerFinding.Kind,
+            _ place: String,
+            _ damage: (LedgerFixture, inout WriteBatch) throws -> Void
+        ) throws {
             let fixture = try LedgerFixture(records: 21)
             try fixture.change { try damage(fixture, &$0) }
             let finding = try fixture.reader().quickFinding()

@@ -97,7 +97,8 @@ struct MerkleDescentTests {
         #expect(result.sizeA == UInt64(records) && result.sizeB == UInt64(records))
     }
 
-    @Test(arguments: [(0, 5), (1, 2), (7, 8), (256, 300), (299, 700)]) func namesThePrefix(short: Int, long: Int) throws {
+    @Test(arguments: [(0, 5), (1, 2), (7, 8), (256, 300), (299, 700)]) func namesThePrefix(short: Int, long: Int) throws
+    {
         let a = try Side(try LedgerFixture(records: short))
         let b = try Side(try LedgerFixture(records: long))
         #expect(self.compare(a, b).outcome == .prefix(shorter: .a))
@@ -105,7 +106,8 @@ struct MerkleDescentTests {
         #expect(self.compare(a, b).roundTrips == 2)
     }
 
-    @Test(arguments: [1, 2, 100, 255, 256, 257, 511, 512, 513, 600]) func findsTheRewrittenRecord(sequence: Int) throws {
+    @Test(arguments: [1, 2, 100, 255, 256, 257, 511, 512, 513, 600]) func findsTheRewrittenRecord(sequence: Int) throws
+    {
         let honest = try Self.rewritten(records: 600, at: nil)
         let changed = try Self.rewritten(records: 600, at: sequence)
         #expect(try changed.verify().isSound, "the rewritten history is sound in itself")
@@ -237,7 +239,8 @@ struct MerkleDescentTests {
         // The tree of the other side in the place of one's own.
         let mine = try Self.rewritten(records: 600, at: 100).reader().answer(.bounds(size: 600, of: 600))
         let found = try self.caught(fixture) { question, answer in
-            guard case .bounds(600, 700) = question, case .digests(let own) = answer, case .digests(let other) = mine else {
+            guard case .bounds(600, 700) = question, case .digests(let own) = answer, case .digests(let other) = mine
+            else {
                 return answer
             }
             return .digests(other + own[other.count...])

@@ -48,7 +48,9 @@ struct RecordScanTests {
         #expect(Self.scan(try Self.record(event, organization: "lab-b"))?.isOurs == false)
     }
 
-    @Test(arguments: [#"{"f":0.5}"#, #"{"é":1}"#, #"{"a":"\n"}"#, #"{"a\"":1}"#]) func leavesTheUnusual(value: String) throws {
+    @Test(arguments: [#"{"f":0.5}"#, #"{"é":1}"#, #"{"a":"\n"}"#, #"{"a\"":1}"#]) func leavesTheUnusual(
+        value: String
+    ) throws {
         let record = try Self.record(#"{"action":"a","entity_type":"t","entity_id":"i","after":\#(value)}"#)
         #expect(Self.scan(record) == nil)
         #expect(throws: Never.self) { try RecordFields(scanning: record) }
@@ -57,7 +59,9 @@ struct RecordScanTests {
     @Test(arguments: UInt64(1)...12) func acceptsNothingThatTheStrictReaderRefuses(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let records = try Self.events.map { try Self.record($0) }
-        let pieces = [",", "\"", "{", "}", "[", "]", ":", "0", "-", ".", "e", "\\", "\u{0}", " ", "\"a\":1", "é", "null"]
+        let pieces = [
+            ",", "\"", "{", "}", "[", "]", ":", "0", "-", ".", "e", "\\", "\u{0}", " ", "\"a\":1", "é", "null",
+        ]
         var accepted = 0
         for _ in 0..<1500 {
             var record = records.randomElement(using: &generator) ?? []
@@ -66,7 +70,8 @@ struct RecordScanTests {
                 switch Int.random(in: 0..<5, using: &generator) {
                 case 0: record[place] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
                 case 1: record.remove(at: place)
-                case 2: record.insert(contentsOf: Array((pieces.randomElement(using: &generator) ?? "").utf8), at: place)
+                case 2:
+                    record.insert(contentsOf: Array((pieces.randomElement(using: &generator) ?? "").utf8), at: place)
                 case 3: record.removeSubrange(place..<min(place + 9, record.count))
                 default: record[place] = UInt8.random(in: 0...255, using: &generator)
                 }

@@ -27,7 +27,14 @@ extension RealCluster {
                     cluster = try await DevCluster.start(in: folder, again: cluster)
 
                     let compared = try await cluster.ftnode(
-                        "audit", "compare", "--org", "east", "--node", "1", "--node", "2"
+                        "audit",
+                        "compare",
+                        "--org",
+                        "east",
+                        "--node",
+                        "1",
+                        "--node",
+                        "2"
                     )
                     #expect(compared.ending == .exited(1), "\(compared.output)")
                     #expect(compared.output.contains("DIFFERENT from record 3 on"), "\(compared.output)")
@@ -35,7 +42,10 @@ extension RealCluster {
                     let failed = try await cluster.ftnode("audit", "verify")
                     #expect(failed.ending == .exited(1), "\(failed.output)")
                     let status = try await cluster.ftnode("cluster", "status")
-                    #expect(status.output.contains("node 2 does not serve north: modified at records/5"), "\(status.output)")
+                    #expect(
+                        status.output.contains("node 2 does not serve north: modified at records/5"),
+                        "\(status.output)"
+                    )
                     for organization in ["north", "south", "east"] {
                         let read = try await cluster.ftnode("audit", "log", "--org", organization, "--limit", "1")
                         #expect(read.ending == .exited(0), "another node answers: \(read.output)")
@@ -48,7 +58,12 @@ extension RealCluster {
                     let healed = try await cluster.ftnode("cluster", "status")
                     #expect(!healed.output.contains("DAMAGED"), "\(healed.output)")
                     let records = try await cluster.ftnode(
-                        "audit", "log", "--org", "system", "--action", "ledger.repaired"
+                        "audit",
+                        "log",
+                        "--org",
+                        "system",
+                        "--action",
+                        "ledger.repaired"
                     )
                     #expect(records.output.contains("3 records"), "\(records.output)")
                 } catch {

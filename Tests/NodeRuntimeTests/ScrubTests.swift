@@ -94,9 +94,9 @@ struct ScrubTests {
                     read: { bytes in self.told.withLock { $0.bytesRead += bytes } },
                     now: { self.told.withLock { $0.now } }
                 ),
-                rate: TokenBucket(bytesPerSecond: 1e12, now: ContinuousClock().now),
+                rate: TokenBucket(bytesPerSecond: 1e12, now: NodeClock.monotonic.now),
                 interval: .seconds(100),
-                clock: ContinuousClock(),
+                clock: NodeClock.monotonic,
                 startFindings: [],
                 logger: Logger(label: "test")
             )

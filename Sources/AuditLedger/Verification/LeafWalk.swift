@@ -131,7 +131,9 @@ package struct LeafWalk: Sendable {
         }
         if below.first.level == 0 { return .leaves(first: below.first.index, digests) }
         for (offset, digest) in digests.enumerated().reversed() {
-            self.stack.append((TreePosition(level: below.first.level, index: below.first.index + UInt64(offset)), digest))
+            self.stack.append(
+                (TreePosition(level: below.first.level, index: below.first.index + UInt64(offset)), digest)
+            )
         }
         return nil
     }

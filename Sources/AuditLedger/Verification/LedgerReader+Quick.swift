@@ -55,7 +55,8 @@ extension LedgerReader {
             let detail = "the head's tree is not that of the stored nodes"
             return LedgerFinding(sequence: position.lastSequence, kind: .headMismatch, detail: detail)
         }
-        let detail = stored == nil ? "a tree node that the head rests on is absent" : "a tree node is not what the head says"
+        let detail =
+            stored == nil ? "a tree node that the head rests on is absent" : "a tree node is not what the head says"
         return LedgerFinding(sequence: position.lastSequence, kind: .treeNodeMismatch, detail: detail, place: place)
     }
 

@@ -71,7 +71,10 @@ extension LedgerReader: TreeSide {
         while next.rawValue < end {
             let stored = try self.records(from: next, limit: Int(min(end - next.rawValue, 4096)))
             guard !stored.isEmpty else {
-                throw LedgerError(code: .damaged, message: "organization \(self.organization): record \(next) is missing")
+                throw LedgerError(
+                    code: .damaged,
+                    message: "organization \(self.organization): record \(next) is missing"
+                )
             }
             for record in stored {
                 block.append(DescentContents.digest(record.bytes))

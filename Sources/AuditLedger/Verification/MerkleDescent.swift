@@ -300,7 +300,9 @@ package struct MerkleDescent: Sendable {
     }
 
     private static func members(_ left: [UInt8], _ right: [UInt8]) -> [String] {
-        guard let left = try? RecordFields(scanning: left), let right = try? RecordFields(scanning: right) else { return [] }
+        guard let left = try? RecordFields(scanning: left), let right = try? RecordFields(scanning: right) else {
+            return []
+        }
         return RecordField.allCases.filter { field in
             switch (left.json(field), right.json(field)) {
             case (nil, nil): false

@@ -35,7 +35,9 @@ struct RecordChunk: Sendable {
     mutating func seal() { self.buffer.append(contentsOf: repeatElement(0, count: RecordScan.slackBytes)) }
 
     /// Where a record lies in ``buffer``, with its zero byte.
-    private func prefixedRange(_ place: Int) -> Range<Int> { (place == 0 ? 0 : self.ends[place - 1])..<self.ends[place] }
+    private func prefixedRange(_ place: Int) -> Range<Int> {
+        (place == 0 ? 0 : self.ends[place - 1])..<self.ends[place]
+    }
 
     func record(at place: Int) -> [UInt8] { Array(self.buffer[self.prefixedRange(place).dropFirst()]) }
 

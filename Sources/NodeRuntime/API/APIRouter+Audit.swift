@@ -100,7 +100,9 @@ extension APIRouter {
         let entry = try await self.organization(try object.string("organization"), for: request, .verifyLedger)
         let node = try self.replica(UInt64(clamping: try object.integer("node")), of: entry, "/node")
         let from = try object.optional("from")?.integer()
-        if let from, from < 1 { throw Problem(.invalidField, "sequences begin with 1", members: [.text("pointer", "/from")]) }
+        if let from, from < 1 {
+            throw Problem(.invalidField, "sequences begin with 1", members: [.text("pointer", "/from")])
+        }
         var wire = WireRepairRequest()
         wire.organization = entry.id.rawValue
         wire.key = entry.key.rawValue

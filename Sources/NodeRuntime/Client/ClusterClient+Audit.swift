@@ -37,7 +37,8 @@ package struct ComparisonView: Sendable, Decodable, Equatable {
 
     /// What was found, for people.
     package var text: String {
-        let sizes = "node \(self.a): \(self.sizeA.map(Grouped.number) ?? "?") records, "
+        let sizes =
+            "node \(self.a): \(self.sizeA.map(Grouped.number) ?? "?") records, "
             + "node \(self.b): \(self.sizeB.map(Grouped.number) ?? "?") records"
         var lines = ["\(self.organization): \(sizes), \(self.roundTrips) round trips"]
         switch self.outcome {
@@ -98,7 +99,11 @@ package struct RepairView: Sendable, Decodable, Equatable {
 /// Comparing and repairing replicas.
 extension ClusterClient {
     /// Compares the replicas of two nodes by their trees; the answer's bytes, and decoded.
-    package func compare(_ organization: String, _ a: Int, _ b: Int) async throws -> (json: [UInt8], view: ComparisonView) {
+    package func compare(
+        _ organization: String,
+        _ a: Int,
+        _ b: Int
+    ) async throws -> (json: [UInt8], view: ComparisonView) {
         let body = "{\"organization\":\(JSONText.quoted(organization)),\"a\":\(a),\"b\":\(b)}"
         var request = APIRequest(.post, "/v1/audit/compare", body: ByteBuffer(string: body))
         request.isReadOnly = true
@@ -108,7 +113,8 @@ extension ClusterClient {
     }
 
     /// Has a node repair its replica; the answer's bytes, and decoded.
-    package func repair(_ organization: String, node: Int, from: Int?) async throws -> (json: [UInt8], view: RepairView) {
+    package func repair(_ organization: String, node: Int, from: Int?) async throws -> (json: [UInt8], view: RepairView)
+    {
         let start = from.map { ",\"from\":\($0)" } ?? ""
         let body = "{\"organization\":\(JSONText.quoted(organization)),\"node\":\(node)\(start)}"
         var request = APIRequest(.post, "/v1/audit/repair", body: ByteBuffer(string: body))

@@ -136,7 +136,8 @@ extension DescentAnswer {
             return
         }
         let bytes = [UInt8](response.digests)
-        let digests = stride(from: 0, to: bytes.count - bytes.count % Digest.byteCount, by: Digest.byteCount).compactMap {
+        let digests = stride(from: 0, to: bytes.count - bytes.count % Digest.byteCount, by: Digest.byteCount).compactMap
+        {
             Digest(bytes: bytes[$0..<$0 + Digest.byteCount])
         }
         switch question {

@@ -80,7 +80,8 @@ struct CheckpointAudit: Sendable {
         func found(_ kind: LedgerFinding.Kind, _ detail: String) -> LedgerFinding {
             LedgerFinding(sequence: SequenceNumber(size), kind: kind, detail: detail, place: "checkpoints/\(size)")
         }
-        guard value.count > 2, value[0] == 1, value[1] <= 1, let note = try? SignedCheckpoint(parsing: value[2...]) else {
+        guard value.count > 2, value[0] == 1, value[1] <= 1, let note = try? SignedCheckpoint(parsing: value[2...])
+        else {
             return found(.malformed, "the checkpoint cannot be read")
         }
         guard note.checkpoint.origin == origin, note.checkpoint.size == size else {

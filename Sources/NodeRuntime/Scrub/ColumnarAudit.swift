@@ -109,7 +109,9 @@ struct ColumnarAudit: Sendable {
     private static func rows(of store: ColumnarStore, _ statement: String) async throws -> [[ArrowValue]] {
         var rows: [[ArrowValue]] = []
         for try await batch in try await store.query(statement).batches {
-            for row in 0..<batch.rowCount { rows.append(batch.columns.indices.map { batch.value(row: row, column: $0) }) }
+            for row in 0..<batch.rowCount {
+                rows.append(batch.columns.indices.map { batch.value(row: row, column: $0) })
+            }
         }
         return rows
     }

@@ -153,7 +153,10 @@ struct RepairService: Sendable {
             return false
         }.map(\.node)
         guard agreeing.count * 2 > comparison.replicas.count, comparison.size > 0 else {
-            throw Failure(.notTrusted, "there is no quorum-signed checkpoint of \(entry.key), nor a majority of one mind")
+            throw Failure(
+                .notTrusted,
+                "there is no quorum-signed checkpoint of \(entry.key), nor a majority of one mind"
+            )
         }
         let sources = agreeing.filter { $0 != self.node }
         return (TreeHead(size: comparison.size, root: comparison.root), .majority, sources)
@@ -232,7 +235,10 @@ struct RepairService: Sendable {
             }
             try await Task.sleep(for: Self.headPause)
         }
-        throw Failure(.notMended, "the head could not be set while commands go on: repair again when the group is quiet")
+        throw Failure(
+            .notMended,
+            "the head could not be set while commands go on: repair again when the group is quiet"
+        )
     }
 
     /// Whether the head goes on from what was mended.
@@ -266,18 +272,23 @@ struct RepairService: Sendable {
             case .ask(let question):
                 walk.answer(await self.replicas.ask(question, of: source, about: entry))
             case .leaves(let first, let leaves):
-                var next = mender ?? LedgerMender(
-                    store: self.store,
-                    organization: entry.id,
-                    before: walk.before ?? MerkleTree()
-                )
+                var next =
+                    mender
+                    ?? LedgerMender(
+                        store: self.store,
+                        organization: entry.id,
+                        before: walk.before ?? MerkleTree()
+                    )
                 try await self.mend(entry, leaves, first: first, source, &next)
                 mender = next
             case .done:
                 guard let mender else { throw Failure(.noSource, "node \(source) gave nothing") }
                 return mender
             case .caught(let fault):
-                throw Failure(.sourceLies, "node \(source) gave a tree that is not the trusted one (\(fault.kind.rawValue))")
+                throw Failure(
+                    .sourceLies,
+                    "node \(source) gave a tree that is not the trusted one (\(fault.kind.rawValue))"
+                )
             case .unavailable(let reason): throw Failure(.noSource, "node \(source): \(reason)")
             }
         }
@@ -310,7 +321,11 @@ struct RepairService: Sendable {
         mender = mended
     }
 
-    private func fetch(_ sequences: [SequenceNumber], _ entry: OrganizationEntry, _ source: NodeID) async throws -> [[UInt8]] {
+    private func fetch(
+        _ sequences: [SequenceNumber],
+        _ entry: OrganizationEntry,
+        _ source: NodeID
+    ) async throws -> [[UInt8]] {
         try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
             for (place, sequence) in sequences.enumerated() {
                 group.addTask {

@@ -175,44 +175,6 @@ nonisolated struct WireRepairResponse: Sendable {
   init() {}
 }
 
-/// Digests of the rows of a family under a prefix, or the rows themselves.
-nonisolated struct WireAnswersRequest: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  var organization: UInt32 = 0
-
-  var key: String = String()
-
-  /// Of the hash of the idempotency key.
-  var prefix: Data = Data()
-
-  /// Only rows of records up to this sequence.
-  var upTo: UInt64 = 0
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
-nonisolated struct WireAnswersResponse: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  /// By the byte after the prefix: 256 digests, 32 bytes each.
-  var digests: Data = Data()
-
-  var rows: UInt64 = 0
-
-  var failure: String = String()
-
-  var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  init() {}
-}
-
 /// An organization that a node does not serve because its history is damaged.
 nonisolated struct WireDamageStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -467,91 +429,6 @@ nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.size != rhs.size {return false}
     if lhs.root != rhs.root {return false}
     if lhs.source != rhs.source {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireAnswersRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".AnswersRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}prefix\0\u{3}up_to\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
-      case 3: try { try decoder.decodeSingularBytesField(value: &self.prefix) }()
-      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.upTo) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.organization != 0 {
-      try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
-    }
-    if !self.key.isEmpty {
-      try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
-    }
-    if !self.prefix.isEmpty {
-      try visitor.visitSingularBytesField(value: self.prefix, fieldNumber: 3)
-    }
-    if self.upTo != 0 {
-      try visitor.visitSingularUInt64Field(value: self.upTo, fieldNumber: 4)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireAnswersRequest, rhs: WireAnswersRequest) -> Bool {
-    if lhs.organization != rhs.organization {return false}
-    if lhs.key != rhs.key {return false}
-    if lhs.prefix != rhs.prefix {return false}
-    if lhs.upTo != rhs.upTo {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension WireAnswersResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".AnswersResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}digests\0\u{1}rows\0\u{1}failure\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularBytesField(value: &self.digests) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.rows) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.failure) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.digests.isEmpty {
-      try visitor.visitSingularBytesField(value: self.digests, fieldNumber: 1)
-    }
-    if self.rows != 0 {
-      try visitor.visitSingularUInt64Field(value: self.rows, fieldNumber: 2)
-    }
-    if !self.failure.isEmpty {
-      try visitor.visitSingularStringField(value: self.failure, fieldNumber: 3)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: WireAnswersResponse, rhs: WireAnswersResponse) -> Bool {
-    if lhs.digests != rhs.digests {return false}
-    if lhs.rows != rhs.rows {return false}
-    if lhs.failure != rhs.failure {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
