@@ -63,12 +63,14 @@ final class HealthReport: Sendable {
         for reason in reasons { json.element(reason) }
         json.endArray()
         // The node serves the others, so it is ready; requests for these go to other nodes.
-        json.beginArray("damaged_organizations")
-        for damaged in (self.damage?.all ?? []).prefix(Self.namedOrganizationsMax) {
-            let key = self.directory.organization(damaged.organization)?.key.rawValue
-            json.element(key ?? damaged.organization.description)
+        let damaged = self.damage?.all ?? []
+        if !damaged.isEmpty {
+            json.beginArray("damaged_organizations")
+            for (organization, _) in damaged.prefix(Self.namedOrganizationsMax) {
+                json.element(self.directory.organization(organization)?.key.rawValue ?? organization.description)
+            }
+            json.endArray()
         }
-        json.endArray()
         json.endObject()
         return APIRouter.json(reasons.isEmpty ? .ok : .serviceUnavailable, json)
     }

@@ -259,6 +259,7 @@ extension NodeParts {
             packages: services.packages,
             inspector: services.inspector,
             reporter: services.reporter,
+            trusted: services.trusted,
             repairs: { repairs.current },
             subjects: services.subjects,
             join: { peer, request in

@@ -77,6 +77,8 @@ extension RealCluster {
             #expect(alarms.contradictions == 1)
             let others = try await Self.alarms(cluster, node: 1)
             #expect(others.contradictions == 0)
+            let status = try await cluster.ftnode("cluster", "status")
+            #expect(status.output.contains("ALARM: node 2 "), "\(status.output)")
             let log = try String(contentsOfFile: "\(cluster.root)/nodes/2/node.log", encoding: .utf8)
             #expect(log.contains("this node stores another history than it has signed"))
         }

@@ -74,16 +74,10 @@ struct ExportCallTests {
     }
 
     @Test func anOrderToAnotherNodeKeepsEverything() throws {
-        let key = try Fixture.key("lab-a")
-        let entry = OrganizationEntry(
-            id: OrganizationID(4),
-            key: key,
-            name: "Lab A",
-            group: GroupID(1),
-            createdAt: Timestamp(microseconds: 0)
-        )
-        var state = SystemState()
-        state.organizations = [entry]
+        let bench = try CheckpointBench()
+        defer { bench.close() }
+        let entry = bench.entry
+        let key = entry.key
         let seed = [UInt8](repeating: 7, count: 32)
         let origin = try LogOrigin(cluster: "c", organization: key)
         let log = try NoteSignerKey(name: origin.keyName, type: .ed25519, seed: seed)
@@ -111,7 +105,7 @@ struct ExportCallTests {
         request.earlier = signed
         request.record = PackageManifest.ExportRecord(sequence: SequenceNumber(10), checksum: Digest(words: (5, 6, 7, 8)))
         let body = ByteBuffer(bytes: try PackageOrder(request, of: entry).message.serializedBytes() as [UInt8])
-        let (read, found) = try PackageOrder.read(body, directory: ShardDirectory(state: state))
+        let (read, found) = try PackageOrder.read(body, directory: bench.directory)
         #expect(found == entry)
         #expect(read.checkpoint == signed && read.earlier == signed && read.policy == request.policy)
         #expect(read.keys == request.keys && read.exportedBy == request.exportedBy)

@@ -25,7 +25,12 @@ struct ScrubCheckpointTests {
             return
         }
         var batch = WriteBatch()
-        try replica.rows.merge(note, isWitnessed: false, of: bench.entry.id, into: &batch)
+        let row = StoredCheckpoint(size: note.checkpoint.size, isWitnessed: false, note: note.encoded)
+        batch.put(
+            .checkpoints,
+            key: CheckpointStore.key(bench.entry.id, row.size),
+            value: CheckpointStore.encode(row)
+        )
         try replica.store.write(batch)
     }
 

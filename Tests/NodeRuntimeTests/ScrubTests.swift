@@ -36,14 +36,26 @@ struct ScrubTests {
 
         init() throws { self.threads = try StoreThreads(name: "scrub-test", count: 1, queuedMax: 8) }
 
-        func append(_ count: Int) throws {
+        /// Another history of this size, sound in itself.
+        func rewrite(_ size: Int) throws {
+            var batch = WriteBatch()
+            let prefix = LedgerKeys.head(ScrubTests.entry.id)
+            for family in [ColumnFamily.records, .treeNodes, .ledgerHeads] {
+                batch.deleteRange(family, lower: prefix, upper: try #require(keyAfter(prefix: prefix)))
+            }
+            try self.store.write(batch)
+            self.appender.withLock { $0 = LedgerAppender(head: LedgerHead(empty: ScrubTests.entry.id)) }
+            try self.append(size, text: "other")
+        }
+
+        func append(_ count: Int, text: String = "b") throws {
             let context = EventContext(
                 organization: ScrubTests.entry.key,
                 request: RequestInfo(id: "r", channel: .api),
                 defaultActor: Actor(kind: .apiKey, id: "k")
             )
             let draft = try EventDraft.parse(
-                Array(#"{"action":"update","entity_type":"batch","entity_id":"b"}"#.utf8),
+                Array(#"{"action":"update","entity_type":"batch","entity_id":"\#(text)"}"#.utf8),
                 defaults: context
             )
             try self.appender.withLock { appender in
@@ -150,6 +162,19 @@ struct ScrubTests {
         #expect(try DamageRegister(store: fixture.store).all.isEmpty)
         let after = try await fixture.round(restarted)
         #expect(after.found.isEmpty && after.bytesRead > 0, "it begins with the first record")
+    }
+
+    @Test(.timeLimit(.minutes(1))) func aHistoryThatIsNotTheOneReadBeforeIsNoticedAtOnce() async throws {
+        for (size, kind) in [(30, LedgerFinding.Kind.truncated), (50, .fork), (60, .fork)] {
+            let fixture = try Fixture()
+            defer { fixture.threads.shutdown() }
+            try fixture.append(50)
+            let register = try DamageRegister(store: fixture.store)
+            #expect(try await fixture.round(register).sound.map(\.size) == [50])
+            try fixture.rewrite(size)
+            #expect(try LedgerReader(store: fixture.store, organization: Self.entry.id).quickFinding() == nil)
+            #expect(try await fixture.round(register).found.map(\.kind) == [kind], "\(size)")
+        }
     }
 
     @Test(.timeLimit(.minutes(1))) func restsWhileASnapshotIsTaken() async throws {

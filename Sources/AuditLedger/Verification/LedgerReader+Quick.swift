@@ -127,3 +127,38 @@ extension LedgerReader {
         }
     }
 }
+
+extension LedgerReader {
+    /// Compares the ledger with a head that was seen, or signed, at an earlier time: a ledger only grows.
+    ///
+    /// - Parameter source: Whose head it is, for people.
+    /// - Returns: What is wrong; nil when the earlier head is one of this ledger's.
+    /// - Throws: ``LedgerError`` `.storage`.
+    /// - Complexity: One read for each set bit of the earlier size.
+    package func finding(against earlier: TreeHead, source: String) throws(LedgerError) -> LedgerFinding? {
+        do {
+            let size = try self.head().size
+            guard earlier.size <= size else {
+                return LedgerFinding(
+                    sequence: SequenceNumber(size + 1),
+                    kind: .truncated,
+                    detail: "\(source) is over \(earlier.size) records, \(size) are there"
+                )
+            }
+            var peaks: [Digest] = []
+            for position in MerkleTree.peaks(size: earlier.size) { peaks.append(try self.node(at: position)) }
+            guard MerkleTree.root(ofPeaks: peaks) == earlier.root else {
+                return LedgerFinding(
+                    sequence: SequenceNumber(earlier.size),
+                    kind: .fork,
+                    detail: "\(source) over the first \(earlier.size) records is another one"
+                )
+            }
+            return nil
+        } catch {
+            // Nodes that are absent are for a verification to name.
+            guard error.code == .damaged else { throw error }
+            return nil
+        }
+    }
+}

@@ -14,6 +14,10 @@ struct CheckpointRounds: Sendable {
     struct Pace: Sendable {
         /// Between the beginnings of two rounds of one organization that nobody waits for.
         var interval = Duration.milliseconds(200)
+        /// Rounds at ``interval`` of an organization that never rests; then it doubles up to ``intervalMax``, as every
+        /// checkpoint is kept.
+        var briskRounds = 5
+        var intervalMax = Duration.seconds(2)
         /// After the first change, so that what comes at once goes together.
         var linger = Duration.milliseconds(20)
         /// A round without a majority is given up after this.
@@ -142,6 +146,8 @@ struct CheckpointRounds: Sendable {
         var blockedUntil = Duration.zero
         var waiting: [Demand] = []
         var failures = 0
+        /// Rounds that nobody waited for, since the organization last rested.
+        var streak = 0
 
         var isDirty: Bool { self.wanted > self.done }
     }
@@ -249,7 +255,7 @@ struct CheckpointRounds: Sendable {
         for (organization, signing, quorum) in results {
             guard var work = self.works[organization], case .signing(let demands) = work.phase else { continue }
             work.phase = .idle
-            work.restsUntil = now + self.pace.interval
+            work.restsUntil = now + self.interval(after: work.streak)
             switch signing {
             case .signed(let head):
                 if let quorum {
@@ -352,6 +358,11 @@ struct CheckpointRounds: Sendable {
         work.failures = 0
     }
 
+    private func interval(after streak: Int) -> Duration {
+        let doublings = min(max(streak - self.pace.briskRounds, 0), 10)
+        return min(self.pace.intervalMax, self.pace.interval * (1 << doublings))
+    }
+
     private func delay(after failures: Int) -> Duration {
         min(self.pace.backoffMax, self.pace.backoffFirst * (1 << min(max(failures - 1, 0), 10)))
     }
@@ -422,6 +433,7 @@ struct CheckpointRounds: Sendable {
         }
         let begin = work.waiting.isEmpty ? max(work.restsUntil, work.blockedUntil) : work.blockedUntil
         guard now >= begin else { return self.due.push(organization, at: begin) }
+        if work.waiting.isEmpty { work.streak += 1 }
         work.phase = .signing(work.waiting)
         work.waiting = []
         self.toSign.append(organization)

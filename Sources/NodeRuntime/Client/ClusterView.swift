@@ -20,6 +20,7 @@ package struct ClusterView: Sendable, Decodable, Equatable {
         /// Replicas and leaders of data groups.
         package var replicas: Int?
         package var leaders: Int?
+        package var audit: Audit?
         /// Organizations that it does not serve because their history is damaged there.
         package var damaged: [Damage]?
     }
@@ -30,6 +31,15 @@ package struct ClusterView: Sendable, Decodable, Equatable {
         package var kind: String
         package var sequence: Int
         package var place: String
+    }
+
+    /// A node's part in signing checkpoints.
+    package struct Audit: Sendable, Decodable, Equatable {
+        package var signing: Bool
+        /// Fork proofs that it stores.
+        package var forks: Int
+        /// Organizations of which it stores something else than it has signed.
+        package var contradictions: Int
     }
 
     /// One replica of a group.

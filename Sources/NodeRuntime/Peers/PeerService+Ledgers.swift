@@ -86,6 +86,9 @@ extension PeerService {
                 response.finding.detail = finding.detail
                 response.finding.place = finding.place
                 await self.reporter.found(finding, in: entry)
+            } else if let finding = await self.contradiction(entry) {
+                // Whoever asked compares the replicas and names the record; the node stops serving of its own accord.
+                await self.reporter.found(finding, in: entry)
             } else {
                 await self.reporter.foundNothing(in: entry, level)
             }
@@ -93,6 +96,22 @@ extension PeerService {
             response.failure = PeerFailureCode.failed.wire(errorChain(error))
         }
         return response
+    }
+
+    /// What a majority has signed about this replica's records, where it is another root than theirs.
+    private func contradiction(_ entry: OrganizationEntry) async -> LedgerFinding? {
+        let store = self.store
+        for checkpoint in await self.trusted.checkpoints(of: entry) {
+            let head = TreeHead(size: checkpoint.size, root: checkpoint.root)
+            let finding = try? await self.storeThreads.run { () throws -> LedgerFinding? in
+                let reader = LedgerReader(store: store, organization: entry.id)
+                // One that is behind is no fork: replication brings the rest.
+                guard try reader.head().size >= head.size else { return nil }
+                return try reader.finding(against: head, source: "the root that a majority has signed")
+            }
+            if let finding = finding ?? nil { return finding }
+        }
+        return nil
     }
 
     // MARK: Queries

@@ -37,6 +37,7 @@ struct PeerService: RequestRouter {
     let inspector: ReplicaInspector
     /// Told what a verification has found.
     let reporter: DamageReporter
+    let trusted: TrustedHeads
     /// nil before the node serves.
     let repairs: @Sendable () -> RepairService?
     let subjects: SubjectKeeper

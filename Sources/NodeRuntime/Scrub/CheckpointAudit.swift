@@ -100,7 +100,10 @@ struct CheckpointAudit: Sendable {
         let keys = self.book.logKeys(of: origin) + self.book.all().values.joined().map(\.key)
         var signers = 0
         for signature in note.note.signatures {
-            let isOurs = signature.name == logName || signature.name.description.hasPrefix("\(self.cluster)/node-")
+            // By its name, or by the id of a key of ours under a name that was changed.
+            let isOurs =
+                signature.name == logName || signature.name.description.hasPrefix("\(self.cluster)/node-")
+                || keys.contains { $0.id == signature.id }
             guard isOurs else { continue }
             guard let key = keys.first(where: { signature.names($0) }) else {
                 return "a signature is by a key that was never published"

@@ -70,8 +70,8 @@ struct DamageReporter: Sendable {
     /// A re-reading on demand found nothing: what was repaired by other means is served again.
     func foundNothing(in entry: OrganizationEntry, _ level: VerificationLevel) async {
         guard let finding = self.register.finding(of: entry.id) else { return }
-        let isOfSignatures = finding.place.hasPrefix("checkpoints") || finding.place.hasPrefix("signed_heads")
-        guard level >= (isOfSignatures ? .signatures : .tree) else { return }
+        // Another history, or a shorter one, can be sound in itself: only a repair ends that.
+        guard level >= .tree, finding.kind != .fork, finding.kind != .truncated else { return }
         let register = self.register
         guard (try? await self.threads.run({ try register.clear(entry.id) })) != nil else { return }
         self.logger.notice("history sound again; served", metadata: ["organization.key": "\(entry.key)"])

@@ -87,7 +87,16 @@ enum ClusterText {
         let asleep = view.groups.filter { $0.asleep == true }.count
         if asleep > 0 { text += ", \(asleep) asleep" }
         if let level = view.featureLevel { text += ", feature level \(level)" }
-        return text + "\n"
+        return text + "\n" + self.alarms(shown)
+    }
+
+    /// What must never be: one line for each node that says so.
+    private static func alarms(_ nodes: [ClusterView.Node]) -> String {
+        nodes.compactMap { node in
+            guard let audit = node.audit, audit.forks > 0 || audit.contradictions > 0 else { return nil }
+            return "ALARM: node \(node.id) stores \(audit.forks) fork proofs and contradicts its own signatures in "
+                + "\(audit.contradictions) organizations\n"
+        }.joined()
     }
 
     private static func offset(_ milliseconds: Double) -> String {
