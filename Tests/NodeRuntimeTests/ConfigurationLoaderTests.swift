@@ -239,6 +239,7 @@ struct ConfigurationLoaderTests {
             log.level                    debug                                             FTNODE_LOG_LEVEL  least severe lines that are written
             log.format                   text                                              default           one line a message, as text or as JSON
             audit.signing_key            -                                                 not set           private key (C2SP skey) with which this node signs checkpoints; without one it signs none
+            audit.sealing_key            -                                                 not set           key under which this node keeps the keys of data subjects; without one the node takes no personal data
             audit.witness_quorum         -                                                 not set           how many of the witnesses must have cosigned; all of them when it is not given
             audit.scrub_rate_mb          8 MiB/s                                           default           most that the node re-reads of its ledgers in the background
             audit.scrub_interval_hours   168 h                                             default           after how long everything is re-read, also what has not changed
