@@ -3,11 +3,11 @@ internal import AuditPackage
 internal import Laboratory
 internal import NIOCore
 internal import Primitives
-internal import Shards
 internal import SwiftProtobuf
 internal import Testing
 
 @testable internal import NodeRuntime
+@testable internal import Shards
 
 @Suite("What an export is asked for")
 struct ExportCallTests {
@@ -87,7 +87,7 @@ struct ExportCallTests {
             createdAt: Timestamp(microseconds: 0)
         )
         var state = SystemState()
-        state.organizations = [entry]
+        state.organizations = [key: entry]
         let seed = [UInt8](repeating: 7, count: 32)
         let origin = try LogOrigin(cluster: "c", organization: key)
         let log = try NoteSignerKey(name: origin.keyName, type: .ed25519, seed: seed)
