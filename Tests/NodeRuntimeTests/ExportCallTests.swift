@@ -3,11 +3,11 @@ internal import AuditPackage
 internal import Laboratory
 internal import NIOCore
 internal import Primitives
-internal import Shards
 internal import SwiftProtobuf
 internal import Testing
 
 @testable internal import NodeRuntime
+@testable internal import Shards
 
 @Suite("What an export is asked for")
 struct ExportCallTests {
@@ -78,10 +78,16 @@ struct ExportCallTests {
     }
 
     @Test func anOrderToAnotherNodeKeepsEverything() throws {
-        let bench = try CheckpointBench()
-        defer { bench.close() }
-        let entry = bench.entry
-        let key = entry.key
+        let key = try Fixture.key("lab-a")
+        let entry = OrganizationEntry(
+            id: OrganizationID(4),
+            key: key,
+            name: "Lab A",
+            group: GroupID(1),
+            createdAt: Timestamp(microseconds: 0)
+        )
+        var state = SystemState()
+        state.organizations = [key: entry]
         let seed = [UInt8](repeating: 7, count: 32)
         let origin = try LogOrigin(cluster: "c", organization: key)
         let log = try NoteSignerKey(name: origin.keyName, type: .ed25519, seed: seed)
@@ -112,7 +118,7 @@ struct ExportCallTests {
             checksum: Digest(words: (5, 6, 7, 8))
         )
         let body = ByteBuffer(bytes: try PackageOrder(request, of: entry).message.serializedBytes() as [UInt8])
-        let (read, found) = try PackageOrder.read(body, directory: bench.directory)
+        let (read, found) = try PackageOrder.read(body, directory: ShardDirectory(state: state))
         #expect(found == entry)
         #expect(read.checkpoint == signed && read.earlier == signed && read.policy == request.policy)
         #expect(read.keys == request.keys && read.exportedBy == request.exportedBy)
