@@ -148,6 +148,7 @@ let package = Package(
         .executableTarget(
             name: "ftverify",
             dependencies: ["Primitives", "AuditPackage", argumentParser],
+            exclude: overview,
             swiftSettings: nodeSettings
         ),
         .executableTarget(
