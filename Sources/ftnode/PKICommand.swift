@@ -17,7 +17,8 @@ struct PKICommand: ParsableCommand {
               ftnode pki witness-key --name witness.example.org/w1 --out witness
             """,
         subcommands: [
-            Initialize.self, IssueNode.self, IssueClient.self, IssueSigningKey.self, IssueSealingKey.self, IssueWitnessKey.self, Show.self,
+            Initialize.self, IssueNode.self, IssueClient.self, IssueSigningKey.self, IssueSealingKey.self,
+            IssueWitnessKey.self, Show.self,
         ]
     )
 

@@ -22,6 +22,11 @@ extension RealCluster {
                         let signed = try await cluster.ftnode("audit", "checkpoint", "--org", organization, "--fresh")
                         #expect(signed.ending == .exited(0), "\(signed.output)")
                     }
+                    // A read that sees everything acknowledged, on that node: then it has applied it.
+                    for organization in ["north", "south", "east"] {
+                        let page = "/v1/organizations/\(organization)/records?limit=1"
+                        #expect(try await cluster.send("GET", page, node: 2).status == 200)
+                    }
                     #expect(await cluster.stop() == .exited(0))
                     try Self.tamper(cluster.dataFolder(2))
                     cluster = try await DevCluster.start(in: folder, again: cluster)

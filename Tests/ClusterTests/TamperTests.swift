@@ -24,6 +24,11 @@ extension RealCluster {
                     let file = try folder.write(log.ndjson, to: "log.ndjson")
                     let imported = try await cluster.ftnode("import", file, "--create-organizations")
                     #expect(imported.ending == .exited(0), "\(imported.output)")
+                    // A read that sees everything acknowledged, on that node: then it has applied it.
+                    for organization in ["north", "south", "east"] {
+                        let page = "/v1/organizations/\(organization)/records?limit=1"
+                        #expect(try await cluster.send("GET", page, node: 2).status == 200)
+                    }
                     #expect(await cluster.stop() == .exited(0))
 
                     let originals = try Self.tamper(cluster.dataFolder(2))

@@ -79,7 +79,8 @@ struct QueriesColumnarStoresTests {
                 rows.first == [.int(1), .int(1_000_000), .int(500_000)]
                     + texts([
                         "lab-a", "user", "u-1", "Änn", "chemist", "u-2", "weigh", "sample", "s-1", nil,
-                        #"{"grams":1.5,"tags":["a"]}"#, "a \"spill\"\n", "warning", nil, nil, nil, nil, nil, #"{"gxp":true}"#, "denied", "r-1",
+                        #"{"grams":1.5,"tags":["a"]}"#, "a \"spill\"\n", "warning", nil, nil, nil, nil, nil,
+                        #"{"gxp":true}"#, "denied", "r-1",
                         "api", "127.0.0.1:5", "test", "bearer", String(repeating: "0", count: 64), checksums[0],
                     ])
             )
@@ -87,7 +88,8 @@ struct QueriesColumnarStoresTests {
                 rows.last == [.int(2), .int(2_000_000), .null]
                     + texts([
                         "lab-a", "api_key", "t-1", "scanner", "writer", nil, "a", "t", "1", nil, "true", nil, "info",
-                        nil, nil, nil, nil, nil, nil, "success", "r-1", "api", "127.0.0.1:5", "test", "bearer", checksums[0], checksums[1],
+                        nil, nil, nil, nil, nil, nil, "success", "r-1", "api", "127.0.0.1:5", "test", "bearer",
+                        checksums[0], checksums[1],
                     ])
             )
         }

@@ -119,7 +119,11 @@ extension SubjectKeeper {
             quorum.isReached(by: nodes + [self.node])
         }
         guard quorum.isReached(by: keepers + [self.node]) else {
-            throw Problem(.noQuorum, "no majority of replicas keeps the keys of the data subjects (each needs audit.sealing_key); nothing was written")
+            throw Problem(
+                .noQuorum,
+                "no majority of replicas keeps the keys of the data subjects (each needs audit.sealing_key); "
+                    + "nothing was written"
+            )
         }
         return keys.map(\.key)
     }

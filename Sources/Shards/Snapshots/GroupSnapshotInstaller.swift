@@ -295,7 +295,11 @@ package final class GroupSnapshotInstaller: Sendable {
             let sequence = try SealedRow.sequence(ofRest: rest).rawValue
             _ = try SealedRow(value)
             guard sequence > organization.from, sequence <= organization.head.size else {
-                throw SnapshotError(code: .mismatch, message: "a sealed value is none of the snapshot", organization: id)
+                throw SnapshotError(
+                    code: .mismatch,
+                    message: "a sealed value is none of the snapshot",
+                    organization: id
+                )
             }
             batch.put(.sealedValues, key: prefix + rest, value: value)
         }
