@@ -137,6 +137,10 @@ struct ReceiptCheckTests {
         }
         let policy = try TrustPolicy.cluster(logs: logs, replicas: made.keys.map(\.verifierKey), replicasNeeded: 2)
         #expect(Self.verdict(made, keys: policy.encoded) == .valid, "a policy says the same")
+        let listed = made.keys.map { "{\"key\":\"\(String(decoding: $0.verifierKey.text, as: UTF8.self))\"}" }
+        let answer = Array("{\"cluster\":\"lab\",\"keys\":[\(listed.joined(separator: ","))]}".utf8)
+        #expect(Self.verdict(made, keys: answer) == .valid, "and so does the list that the API gives")
+        #expect(Self.verdict(made, keys: Array("{\"keys\":[]}".utf8)) == .unreadable)
     }
 
     @Test func namesWhatIsWrong() throws {

@@ -23,8 +23,8 @@ package struct ReceiptCheck: Sendable {
     /// Checks `receipt` (C2SP tlog-proof).
     ///
     /// - Parameters:
-    ///   - keys: A policy (C2SP tlog-policy), or public keys (C2SP vkeys), one a line: those named `CLUSTER/node-N` are
-    ///     replicas, of which a majority must have signed.
+    ///   - keys: A policy (C2SP tlog-policy), or public keys (C2SP vkeys), one a line or as `GET /v1/keys` lists them:
+    ///     those named `CLUSTER/node-N` are replicas, of which a majority must have signed.
     ///   - record: The record's bytes as they are stored; nil to check the checkpoint alone.
     ///   - origin: The log that is expected, `CLUSTER/ORGANIZATION`; nil to take the receipt's word.
     package static func check(
@@ -82,7 +82,11 @@ package struct ReceiptCheck: Sendable {
 
     /// Reads a policy, or makes one of keys.
     private static func policy(_ bytes: [UInt8], origin: LogOrigin) throws -> TrustPolicy {
-        let lines = bytes.split(separator: UInt8(ascii: "\n")).filter { $0.first != UInt8(ascii: "#") }
+        var lines = bytes.split(separator: UInt8(ascii: "\n")).filter { $0.first != UInt8(ascii: "#") }
+        if bytes.first == UInt8(ascii: "{") {
+            let listed = try JSONPlace(try JSONParser.parse(bytes)).array("keys")
+            lines = try listed.map { Array(try $0.string("key").utf8)[...] }
+        }
         guard let parsed = try? lines.map({ try NoteVerifierKey(parsing: Array($0)) }), !parsed.isEmpty else {
             return try TrustPolicy(parsing: bytes)
         }
