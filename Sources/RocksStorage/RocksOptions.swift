@@ -37,8 +37,9 @@ package struct RocksOptions: Sendable {
     /// it asks for a flush, as are the limits of single tables: RocksDB's debug build takes a flush of its own beside a
     /// requested one for a mistake and aborts.
     package var writeBuffersBytesMax = 512 << 20
-    /// Write-ahead log files together; beyond it the family that holds the oldest back is flushed.
-    package var walBytesMax = 256 << 20
+    /// Write-ahead log files together; beyond it the family that holds the oldest back is flushed. A new file takes as much
+    /// room on the disk at once, or a little more than the largest memory table if that is less.
+    package var walBytesMax = 64 << 20
     /// The block cache, shared by all families; index and filter blocks live in it too.
     package var blockCacheBytes = 128 << 20
     /// Files held open at once.
