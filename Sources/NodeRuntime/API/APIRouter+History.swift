@@ -283,13 +283,7 @@ extension APIRouter {
             let object = try self.object(body, of: request, keys: ["organizations"])
             keys = try object.optional("organizations")?.array().map { try $0.string() }
         }
-        try request.allow(.verifyLedger)
-        let entries: [OrganizationEntry]
-        if let keys {
-            entries = try await self.organizations(keys, for: request, .verifyLedger)
-        } else {
-            entries = self.directory.organizations.filter { request.token.grant.sees($0.key) }
-        }
+        let entries = try await self.organizationsToVerify(keys, for: request)
         let replicas = self.replicas
         return ServerResponse(
             status: .ok,
@@ -301,6 +295,15 @@ extension APIRouter {
                     RebuildReport.write(entry, answers, to: &json)
                     try await writer.write(json.buffer)
                 }
+                // Without this line the answer is not whole.
+                var json = JSONOutput()
+                json.beginObject()
+                json.beginObject("summary")
+                json.member("organizations", entries.count)
+                json.endObject()
+                json.endObject()
+                json.endLine()
+                try await writer.write(json.buffer)
                 return nil
             }
         )

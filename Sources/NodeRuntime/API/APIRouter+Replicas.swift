@@ -51,6 +51,13 @@ extension APIRouter {
         }
     }
 
+    /// Those named, or without names all that the caller sees, when it may verify.
+    func organizationsToVerify(_ keys: [String]?, for request: APICall) async throws -> [OrganizationEntry] {
+        try request.allow(.verifyLedger)
+        guard let keys else { return self.directory.organizations.filter { request.token.grant.sees($0.key) } }
+        return try await self.organizations(keys, for: request, .verifyLedger)
+    }
+
     func verify(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
         var keys: [String]?
@@ -67,13 +74,7 @@ extension APIRouter {
             }
         }
         let wanted = level
-        try request.allow(.verifyLedger)
-        let entries: [OrganizationEntry]
-        if let keys {
-            entries = try await self.organizations(keys, for: request, .verifyLedger)
-        } else {
-            entries = self.directory.organizations.filter { request.token.grant.sees($0.key) }
-        }
+        let entries = try await self.organizationsToVerify(keys, for: request)
         let replicas = self.replicas
         return ServerResponse(
             status: .ok,

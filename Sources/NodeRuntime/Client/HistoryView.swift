@@ -28,11 +28,19 @@ package struct RebuildView: Sendable, Decodable, Equatable {
         }
     }
 
-    package var organization: String
-    package var status: String
-    package var replicas: [Replica]
+    /// The last line: how many organizations there were.
+    package struct Summary: Sendable, Decodable, Equatable {
+        package var organizations: Int
+    }
 
-    package var isGood: Bool { self.status == "ok" && self.replicas.allSatisfy { $0.status == "ok" } }
+    package var organization: String?
+    package var status: String?
+    package var replicas: [Replica]?
+    package var summary: Summary?
+
+    package var isGood: Bool {
+        self.status == "ok" && self.replicas?.isEmpty == false && (self.replicas ?? []).allSatisfy { $0.status == "ok" }
+    }
 }
 
 /// What rebuilding came to, as text.
@@ -41,9 +49,18 @@ package struct RebuildSummary: Sendable {
 
     package init() {}
 
-    package mutating func add(_ view: RebuildView) { self.organizations.append(view) }
+    /// How many organizations the answer says it has; nil when it broke off.
+    private var announced: Int?
 
-    package var isGood: Bool { self.organizations.allSatisfy(\.isGood) }
+    package mutating func add(_ view: RebuildView) {
+        if let summary = view.summary { self.announced = summary.organizations }
+        if view.organization != nil { self.organizations.append(view) }
+    }
+
+    /// True when the answer was complete and nothing is wrong.
+    package var isGood: Bool {
+        self.announced == self.organizations.count && self.organizations.allSatisfy(\.isGood)
+    }
 
     /// One row an organization, then what is wrong, then one line that sums up.
     package var text: String {
@@ -52,20 +69,21 @@ package struct RebuildSummary: Sendable {
             right: [1, 2]
         )
         var faults: [String] = []
-        for view in self.organizations.sorted(by: { $0.organization < $1.organization }) {
-            let first = view.replicas.first { $0.status == "ok" } ?? view.replicas.first
+        for view in self.organizations.sorted(by: { ($0.organization ?? "") < ($1.organization ?? "") }) {
+            let (name, replicas) = (view.organization ?? "", view.replicas ?? [])
+            let first = replicas.first { $0.status == "ok" } ?? replicas.first
             table.append([
-                view.organization, Grouped.number(first?.size ?? 0), Grouped.number(first?.entities ?? 0),
+                name, Grouped.number(first?.size ?? 0), Grouped.number(first?.entities ?? 0),
                 String((first?.ledgerState ?? "").prefix(16)),
-                "\(view.replicas.count { $0.status == "ok" }) of \(view.replicas.count)",
+                "\(replicas.count { $0.status == "ok" }) of \(replicas.count)",
                 view.isGood ? "ok" : "FAILED",
             ])
-            let found = view.replicas.compactMap { replica in
-                replica.fault.map { "organization \(view.organization), node \(replica.node): \($0)" }
+            let found = replicas.compactMap { replica in
+                replica.fault.map { "organization \(name), node \(replica.node): \($0)" }
             }
             faults +=
                 found.isEmpty && !view.isGood
-                ? ["organization \(view.organization): the replicas fold to different states"] : found
+                ? ["organization \(name): the replicas fold to different states"] : found
         }
         var text = table.isEmpty ? "no organization to rebuild\n" : table.rendered()
         for fault in faults { text += "\(fault)\n" }
@@ -98,21 +116,7 @@ extension ClusterClient {
         let body =
             organizations.isEmpty
             ? "{}" : "{\"organizations\":[\(organizations.map(JSONText.quoted).joined(separator: ","))]}"
-        var request = APIRequest(.post, "/v1/audit/rebuild", body: ByteBuffer(string: body))
-        request.isReadOnly = true
-        request.timeout = Self.verificationTimeout
-        let response = try await self.open(request)
-        var cutter = LineCutter(bytesMax: Self.lineBytesMax)
-        let take = { (line: ArraySlice<UInt8>) throws -> Void in
-            guard !line.isEmpty else { return }
-            try onLine(Array(line), try Self.decode(RebuildView.self, from: line))
-        }
-        do {
-            for try await chunk in response.body { try cutter.add(Array(chunk.readableBytesView), take) }
-            try cutter.finish(take)
-        } catch let error as TransportError {
-            throw ClientError(.unreachable, "rebuilding broke off", cause: error)
-        }
+        try await self.readLines("/v1/audit/rebuild", body, brokenOff: "rebuilding broke off", onLine: onLine)
     }
 }
 

@@ -127,20 +127,30 @@ extension ClusterClient {
         let named = organizations.map(JSONText.quoted).joined(separator: ",")
         let members = organizations.isEmpty ? [] : ["\"organizations\":[\(named)]"]
         let body = "{" + (members + ["\"level\":\(JSONText.quoted(level))"]).joined(separator: ",") + "}"
-        var request = APIRequest(.post, "/v1/audit/verify", body: ByteBuffer(string: body))
+        try await self.readLines("/v1/audit/verify", body, brokenOff: "the verification broke off", onLine: onLine)
+    }
+
+    /// Posts what changes nothing and takes long, and hands on each line of the answer as it comes.
+    func readLines<View: Decodable>(
+        _ path: String,
+        _ body: String,
+        brokenOff: String,
+        onLine: (_ json: [UInt8], _ view: View) throws -> Void
+    ) async throws {
+        var request = APIRequest(.post, path, body: ByteBuffer(string: body))
         request.isReadOnly = true
         request.timeout = Self.verificationTimeout
         let response = try await self.open(request)
         var cutter = LineCutter(bytesMax: Self.lineBytesMax)
         let take = { (line: ArraySlice<UInt8>) throws -> Void in
             guard !line.isEmpty else { return }
-            try onLine(Array(line), try Self.decode(VerificationView.self, from: line))
+            try onLine(Array(line), try Self.decode(View.self, from: line))
         }
         do {
             for try await chunk in response.body { try cutter.add(Array(chunk.readableBytesView), take) }
             try cutter.finish(take)
         } catch let error as TransportError {
-            throw ClientError(.unreachable, "the verification broke off", cause: error)
+            throw ClientError(.unreachable, brokenOff, cause: error)
         }
     }
 }
