@@ -66,6 +66,7 @@ let package = Package(
         .systemLibrary(name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+        .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CChecksum"),
 
@@ -128,7 +129,7 @@ let package = Package(
             name: "NodeRuntime",
             dependencies: [
                 "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
-                "Shards", "Columnar", "QueryRouter", "Transport",
+                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],

@@ -24,6 +24,7 @@ ALLOWED = {
     "COpenSSL": set(),
     "CNGHTTP2": set(),
     "CDuckDB": set(),
+    "CJemalloc": set(),
     "CChecksum": set(),
     "Primitives": set(),
     "Laboratory": {"Primitives"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "Columnar": {"Primitives", "CDuckDB"},
     "QueryRouter": {"Primitives", "Columnar"},
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
-    "NodeRuntime": CORE | {"RocksStorage", "Transport", "Crypto"} | NIO | OPERATIONS,
+    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
         "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
     },

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 swift_wanted=6.3
-packages=(librocksdb-dev libssl-dev libnghttp2-dev libpython3.11 pkg-config)
+packages=(librocksdb-dev libjemalloc-dev libssl-dev libnghttp2-dev libpython3.11 pkg-config)
 bench_packages=(etcd-server nghttp2-server nghttp2-client openssl)
 purpose="${1:-build}"
 # The tests make certificates, speak HTTP and verify packages with programs that are not ours.

@@ -17,6 +17,7 @@ struct NodeMetrics: Sendable {
 
     init(registry: PrometheusRegistry) {
         self.registry = registry
+        HeapStatistics.observe(in: registry)
         registry.describe("ft_api_request_seconds", "Time from a request's last byte to its answer.")
         registry.describe("ft_api_requests_total", "Answered requests by status.")
         registry.describe("ft_api_problems_total", "Refused requests by problem code.")

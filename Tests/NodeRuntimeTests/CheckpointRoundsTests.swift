@@ -12,6 +12,7 @@ struct CheckpointRoundsTests {
     private static let two = NodeID(2)
     private static let three = NodeID(3)
     private static let quorum = SigningQuorum(voters: [NodeID(1), Self.two, Self.three])
+    private static let alone = SigningQuorum(voters: [NodeID(1)])
 
     private static func signature(_ node: UInt64) throws -> NoteSignature {
         NoteSignature(name: try NoteKeyName("c/node-\(node)"), id: NoteKeyID(rawValue: UInt32(node)), signature: [1])
@@ -87,6 +88,42 @@ struct CheckpointRoundsTests {
         #expect(done.first?.size == 5)
         #expect(done.first?.nodes == [1, 2, 3])
         #expect(bench.rounds.dirtyCount == 0)
+    }
+
+    @Test func organizationsThatDoNotRestGetTheirCheckpointsInTurnAndWhoWaitsAtOnce() throws {
+        var rounds = CheckpointRounds(node: NodeID(1))
+        var pace = rounds.pace
+        pace.batchMax = 1_000
+        rounds = CheckpointRounds(node: NodeID(1), pace: pace)
+        for number in 1...1_000 as ClosedRange<UInt32> {
+            _ = rounds.changed(OrganizationID(number), group: Self.group, size: 1, at: .seconds(100))
+        }
+        var begun: [OrganizationID] = []
+        /// Signs what is asked for, and lets every ledger grow again.
+        func run(_ rounds: inout CheckpointRounds, _ milliseconds: Range<Int>) {
+            begun = []
+            for time in milliseconds {
+                let now = Duration.milliseconds(100_000 + time)
+                for case .sign(let organizations) in rounds.next(at: now, leads: { _ in Self.alone }).actions {
+                    begun += organizations
+                    let head = CheckpointRounds.OwnHead(size: UInt64(time), root: Self.root(1), signatures: [])
+                    rounds.didSign(organizations.map { ($0, .signed(head), Self.alone) }, at: now)
+                    for organization in organizations {
+                        _ = rounds.changed(organization, group: Self.group, size: UInt64(time) + 1, at: now)
+                    }
+                }
+            }
+        }
+        run(&rounds, 20..<21)
+        #expect(begun.count == 1_000, "whoever has rested waits for nobody")
+        run(&rounds, 21..<1_021)
+        #expect(begun.count <= pace.burst + 41, "one every 25 ms of those that do not rest")
+        #expect(begun.count >= pace.burst + 30)
+        #expect(Set(begun).count == begun.count)
+        let last = try #require(Set((1...1_000).map { OrganizationID($0) }).subtracting(begun).max())
+        rounds.demanded(last, group: Self.group, by: 7, at: .milliseconds(101_021))
+        run(&rounds, 1_021..<1_022)
+        #expect(begun.contains(last), "nobody who waits takes a turn")
     }
 
     @Test func aMajorityIsPublishedWhenTheThirdIsSilent() throws {

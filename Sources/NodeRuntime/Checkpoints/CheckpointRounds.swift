@@ -18,6 +18,12 @@ struct CheckpointRounds: Sendable {
         /// checkpoint is kept.
         var briskRounds = 5
         var intervalMax = Duration.seconds(2)
+        /// How far apart rounds of organizations that do not rest begin on this node, when more than ``burst`` are due:
+        /// signing and checking a round costs the replicas about a millisecond together, so that a thousand of them get
+        /// theirs in turn and cost a small part of a core. One that has rested does not wait for those.
+        var spacing = Duration.milliseconds(25)
+        /// Rounds that begin without ``spacing`` after a rest.
+        var burst = 64
         /// After the first change, so that what comes at once goes together.
         var linger = Duration.milliseconds(20)
         /// A round without a majority is given up after this.
@@ -148,6 +154,8 @@ struct CheckpointRounds: Sendable {
         var failures = 0
         /// Rounds that nobody waited for, since the organization last rested.
         var streak = 0
+        /// The next round that nobody waits for has its place among those of the node.
+        var hasPlace = false
 
         var isDirty: Bool { self.wanted > self.done }
     }
@@ -171,6 +179,8 @@ struct CheckpointRounds: Sendable {
     private var peers: [NodeID: Peer] = [:]
     private var toSign: [OrganizationID] = []
     private var isSigning = false
+    /// When the next round that nobody waits for would begin if all were ``Pace/spacing`` apart.
+    private var nextPlace = Duration.zero
     private var ready: [Action] = []
 
     init(node: NodeID, pace: Pace = Pace()) {
@@ -433,10 +443,25 @@ struct CheckpointRounds: Sendable {
         }
         let begin = work.waiting.isEmpty ? max(work.restsUntil, work.blockedUntil) : work.blockedUntil
         guard now >= begin else { return self.due.push(organization, at: begin) }
-        if work.waiting.isEmpty { work.streak += 1 }
+        if work.waiting.isEmpty {
+            if work.streak > 0, !work.hasPlace {
+                work.hasPlace = true
+                work.restsUntil = max(work.restsUntil, self.takePlace(now))
+                guard now >= work.restsUntil else { return self.due.push(organization, at: work.restsUntil) }
+            }
+            work.streak += 1
+        }
+        work.hasPlace = false
         work.phase = .signing(work.waiting)
         work.waiting = []
         self.toSign.append(organization)
+    }
+
+    /// When one more round that nobody waits for may begin.
+    private mutating func takePlace(_ now: Duration) -> Duration {
+        let place = max(self.nextPlace, now - self.pace.spacing * self.pace.burst)
+        self.nextPlace = place + self.pace.spacing
+        return max(now, place)
     }
 
     /// What a round has come to: goes on, or ends.

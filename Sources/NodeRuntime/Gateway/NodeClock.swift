@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Primitives
 
 /// The clock by which the node measures durations; ``SystemTime`` tells the time of day.
@@ -38,13 +39,15 @@ func withTimeLimit<Value: Sendable>(
 
 /// Random values for ids and tokens.
 enum RandomText {
-    /// `count` bytes of the system's generator.
+    /// `count` bytes of the system's generator, at most 256; one call of the system for all of them.
     static func bytes(_ count: Int) -> [UInt8] {
-        var generator = SystemRandomNumberGenerator()  // ambient-ok: salts of personal values are made here
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(count + 8)
-        while bytes.count < count { withUnsafeBytes(of: generator.next()) { bytes.append(contentsOf: $0) } }
-        return Array(bytes.prefix(count))
+        precondition(count <= 256, "more could be interrupted")
+        return [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+            // ambient-ok: salts of personal values are made here
+            let failure = buffer.baseAddress.map { getentropy($0, count) } ?? 0
+            precondition(failure == 0, "the system has a source of random bytes")
+            filled = count
+        }
     }
 
     /// `bytes` bytes of the system's generator as lowercase hexadecimal.
