@@ -83,6 +83,59 @@ internal import Testing
         #expect(groups.isEmpty)
     }
 
+    // MARK: - Promises
+
+    private func promise(
+        _ replica: GroupReplica,
+        _ match: UInt64?,
+        cutAt: UInt64? = nil,
+        removedAt: UInt64? = nil
+    ) -> PendingWrite {
+        let messages = match.map { match in
+            [
+                RaftMessage(
+                    from: NodeID(2),
+                    to: NodeID(1),
+                    term: Term(1),
+                    body: .appendAccepted(RaftMessage.AppendAcceptance(match: LogIndex(match)))
+                )
+            ]
+        }
+        let write = RaftLogStore.Write(
+            group: replica.group,
+            hardState: HardState(term: Term(cutAt == nil ? 1 : 2), vote: nil),
+            commit: .zero,
+            removedAt: removedAt.map { LogIndex($0) },
+            truncateFrom: cutAt.map { LogIndex($0) },
+            last: LogIndex(3),
+            lastTerm: Term(1)
+        )
+        let ticket = PersistTicket(number: 1, index: LogIndex(3), term: Term(1))
+        return PendingWrite(replica: replica, purpose: .ticket(ticket), write: write, messages: messages ?? [])
+    }
+
+    private func released(_ writes: [PendingWrite]) -> [UInt64] {
+        var outbox = Outbox()
+        outbox.release(writes)
+        return outbox.batches.flatMap(\.messages).compactMap { message in
+            guard case .raft(let item) = message, case .appendAccepted(let answer) = item.message.body else {
+                return nil
+            }
+            return answer.match.rawValue
+        }
+    }
+
+    @Test func anAcknowledgementThatALaterWriteOfTheBatchTakesBackDoesNotLeave() {
+        let lane = LaneQueue(lane: InlineLane())
+        let (one, other) = (self.replica(1, lane), self.replica(2, lane))
+        let cut = self.promise(one, nil, cutAt: 3)
+        #expect(self.released([self.promise(one, 2), self.promise(one, 3), cut]) == [2], "the entry 3 is gone")
+        #expect(self.released([self.promise(other, 3), cut]) == [3], "in another group")
+        #expect(self.released([cut, self.promise(one, 3)]) == [3], "written again after the cut")
+        #expect(self.released([self.promise(one, 3), self.promise(one, 4)]) == [3, 4])
+        #expect(self.released([self.promise(one, 2), self.promise(one, nil, removedAt: 9)]).isEmpty)
+    }
+
     // MARK: - The loop
 
     @Test func sharesOneEntryAmongProposalsAndLetsLaterOnesWaitForTheWrite() throws {

@@ -112,7 +112,7 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     var wakeQueue = Fifo<GroupID>()
     /// Ticks since the start.
     var now: UInt64 = 0
-    var transferAll: (waiter: Waiter<Int>, deadline: UInt64)?
+    var transferAll: TransferAll?
     private var nextToken: UInt64 = 1
     package internal(set) var output = LoopOutput()
 
@@ -167,11 +167,9 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     /// Takes writes that are durable now, in their order: their messages and what follows are added to ``output``.
     ///
     /// The same as sending the messages and giving the notes to the next turn.
-    package func persisted(_ writes: some Sequence<PendingWrite>) {
-        for write in writes {
-            if !write.messages.isEmpty { self.output.outbox.add(write.messages, of: write.replica.group) }
-            self.take(write.note)
-        }
+    package func persisted(_ writes: some Collection<PendingWrite>) {
+        self.output.outbox.release(writes)
+        for write in writes { self.take(write.note) }
         self.settle()
     }
 
