@@ -88,7 +88,8 @@ internal import Testing
         }
         core.step(append(1, term: 1, 5))
         core.step(append(2, term: 2, 3))
-        let ready = try #require(core.takeReady())
+        let taken = core.takeReady()
+        let ready = try #require(taken)
         let acks = (ready.sendNow + ready.sendWhenPersisted).filter(Self.isAck)
         #expect(acks.map(\.term) == [Term(2)])
         #expect(acks.map(\.to) == [NodeID(2)])

@@ -155,6 +155,23 @@ struct ClusterUpkeepTests {
         #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.current], "a removed one does not count")
     }
 
+    @Test func everyDataGroupIsToldTheLevelOnceAndAFewAtATime() {
+        let state = ClusterBench(dataGroups: 40).state
+        var agenda = ClusterAgenda()
+        let first = agenda.untold(state: state)
+        #expect(first == (1...UInt32(ClusterAgenda.bookkeepingMax)).map { GroupID($0) })
+        #expect(agenda.untold(state: state) == first, "whoever did not hear of it is told again")
+        for group in first { agenda.didTell(group, level: state.featureLevel) }
+        let rest = agenda.untold(state: state)
+        #expect(rest.count == 40 - first.count && Set(rest).isDisjoint(with: first))
+        for group in rest { agenda.didTell(group, level: .one) }
+        #expect(agenda.untold(state: state) == rest, "another level is none of it")
+        for group in rest { agenda.didTell(group, level: state.featureLevel) }
+        #expect(agenda.untold(state: state).isEmpty)
+        var old = ClusterAgenda()
+        #expect(old.untold(state: ClusterBench(level: .one).state).isEmpty)
+    }
+
     @Test func ofTwoThatSayTheyLeadTheLaterTermCounts() {
         let membership = Membership(voters: self.voters)
         let seen = self.sight([

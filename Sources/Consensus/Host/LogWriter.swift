@@ -14,7 +14,7 @@ package struct PendingWrite: Sendable {
     package let replica: GroupReplica
     let purpose: Purpose
     /// Nil when only messages wait for earlier writes.
-    package let write: RaftLogStore.Write?
+    package let write: LogWrite?
     /// To be sent when this and all earlier writes are durable.
     package let messages: [RaftMessage]
 

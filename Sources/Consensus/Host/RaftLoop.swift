@@ -102,9 +102,9 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     var awake: [GroupSlot] = []
     private var touched: [GroupSlot] = []
     /// Hard states and removal indices of removed replicas.
-    var tombstones: [GroupID: RaftLogStore.Tombstone] = [:]
-    /// Removed groups whose state is not yet discarded, and who waits for that.
-    var discarding: [GroupID: [Waiter<Void>]] = [:]
+    var tombstones: [GroupID: LogTombstone] = [:]
+    /// Removed groups whose state is not yet discarded.
+    var discarding: Set<GroupID> = []
 
     /// How many groups have a replica on each peer.
     var peers: [(node: NodeID, groups: Int)] = []
@@ -268,11 +268,11 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     }
 
     private func queueWrite(_ ready: Ready, ticket: PersistTicket, _ slot: GroupSlot) {
-        var write: RaftLogStore.Write?
+        var write: LogWrite?
         if ready.mustPersist {
             if let from = ready.truncateFrom { slot.tail.cut(from: from) }
             slot.tail.wrote(ready.entries, configuration: self.configuration)
-            write = RaftLogStore.Write(
+            write = LogWrite(
                 group: slot.group,
                 hardState: slot.core.hardState,
                 commit: ready.commit,
