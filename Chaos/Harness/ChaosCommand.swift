@@ -63,13 +63,13 @@ struct RunCommand: AsyncParsableCommand {
             "chaos: seed \(seed), \(self.nodes) nodes, \(self.organizations) organizations, \(self.clients) clients"
         )
         try FileManager.default.createDirectory(atPath: self.folder, withIntermediateDirectories: true)
-        let cluster = try ClusterUnderTest(
+        let cluster = try await ClusterUnderTest(
             folder: URL(fileURLWithPath: self.folder).path,
             ftnode: self.ftnode,
             nodes: self.nodes,
             dataGroups: 4,
             volumeMegabytes: self.volume > 0 ? self.volume : nil,
-            network: Network.make(mark: String(getpid() % 10_000), subnet: Int(seed % 200))
+            network: await Network.make(mark: String(getpid() % 10_000), subnet: Int(seed % 200))
         )
         let run = ChaosRun(command: self, cluster: cluster, seed: seed)
         let failures = await run.perform()
@@ -133,7 +133,7 @@ struct ChaosRun {
             failures.append("\(error)")
         }
         await self.cluster.stopAll()
-        self.cluster.remove(everUsed: everUsed)
+        await self.cluster.remove(everUsed: everUsed)
         return failures
     }
 
@@ -175,7 +175,7 @@ struct ChaosRun {
         while self.clock.now < limit {
             for node in self.cluster.nodes.values where !node.isRunning { try? node.start() }
             do {
-                let answer = try self.cluster.command("audit", "verify")
+                let answer = try await self.cluster.command("audit", "verify")
                 if answer.status == 0 { return [] }
                 last = answer.output
             } catch {

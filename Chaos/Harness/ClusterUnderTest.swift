@@ -28,7 +28,7 @@ final class ClusterUnderTest {
         volumeMegabytes: Int?,
         network: Network,
         raft: String = "raft: {tick_ms: 20, heartbeat_ticks: 2, election_ticks: 20}"
-    ) throws {
+    ) async throws {
         self.raft = raft
         self.folder = folder
         self.ftnode = ftnode
@@ -36,19 +36,19 @@ final class ClusterUnderTest {
         self.dataGroups = dataGroups
         self.volumeMegabytes = volumeMegabytes
         self.network = network
-        self.shim = Self.buildShim(folder)
+        self.shim = await Self.buildShim(folder)
         self.pki = PKIFolder(path: folder + "/pki")
         try self.pki.initialize(cluster: Self.clusterID, days: 30, now: SystemTime.now(), replacing: false)
-        for node in self.seeds { try self.prepare(node, joinToken: nil) }
+        for node in self.seeds { try await self.prepare(node, joinToken: nil) }
     }
 
     /// Compiles the library that makes syncs fail; nil when there is no compiler.
-    private static func buildShim(_ folder: String) -> String? {
+    private static func buildShim(_ folder: String) async -> String? {
         let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
         let library = folder + "/fsync_shim.so"
         for compiler in ["cc", "clang", "gcc"] {
             let command = [compiler, "-shared", "-fPIC", "-O1", "-o", library, source + "/Shim/fsync_shim.c", "-ldl"]
-            if (try? Shell.run(command)) != nil { return library }
+            if (try? await Shell.run(command)) != nil { return library }
         }
         return nil
     }
@@ -68,8 +68,8 @@ final class ClusterUnderTest {
     var contextFile: String { self.folder + "/client.yaml" }
 
     /// Makes certificate, configuration, volume and namespace of a node.
-    func prepare(_ node: Int, joinToken: String?) throws {
-        try self.network.attach(node)
+    func prepare(_ node: Int, joinToken: String?) async throws {
+        try await self.network.attach(node)
         try self.pki.issueNode(
             NodeID(UInt64(node)),
             hosts: [self.network.address(of: node), "localhost"],
@@ -81,7 +81,7 @@ final class ClusterUnderTest {
         let command =
             self.network.prefix(of: node) + [self.ftnode, "serve", "--config", "\(folder)/node.yaml"]
         let process = try NodeProcess(id: node, folder: folder, command: command, shim: self.shim)
-        if let megabytes = self.volumeMegabytes { process.makeVolume(megabytes: megabytes) }
+        if let megabytes = self.volumeMegabytes { await process.makeVolume(megabytes: megabytes) }
         try self.configuration(of: node, joinToken: joinToken).write(
             toFile: folder + "/node.yaml",
             atomically: true,
@@ -127,13 +127,13 @@ final class ClusterUnderTest {
     }
 
     /// Runs a command of `ftnode` against the cluster.
-    func command(_ arguments: String...) throws -> (status: Int32, output: String) {
-        try Shell.status([self.ftnode] + arguments + ["--context", self.contextFile])
+    func command(_ arguments: String...) async throws -> (status: Int32, output: String) {
+        try await Shell.status([self.ftnode] + arguments + ["--context", self.contextFile])
     }
 
     /// Makes a new node known to the cluster, prepares and starts it.
-    func add(_ node: Int) throws {
-        let added = try self.command(
+    func add(_ node: Int) async throws {
+        let added = try await self.command(
             "cluster",
             "add-node",
             "--id",
@@ -146,7 +146,7 @@ final class ClusterUnderTest {
         guard added.status == 0, let token = added.output.firstMatch(of: /join_token: (\S+)/)?.1 else {
             throw Shell.Failure(description: "add-node \(node): \(added.output)")
         }
-        try self.prepare(node, joinToken: String(token))
+        try await self.prepare(node, joinToken: String(token))
         try self.nodes[node]?.start()
     }
 
@@ -154,7 +154,7 @@ final class ClusterUnderTest {
     func replace(_ old: Int, by new: Int) async throws {
         let triesMax = 120
         for _ in 0..<triesMax {
-            let replaced = try self.command(
+            let replaced = try await self.command(
                 "cluster",
                 "replace-node",
                 "\(old)",
@@ -178,7 +178,7 @@ final class ClusterUnderTest {
         guard let process = self.nodes[node] else { return }
         process.signal(SIGKILL)
         _ = await process.waitForEnd(.seconds(10))
-        process.removeVolume()
+        await process.removeVolume()
         self.nodes[node] = nil
     }
 
@@ -194,8 +194,8 @@ final class ClusterUnderTest {
     }
 
     /// Removes namespaces and volumes, also of nodes that were retired.
-    func remove(everUsed nodes: [Int]) {
-        for node in self.nodes.values { node.removeVolume() }
-        self.network.remove(nodes: nodes)
+    func remove(everUsed nodes: [Int]) async {
+        for node in self.nodes.values { await node.removeVolume() }
+        await self.network.remove(nodes: nodes)
     }
 }

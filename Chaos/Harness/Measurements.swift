@@ -17,7 +17,7 @@ struct MeasurementOptions: ParsableArguments {
     /// Runs `body` with a cluster that serves, and takes it down whatever happens.
     func withCluster(dataGroups: Int, _ body: (MeasuredCluster) async throws -> Void) async throws {
         try FileManager.default.createDirectory(atPath: self.folder, withIntermediateDirectories: true)
-        let cluster = try ClusterUnderTest(
+        let cluster = try await ClusterUnderTest(
             folder: URL(fileURLWithPath: self.folder).path,
             ftnode: self.ftnode,
             nodes: 3,
@@ -264,7 +264,7 @@ struct CatchUpCommand: AsyncParsableCommand {
             // Elections are measured by themselves.
             for group in 0...Self.dataGroups { _ = try await measured.leader(of: group, asking: [1, 2]) }
             let startedAt = measured.clock.now
-            try cluster.add(new)
+            try await cluster.add(new)
             try await measured.replace(lost, by: new)
             let memberAfter = startedAt.duration(to: measured.clock.now) / .milliseconds(1)
             try await measured.waitUntilMoved(lost, to: new)
@@ -286,7 +286,7 @@ struct CatchUpCommand: AsyncParsableCommand {
                 #"{"catch_up":{"records":\#(self.records),"milliseconds":\#(Int(took)),"#
                     + #""memberMilliseconds":\#(Int(memberAfter)),"mbPerSecond":\#(Int(rate))}}"#
             )
-            let verified = try cluster.command("audit", "verify")
+            let verified = try await cluster.command("audit", "verify")
             guard verified.status == 0 else { throw Shell.Failure(description: verified.output) }
         }
     }

@@ -120,16 +120,16 @@ struct Nemesis {
             self.process(victim)?.signal(SIGCONT)
         case .cutNode:
             self.say("node \(victim) off the network")
-            try self.cluster.network.unplug(victim)
+            try await self.cluster.network.unplug(victim)
             try await Task.sleep(for: self.seconds(1...4))
-            self.cluster.network.plug(victim)
+            await self.cluster.network.plug(victim)
         case .cutOneWay: try await self.cutOneWay(nodes)
         case .cutInHalves: try await self.cutInHalves(nodes)
         case .slowLink:
             self.say("node \(victim) behind a slow link")
-            try self.cluster.network.slow(victim, kilobits: 256)
+            try await self.cluster.network.slow(victim, kilobits: 256)
             try await Task.sleep(for: self.seconds(1...4))
-            self.cluster.network.unslow(victim)
+            await self.cluster.network.unslow(victim)
         case .fullDisk: try await self.fillDisk(victim)
         case .failingSync:
             self.say("every fsync of node \(victim) fails")
@@ -140,9 +140,9 @@ struct Nemesis {
         case .rollingRestart: try await self.rollingRestart(nodes.sorted())
         case .transfer:
             self.say("leaders away from node \(victim)")
-            _ = try self.cluster.command("cluster", "cordon", "\(victim)")
+            _ = try await self.cluster.command("cluster", "cordon", "\(victim)")
             try await Task.sleep(for: self.seconds(0.5...2))
-            _ = try self.cluster.command("cluster", "uncordon", "\(victim)")
+            _ = try await self.cluster.command("cluster", "uncordon", "\(victim)")
         case .replaceNode: try await self.replace(victim)
         }
     }
@@ -150,9 +150,9 @@ struct Nemesis {
     private mutating func cutOneWay(_ nodes: [Int]) async throws {
         let others = nodes.dropFirst().prefix(1 + self.below(nodes.count - 1))
         self.say("nothing of node \(nodes[0]) reaches nodes \(others.sorted())")
-        for other in others { try self.cluster.network.cut(from: nodes[0], to: other) }
+        for other in others { try await self.cluster.network.cut(from: nodes[0], to: other) }
         try? await Task.sleep(for: self.seconds(1...4))
-        for other in others { self.cluster.network.mend(from: nodes[0], to: other) }
+        for other in others { await self.cluster.network.mend(from: nodes[0], to: other) }
     }
 
     private mutating func cutInHalves(_ nodes: [Int]) async throws {
@@ -161,15 +161,15 @@ struct Nemesis {
         self.say("nodes \(left.sorted()) and \(right.sorted()) cut off from each other")
         for node in left {
             for other in right {
-                try self.cluster.network.cut(from: node, to: other)
-                try self.cluster.network.cut(from: other, to: node)
+                try await self.cluster.network.cut(from: node, to: other)
+                try await self.cluster.network.cut(from: other, to: node)
             }
         }
         try? await Task.sleep(for: self.seconds(1...4))
         for node in left {
             for other in right {
-                self.cluster.network.mend(from: node, to: other)
-                self.cluster.network.mend(from: other, to: node)
+                await self.cluster.network.mend(from: node, to: other)
+                await self.cluster.network.mend(from: other, to: node)
             }
         }
     }
@@ -204,7 +204,7 @@ struct Nemesis {
         self.say("node \(victim) lost for good, node \(new) replaces it")
         self.process(victim)?.signal(SIGKILL)
         self.everUsed.append(new)
-        try self.cluster.add(new)
+        try await self.cluster.add(new)
         try await self.cluster.replace(victim, by: new)
         await self.cluster.retire(victim)
     }

@@ -30,14 +30,14 @@ final class NodeProcess {
     }
 
     /// Puts the data directory on a small volume in memory.
-    func makeVolume(megabytes: Int) {
+    func makeVolume(megabytes: Int) async {
         let mount = ["mount", "-t", "tmpfs", "-o", "size=\(megabytes)m", "tmpfs", self.dataFolder]
-        self.hasVolume = (try? Shell.run(mount)) != nil
+        self.hasVolume = (try? await Shell.run(mount)) != nil
     }
 
-    func removeVolume() {
+    func removeVolume() async {
         guard self.hasVolume else { return }
-        _ = try? Shell.run("umount", "-l", self.dataFolder)
+        _ = try? await Shell.run("umount", "-l", self.dataFolder)
         self.hasVolume = false
     }
 

@@ -1,6 +1,7 @@
 internal import Foundation
 
-/// Runs small system programs (ip, mount, cc) to their end.
+/// Runs small system programs (ip, mount, cc) to their end, each waited for by a thread of its own: a task that waits
+/// holds no thread of the pool.
 enum Shell {
     struct Failure: Error, CustomStringConvertible {
         let description: String
@@ -9,12 +10,12 @@ enum Shell {
     /// - Returns: What the program wrote.
     /// - Throws: ``Failure`` when it cannot be started or does not exit with 0.
     @discardableResult
-    static func run(_ command: String...) throws -> String { try self.run(command) }
+    static func run(_ command: String...) async throws -> String { try await self.run(command) }
 
     /// - Returns: What the program wrote.
     @discardableResult
-    static func run(_ command: [String]) throws -> String {
-        let (status, output) = try self.status(command)
+    static func run(_ command: [String]) async throws -> String {
+        let (status, output) = try await self.status(command)
         guard status == 0 else {
             throw Failure(description: "\(command.joined(separator: " ")) exited with \(status): \(output)")
         }
@@ -22,7 +23,13 @@ enum Shell {
     }
 
     /// - Returns: The exit status and what the program wrote.
-    static func status(_ command: [String]) throws -> (status: Int32, output: String) {
+    static func status(_ command: [String]) async throws -> (status: Int32, output: String) {
+        try await withCheckedThrowingContinuation { continuation in
+            Thread { continuation.resume(with: Result { try self.runToEnd(command) }) }.start()
+        }
+    }
+
+    private static func runToEnd(_ command: [String]) throws -> (status: Int32, output: String) {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = command

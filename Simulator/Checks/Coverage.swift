@@ -46,6 +46,7 @@ struct Coverage: Sendable {
         case partitionsWhole = "whole partitions"
         case partitionsOneWay = "one-way partitions"
         case partitionsPartial = "partial partitions"
+        case partitionsMoving = "partitions that follow the leader"
         case crashes = "crashes"
         case crashesInWrite = "crashes with a write under way"
         case crashesOfAll = "crashes of all nodes at once"

@@ -114,7 +114,7 @@ struct Invariants {
     /// The replica has left its group and keeps only its hard state, durably.
     ///
     /// Its entries count as held by those who counted them before: nobody who leads later can do so without the others.
-    mutating func removed(_ node: NodeID, by write: RaftLogStore.Write) {
+    mutating func removed(_ node: NodeID, by write: LogWrite) {
         let key = ReplicaKey(node: node, group: write.group)
         guard var memory = self.memories[key] else { return }
         memory.crash()
@@ -130,7 +130,7 @@ struct Invariants {
     // MARK: - Disk
 
     /// Entries of `write` left the core to be written.
-    mutating func handedOut(_ write: RaftLogStore.Write, by core: RaftCore) {
+    mutating func handedOut(_ write: LogWrite, by core: RaftCore) {
         let key = ReplicaKey(node: core.id, group: write.group)
         var memory = self.memory(key)
         if let from = write.truncateFrom {
@@ -162,12 +162,12 @@ struct Invariants {
     }
 
     /// The end of a replica left its core to be written.
-    mutating func buries(_ write: RaftLogStore.Write, by node: NodeID) {
+    mutating func buries(_ write: LogWrite, by node: NodeID) {
         self.memories[ReplicaKey(node: node, group: write.group)]?.handed = DurableLog()
     }
 
     /// `write` is durable on `node`.
-    mutating func persisted(_ write: RaftLogStore.Write, by node: NodeID) {
+    mutating func persisted(_ write: LogWrite, by node: NodeID) {
         let group = write.group
         let key = ReplicaKey(node: node, group: group)
         var memory = self.memory(key)

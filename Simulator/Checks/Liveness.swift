@@ -93,11 +93,11 @@ struct Liveness {
     private var wishProblem: String? {
         guard let leader = self.world.leader(of: .system)?.process else { return "nobody leads the system group" }
         let state = leader.applier.directory.current
-        var sight = ClusterSight(lagMax: self.world.plan.planning?.lagMax ?? 0)
+        var survey = ClusterSurvey(lagMax: self.world.plan.planning?.lagMax ?? 0)
         for node in self.world.nodes {
-            if node.isRunning, let process = node.process { sight.take(ClusterSight.Answer(process)) }
+            if node.isRunning, let process = node.process { survey.take(process.report, of: node.id) }
         }
-        let view = sight.view(of: state)
+        let view = ClusterUpkeep.view(state: state, survey: survey)
         do {
             let actions = try ClusterPlanner.plan(view)
             if let action = actions.first { return "\(actions.count) steps are left: \(action) (\(view.traceText))" }

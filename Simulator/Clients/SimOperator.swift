@@ -109,7 +109,8 @@ final class SimOperator {
         self.world.after(Self.timeout) { finish(nil, nil) }
         guard let target = self.world.node(node), target.isRunning else { return finish(nil, nil) }
         let origin = CommandOrigin(actor: "operator", kind: .user)
-        let isPlain = self.world.plan.featureLevel == .one && self.dice.chance(50)
+        // A cluster of the first version has no placements that could be planned.
+        let isPlain = self.world.plan.featureLevel == .one && self.world.plan.planning == nil && self.dice.chance(50)
         var bytes = isPlain ? command.encoded() : command.encoded(origin: origin)
         do { try Command.stamp(&bytes, at: target.wallClock) } catch {
             self.world.violate("a command cannot be stamped: \(error)")

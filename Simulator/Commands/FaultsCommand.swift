@@ -15,10 +15,16 @@ struct FaultsCommand: ParsableCommand {
     var only: String?
 
     @Option(help: "Seeds that each mistake is given.")
-    var seeds: UInt64 = 20_000
+    var seeds: UInt64 = 2_000
 
-    @Option(help: "Seconds that each mistake is given.")
-    var limit: Double = 120
+    @Option(help: "The first seed.")
+    var first: UInt64 = 1
+
+    @Option(help: "Simulated events that each mistake is given: the same on a busy machine.")
+    var events = 60_000_000
+
+    /// Of processor time; only a run that goes round in circles takes so long.
+    private static let processorSecondsMax: UInt64 = 1_800
 
     func run() throws {
         let names = self.only.map { [$0] } ?? PlantedFaults.names
@@ -43,20 +49,21 @@ struct FaultsCommand: ParsableCommand {
     private func search(_ name: String) throws -> (seed: String?, rule: String) {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = ["run", "--quiet", "--fault", name, "--seeds", String(self.seeds)]
+        process.arguments = [
+            "run", "--quiet", "--fault", name, "--first", "\(self.first)", "--seeds", "\(self.seeds)", "--events",
+            "\(self.events)",
+            "--processor-seconds", "\(Self.processorSecondsMax)",
+        ]
         let output = Pipe()
         process.standardOutput = output
         process.standardError = output
         try process.run()
-        let pid = process.processIdentifier
-        let watchdog = DispatchWorkItem { kill(pid, SIGKILL) }
-        DispatchQueue.global().asyncAfter(deadline: .now() + self.limit, execute: watchdog)
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
-        watchdog.cancel()
         let lines = text.split(separator: "\n").map(String.init)
         guard let place = lines.firstIndex(where: { $0.hasPrefix("seed ") || $0.hasPrefix(TrapReport.prefix) }) else {
-            return (nil, process.terminationStatus == 0 ? "not found" : "not found in \(Int(self.limit)) s")
+            let hasEnded = process.terminationReason == .exit && process.terminationStatus == 0
+            return (nil, hasEnded ? "not found" : "the search did not end")
         }
         let words = lines.last { $0.contains("--first ") }?.split(separator: " ").map(String.init) ?? []
         let seed = words.firstIndex(of: "--first").map { words[$0 + 1] }

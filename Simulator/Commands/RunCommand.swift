@@ -20,6 +20,12 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Plant a deliberate mistake; «simulator faults --list» names them.")
     var fault: String?
 
+    @Option(help: "Begin no further seed after so many events; 0 for no limit.")
+    var events = 0
+
+    @Option(help: ArgumentHelp("Seconds of processor time after which the process ends.", visibility: .hidden))
+    var processorSeconds: UInt64?
+
     @Flag(help: "Print every event.")
     var trace = false
 
@@ -37,11 +43,13 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         let chosen = try self.chosenProfile
         let faults = try self.plantedFaults
+        if let seconds = self.processorSeconds { ProcessorLimit.set(seconds) }
         var coverage = Coverage()
         var events = 0
         var failures = 0
         let start = ContinuousClock.now  // ambient-ok: how long the run took, for the user
         for seed in self.first..<(self.first + self.seeds) {
+            if self.events > 0, events >= self.events { break }
             let profile = chosen ?? SimulationPlan.Profile.of(seed)
             TrapReport.arm(self.replay(seed))
             let outcome = Simulation.run(seed: seed, profile: profile, faults: faults, isTracing: self.trace)

@@ -7,6 +7,8 @@ final class Nemesis {
     unowned let world: World
     var dice: Dice
     private var isRunning = false
+    /// A partition moves after the leaders of a group.
+    private var isChasing = false
     private let troubles: [SimulationPlan.Trouble]
 
     init(world: World, dice: Dice) {
@@ -48,6 +50,7 @@ final class Nemesis {
         case .wholePartition: self.cutWhole()
         case .oneWayPartition: self.cutOneWay()
         case .partialPartition: self.cutPartial()
+        case .movingPartition: self.chaseLeaders()
         case .crash: self.crashOne(after: nil)
         case .longOutage: self.crashOne(after: self.dice.draw(200_000...1_500_000))
         case .crashAll: self.crashAll()
@@ -136,6 +139,74 @@ final class Nemesis {
         self.healLater()
     }
 
+    /// Cuts off whoever leads a group, and soon after another leads that one instead, several times.
+    ///
+    /// Who was cut off before comes back to voters without the leader who could teach it: tails of different terms stand
+    /// against each other, and leaders that do not know of one another.
+    private func chaseLeaders() {
+        guard !self.isChasing else { return }
+        self.isChasing = true
+        self.world.coverage[.partitionsMoving] += 1
+        let groups = self.world.plan.groups
+        let group = self.dice.chance(20) ? groups[0] : self.dice.pick(Array(groups.dropFirst()))
+        // Soon: before a new leader has taught anybody; late: while it works, the old one may still believe to lead.
+        let patience = self.dice.pick(Self.lookMicros)
+        self.chase(Chase(group: group.id, patience: patience, movesLeft: self.dice.draw(2...4)))
+    }
+
+    /// A partition that follows the leaders of a group.
+    private struct Chase {
+        let group: GroupID
+        /// Microseconds between two looks at who leads, at most.
+        let patience: VirtualTime
+        /// Who was cut off last.
+        var cutOff: NodeID?
+        var movesLeft: Int
+        var looksLeft = Nemesis.looksMax
+    }
+
+    /// Looks at who leads, until the partition has moved often enough or nobody else comes to lead.
+    private func chase(_ chase: Chase) {
+        guard self.isRunning else { return }
+        guard chase.movesLeft > 0, chase.looksLeft > 0 else {
+            self.isChasing = false
+            return self.world.network.healLinks()
+        }
+        var next = chase
+        next.looksLeft -= 1
+        if let leader = self.world.leader(of: chase.group), leader.id != chase.cutOff {
+            self.world.network.healLinks()
+            self.cutOff(leader, chase.group)
+            next.cutOff = leader.id
+            next.movesLeft -= 1
+            next.looksLeft = Self.looksMax
+        }
+        self.world.after(self.dice.draw(chase.patience / 5...chase.patience)) { [self] in self.chase(next) }
+    }
+
+    private static let lookMicros: [VirtualTime] = [10_000, 30_000, 200_000]
+    /// Looks at who leads that find nobody new, at most.
+    private static let looksMax = 20
+
+    /// Leaves a leader alone, or with fewer followers than it needs.
+    private func cutOff(_ leader: SimNode, _ group: GroupID) {
+        let ids = self.world.nodes.map(\.id)
+        let voters = leader.process?.core(of: group)?.membership.voters ?? []
+        var side = [leader.id]
+        if self.dice.chance(70), voters.count > 3 {
+            let others = voters.filter { $0 != leader.id }
+            side += self.dice.subset(others, count: self.dice.draw(1...(voters.count / 2 - 1)))
+        }
+        for one in ids where side.contains(one) {
+            for other in ids where !side.contains(other) {
+                self.world.network.cut(one, other)
+                self.world.network.cut(other, one)
+            }
+        }
+        // When it goes on it still leads, as far as it knows.
+        if leader.isRunning, self.dice.chance(50) { self.pause(leader, for: self.dice.draw(50_000...300_000)) }
+    }
+
     // MARK: - Processes
 
     private func crashOne(after delay: VirtualTime?) {
@@ -157,10 +228,14 @@ final class Nemesis {
     private func pauseOne() {
         let node = self.anyNode
         guard node.isRunning else { return }
+        self.pause(node, for: self.dice.draw(20_000...900_000))
+    }
+
+    private func pause(_ node: SimNode, for delay: VirtualTime) {
         self.world.coverage[.pauses] += 1
         node.pause()
         let life = node.life
-        self.world.after(self.dice.draw(20_000...900_000)) { if node.life == life { node.resume() } }
+        self.world.after(delay) { if node.life == life { node.resume() } }
     }
 
     private func jumpClock() {

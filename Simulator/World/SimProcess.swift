@@ -77,6 +77,14 @@ final class SimProcess {
 
     func core(of group: GroupID) -> RaftCore? { self.loop.core(of: group) }
 
+    /// What the node says of itself when the cluster's manager asks.
+    var report: NodeReport {
+        NodeReport(
+            features: self.node.features,
+            statuses: self.loop.groups.compactMap { self.loop.replica(of: $0)?.status }
+        )
+    }
+
     // MARK: - Inputs
 
     /// Gives the loop a turn with what `change` puts into the inbox, and does what follows from it.

@@ -30,9 +30,12 @@ enum Simulation {
 extension SimulationPlan.Profile {
     static var names: String { Self.allCases.map(\.rawValue).joined(separator: ", ") }
 
-    /// The profile of a seed when nobody chooses one: every second run is a wide one.
+    private static let narrow = Self.allCases.filter { $0 != .wide }
+
+    /// The profile of a seed when nobody chooses one: every third run is a wide one, the narrow ones take turns.
     static func of(_ seed: UInt64) -> Self {
-        if seed % 2 == 0 { return .wide }
-        return Self.allCases[Int(seed / 2 % UInt64(Self.allCases.count))]
+        if seed % 3 == 0 { return .wide }
+        let place = seed / 3 * 2 + seed % 3 - 1
+        return Self.narrow[Int(place % UInt64(Self.narrow.count))]
     }
 }

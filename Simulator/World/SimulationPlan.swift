@@ -7,7 +7,7 @@ struct SimulationPlan {
     /// Ways in which the world can be rough; a seed turns each on or off, and those that are on happen together.
     enum Trouble: CaseIterable {
         case loss, delay, doubling, reordering, earlierLife
-        case wholePartition, oneWayPartition, partialPartition
+        case wholePartition, oneWayPartition, partialPartition, movingPartition
         case crash, crashAll, crashAtIO, longOutage
         case slowDisk, slowApply, diskFailure, fullDisk, bitFlip
         case pause, clockJump, drift
@@ -32,6 +32,9 @@ struct SimulationPlan {
         case storage
         /// Many groups that the cluster's planner moves as an operator wishes.
         case planning
+        /// One group in an otherwise calm world whose leaders are cut off one after the other while clients go on asking
+        /// them.
+        case partitions
     }
 
     /// How a cluster is placed by its planner.
@@ -123,6 +126,24 @@ struct SimulationPlan {
         self.readPercent = dice.pick([10, 30, 60])
         self.strayPercent = 15
         if profile == .reads { self.drawReads(&dice) }
+        if profile == .partitions { self.drawPartitions(&dice) }
+    }
+
+    /// Between two troubles the group comes to work, so that each leader has something that only it knows.
+    private mutating func drawPartitions(_ dice: inout Dice) {
+        self.readPercent = dice.pick([20, 80])
+        self.strayPercent = 50
+        self.clients = dice.pick([4, 6])
+        self.thinkTime = dice.pick([2_000, 10_000])
+        self.troubleInterval = dice.pick([100_000, 250_000])
+        self.syncTime = dice.pick([50...300, 200...2_000])
+        self.applyTime = 20...100
+        self.latency = dice.pick([200...500, 500...3_000])
+        self.configuration.electionTicks = dice.pick([6, 10])
+        self.configuration.heartbeatTicks = 1
+        self.configuration.uncommittedBytesMax = 64 << 20
+        self.configuration.entryBatchBytesMax = dice.pick([1, 2_000])
+        self.configuration.leaseDriftTicks = self.configuration.electionTicks / 2
     }
 
     /// Many reads of all nodes while leaders are deposed and do not know it.
@@ -153,6 +174,7 @@ struct SimulationPlan {
         case .reads: 5
         case .planning: dice.draw(3...7)
         case .elections, .transfers, .storage: dice.pick([3, 3, 5])
+        case .partitions: dice.pick([3, 5])
         }
     }
 
@@ -240,12 +262,15 @@ struct SimulationPlan {
         case .membership: troubles.formUnion([.membership, .crash, .wholePartition, .oneWayPartition, .slowApply])
         case .reads:
             troubles = troubles.intersection([.crash, .pause, .clockJump])
-            troubles.formUnion([.wholePartition, .drift])
+            troubles.formUnion([.wholePartition, .movingPartition, .drift])
         case .transfers:
             troubles.formUnion([.transfer, .wholePartition, .oneWayPartition, .pause])
             troubles.subtract([.bitFlip, .wipe])
         case .storage: troubles.formUnion([.crash, .crashAtIO, .compaction, .longOutage])
         case .planning: troubles.formUnion([.membership, .crash, .wipe])
+        case .partitions:
+            troubles = troubles.intersection([.crash, .pause, .loss, .transfer, .slowDisk, .compaction])
+            troubles.insert(.movingPartition)
         }
         return troubles
     }

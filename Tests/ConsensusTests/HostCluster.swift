@@ -163,7 +163,8 @@ final class HostCluster {
     let network = HostNetwork()
     let lane: SerialThread
     let configuration: RaftConfiguration
-    var stores: [NodeID: any KeyValueStore] = [:]
+    /// Where the logs lie.
+    var disks: [NodeID: SimulatedLogFiles] = [:]
     var appliers: [NodeID: ListApplier] = [:]
     var hosts: [NodeID: RaftHost] = [:]
     private var threads: [NodeID: SerialThread] = [:]
@@ -189,7 +190,7 @@ final class HostCluster {
         configure(&configuration)
         self.configuration = configuration
         for id in self.ids {
-            self.stores[id] = InMemoryStore()
+            self.disks[id] = SimulatedLogFiles()
             self.appliers[id] = ListApplier()
         }
     }
@@ -209,7 +210,7 @@ final class HostCluster {
         let host = try RaftHost(
             node: id,
             groups: isMember ? Dictionary(uniqueKeysWithValues: self.groups.map { ($0, membership) }) : [:],
-            log: RaftLogStore(self.stores[id]!),
+            log: try LogDisk.open(self.disks[id]!),
             configuration: self.configuration,
             transport: HostLink(network: self.network, sender: id),
             applier: self.appliers[id]!,
@@ -235,6 +236,7 @@ final class HostCluster {
         self.network.state.withLock { $0.hosts[id] = nil }
         self.hosts.removeValue(forKey: id)?.stop()
         self.threads.removeValue(forKey: id)?.shutdown()
+        self.disks[id] = self.disks[id]?.restart()
     }
 
     func stop() {

@@ -9,7 +9,7 @@ internal import Testing
 final class HostLoopCluster {
     final class Node {
         let id: NodeID
-        let store: InMemoryStore
+        let files: SimulatedLogFiles
         let applier: ListApplier
         let lane: InlineLane
         var queue: LaneQueue
@@ -22,16 +22,17 @@ final class HostLoopCluster {
         var sent = 0
         var beats = 0
 
-        init(id: NodeID, store: InMemoryStore, applier: ListApplier, cluster: HostLoopCluster, epoch: UInt64) throws {
+        init(id: NodeID, files: SimulatedLogFiles, applier: ListApplier, cluster: HostLoopCluster, epoch: UInt64) throws
+        {
             self.id = id
-            self.store = store
+            self.files = files
             self.applier = applier
             self.lane = InlineLane()
             self.queue = LaneQueue(lane: self.lane)
             let parts = LoopParts(
                 node: id,
                 configuration: cluster.configuration,
-                store: RaftLogStore(store),
+                store: try LogDisk.open(files),
                 applier: applier,
                 lanes: [self.queue],
                 seed: 5,
@@ -74,7 +75,7 @@ final class HostLoopCluster {
             self.epoch += 1
             let node = try Node(
                 id: id,
-                store: InMemoryStore(),
+                files: SimulatedLogFiles(),
                 applier: ListApplier(),
                 cluster: self,
                 epoch: self.epoch
@@ -91,7 +92,7 @@ final class HostLoopCluster {
         let old = self[id]
         self.nodes[Int(id) - 1] = try Node(
             id: old.id,
-            store: old.store,
+            files: old.files.restart(),
             applier: old.applier,
             cluster: self,
             epoch: self.epoch

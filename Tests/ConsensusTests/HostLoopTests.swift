@@ -419,6 +419,21 @@ internal import Testing
         #expect(led == [6, 6], "equals share the groups")
     }
 
+    /// Each node hands a group on once: else it goes round until the first of them is gone.
+    @Test func leadersThatAllStopPassEachGroupOnAtMostOnceEach() throws {
+        let cluster = try HostLoopCluster(3, groups: 12)
+        try cluster.elect(1)
+        let before = cluster.groups.map { cluster[1].loop.core(of: $0)?.term.rawValue ?? 0 }
+        let left = [UInt64(1), 2, 3].map { _ in HostLoopCluster.Answer<Int>() }
+        for (place, answer) in left.enumerated() { cluster.order(.transferAll(answer.waiter), on: UInt64(place) + 1) }
+        try cluster.tick(20)
+        #expect(left.allSatisfy { $0.value != nil }, "everybody may stop")
+        for (group, term) in zip(cluster.groups, before) {
+            let after = cluster.nodes.compactMap { $0.loop.core(of: group)?.term.rawValue }.max() ?? 0
+            #expect(after > term && after <= term + 3, "group \(group) went from term \(term) to \(after)")
+        }
+    }
+
     @Test func anEntryOfALostLeadershipIsAnsweredWhenTheNextLeaderCommitsIt() throws {
         let cluster = try HostLoopCluster(3)
         try cluster.elect(1)

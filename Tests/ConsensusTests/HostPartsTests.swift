@@ -26,7 +26,7 @@ internal import Testing
     private func pending(_ group: UInt32, _ lane: LaneQueue, payloadBytes: Int = 0) -> PendingWrite {
         let payload = [UInt8](repeating: 0, count: payloadBytes)
         let entry = LogEntry(index: LogIndex(1), term: Term(1), kind: .empty, payload: payload)
-        let write = RaftLogStore.Write(
+        let write = LogWrite(
             group: GroupID(group),
             hardState: HardState(term: Term(1), vote: nil),
             commit: .zero,
@@ -41,26 +41,31 @@ internal import Testing
     // MARK: - The log writer
 
     @Test func makesManyGroupsDurableByOneSync() throws {
-        let store = try FaultInjectingStore(InMemoryStore())
+        let disk = SimulatedLogFiles()
+        // The batch fits into one segment.
+        let log = try SegmentLog.open(files: disk)
+        let (writes, syncs) = (disk.count(of: .write), disk.count(of: .sync))
         let lane = LaneQueue(lane: InlineLane())
-        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: 0)
+        let writer = LogWriter(store: log, inlineBytesMax: 0)
         let isDone = try writer.write((0..<100).map { self.pending(UInt32($0), lane) })
         #expect(!isDone, "inline writes are off")
         writer.stop()
         var groups: [GroupID] = []
         try writer.run { groups += $0.map(\.replica.group) }
         #expect(groups == (0..<100).map { GroupID($0) })
-        #expect(store.count(of: .sync) == 1)
-        #expect(store.count(of: .write) == 1)
-        #expect(try RaftLogStore(store).load(GroupID(99)).terms.last == LogIndex(1))
+        #expect(disk.count(of: .sync) == syncs + 1)
+        #expect(disk.count(of: .write) == writes + 1)
+        #expect(try log.load(GroupID(99)).terms.last == LogIndex(1))
     }
 
     @Test func writesSmallBatchesOnTheCallersThreadUnlessOthersWait() throws {
-        let store = try FaultInjectingStore(InMemoryStore())
+        let disk = SimulatedLogFiles()
+        let log = try LogDisk.open(disk)
+        let syncs = disk.count(of: .sync)
         let lane = LaneQueue(lane: InlineLane())
-        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: 1_000)
+        let writer = LogWriter(store: log, inlineBytesMax: 1_000)
         #expect(try writer.write([self.pending(1, lane)]))
-        #expect(store.count(of: .sync) == 1)
+        #expect(disk.count(of: .sync) == syncs + 1)
         #expect(try !writer.write([self.pending(2, lane, payloadBytes: 2_000)]), "too large")
         #expect(try !writer.write([self.pending(3, lane)]), "the order of the writes is kept")
         writer.stop()
@@ -70,10 +75,11 @@ internal import Testing
     }
 
     @Test(arguments: [0, 1_000]) func reportsNothingAsDurableWhenTheSyncFails(inlineBytes: Int) throws {
-        let store = try FaultInjectingStore(InMemoryStore())
+        let disk = SimulatedLogFiles()
+        let log = try LogDisk.open(disk)
         let lane = LaneQueue(lane: InlineLane())
-        store.arm(StoreFault(.sync))
-        let writer = LogWriter(store: RaftLogStore(store), inlineBytesMax: inlineBytes)
+        disk.arm(StoreFault(.sync))
+        let writer = LogWriter(store: log, inlineBytesMax: inlineBytes)
         var groups: [GroupID] = []
         #expect(throws: ConsensusError.self) {
             if try writer.write([self.pending(1, lane)]) { groups.append(GroupID(1)) }
@@ -81,6 +87,59 @@ internal import Testing
             try writer.run { groups += $0.map(\.replica.group) }
         }
         #expect(groups.isEmpty)
+    }
+
+    // MARK: - Promises
+
+    private func promise(
+        _ replica: GroupReplica,
+        _ match: UInt64?,
+        cutAt: UInt64? = nil,
+        removedAt: UInt64? = nil
+    ) -> PendingWrite {
+        let messages = match.map { match in
+            [
+                RaftMessage(
+                    from: NodeID(2),
+                    to: NodeID(1),
+                    term: Term(1),
+                    body: .appendAccepted(RaftMessage.AppendAcceptance(match: LogIndex(match)))
+                )
+            ]
+        }
+        let write = LogWrite(
+            group: replica.group,
+            hardState: HardState(term: Term(cutAt == nil ? 1 : 2), vote: nil),
+            commit: .zero,
+            removedAt: removedAt.map { LogIndex($0) },
+            truncateFrom: cutAt.map { LogIndex($0) },
+            last: LogIndex(3),
+            lastTerm: Term(1)
+        )
+        let ticket = PersistTicket(number: 1, index: LogIndex(3), term: Term(1))
+        return PendingWrite(replica: replica, purpose: .ticket(ticket), write: write, messages: messages ?? [])
+    }
+
+    private func released(_ writes: [PendingWrite]) -> [UInt64] {
+        var outbox = Outbox()
+        outbox.release(writes)
+        return outbox.batches.flatMap(\.messages).compactMap { message in
+            guard case .raft(let item) = message, case .appendAccepted(let answer) = item.message.body else {
+                return nil
+            }
+            return answer.match.rawValue
+        }
+    }
+
+    @Test func anAcknowledgementThatALaterWriteOfTheBatchTakesBackDoesNotLeave() {
+        let lane = LaneQueue(lane: InlineLane())
+        let (one, other) = (self.replica(1, lane), self.replica(2, lane))
+        let cut = self.promise(one, nil, cutAt: 3)
+        #expect(self.released([self.promise(one, 2), self.promise(one, 3), cut]) == [2], "the entry 3 is gone")
+        #expect(self.released([self.promise(other, 3), cut]) == [3], "in another group")
+        #expect(self.released([cut, self.promise(one, 3)]) == [3], "written again after the cut")
+        #expect(self.released([self.promise(one, 3), self.promise(one, 4)]) == [3, 4])
+        #expect(self.released([self.promise(one, 2), self.promise(one, nil, removedAt: 9)]).isEmpty)
     }
 
     // MARK: - The loop

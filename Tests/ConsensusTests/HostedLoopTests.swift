@@ -102,19 +102,18 @@ private final class Outgoing: PeerTransport {
     private struct Bench {
         let thread = HandThread()
         let outgoing = Outgoing()
-        let store: FaultInjectingStore
+        let disk = SimulatedLogFiles()
         let applier = ListApplier()
         let lane: SerialThread
         let host: RaftHost
         let failures = EventLog<ConsensusError>()
 
         init() throws {
-            self.store = try FaultInjectingStore(InMemoryStore())
             self.lane = try SerialThread(name: "test-lane")
             self.host = try RaftHost(
                 node: NodeID(1),
                 groups: [HostedLoopTests.group: Membership(voters: [NodeID(1), HostedLoopTests.other])],
-                log: RaftLogStore(self.store),
+                log: try LogDisk.open(self.disk),
                 transport: self.outgoing,
                 applier: self.applier,
                 lanes: [self.lane],
@@ -187,14 +186,14 @@ private final class Outgoing: PeerTransport {
             term: first.term
         )
         bench.settle()
-        let writes = bench.store.count(of: .write)
+        let writes = bench.disk.count(of: .write)
         bench.propose("a")
         #expect(bench.outgoing.appends.isEmpty)
         #expect(bench.thread.runNext())
         #expect(bench.outgoing.appends.count == 1)
-        #expect(bench.store.count(of: .write) == writes)
+        #expect(bench.disk.count(of: .write) == writes)
         #expect(bench.thread.runNext())
-        #expect(bench.store.count(of: .write) == writes + 1)
+        #expect(bench.disk.count(of: .write) == writes + 1)
     }
 
     @Test func otherWorkHasItsTurnBetweenAWriteAndTheNextStep() throws {
@@ -225,7 +224,7 @@ private final class Outgoing: PeerTransport {
         let note: @Sendable (Result<[UInt8], ProposalError>) -> Void = { answer in
             if case .failure(let error) = answer { codes.add(error.code) } else { codes.add(nil) }
         }
-        bench.store.arm(StoreFault(.write))
+        bench.disk.arm(StoreFault(.write))
         bench.propose("a", note)
         bench.settle()
         #expect(codes.take() == [.failed])

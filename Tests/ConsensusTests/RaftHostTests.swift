@@ -187,13 +187,13 @@ internal import Testing
         at operation: StoreOperation
     ) async throws {
         let cluster = try HostCluster(1)
-        let store = try FaultInjectingStore(InMemoryStore())
-        cluster.stores[NodeID(1)] = store
+        let disk = SimulatedLogFiles()
+        cluster.disks[NodeID(1)] = disk
         let reported = Mutex<[ConsensusError.Code]>([])
         try cluster.start(NodeID(1)) { error in reported.withLock { $0.append(error.code) } }
         let host = try await cluster.leader()
         _ = try await host.propose([1], to: self.group)
-        store.arm(StoreFault(operation))
+        disk.arm(StoreFault(operation))
         #expect(await self.code { _ = try await host.propose([2], to: self.group) } == .failed)
         #expect(host.failure?.code == .store)
         #expect(reported.withLock { $0 } == [.store])
@@ -218,12 +218,13 @@ internal import Testing
     func keepsWhatItAcknowledgedOverAnyStoreFailure(operation: StoreOperation, hasEffect: Bool) async throws {
         for number in 1...12 {
             let cluster = try HostCluster(1)
-            let store = try FaultInjectingStore(InMemoryStore())
-            cluster.stores[NodeID(1)] = store
-            store.arm(StoreFault(operation, number: number, hasEffect: hasEffect))
-            try cluster.start(NodeID(1))
+            let disk = SimulatedLogFiles()
+            cluster.disks[NodeID(1)] = disk
+            disk.arm(StoreFault(operation, number: number, hasEffect: hasEffect))
+            // The first calls are those that begin the log.
+            let isStarted = (try? cluster.start(NodeID(1))) != nil
             var acknowledged: [String] = []
-            if let host = try? await cluster.leader() {
+            if isStarted, let host = try? await cluster.leader() {
                 for count in 0..<8
                 where await self.code({
                     _ = try await host.propose(Array("\(count)".utf8), to: self.group)
@@ -232,9 +233,7 @@ internal import Testing
                 }
             }
             cluster.stop(NodeID(1))
-            store.disarm()
-            try store.crash()
-            cluster.stores[NodeID(1)] = try store.reopened()
+            cluster.disks[NodeID(1)] = cluster.disks[NodeID(1)]?.crash()
             cluster.appliers[NodeID(1)] = ListApplier()
             try cluster.start(NodeID(1))
             let host = try await cluster.leader()
@@ -438,12 +437,12 @@ internal import Testing
 
     @Test func answersEverybodyWhenItFails() async throws {
         let cluster = try HostCluster(1, groups: 6) { $0.loopCount = 2 }
-        let store = try FaultInjectingStore(InMemoryStore())
-        cluster.stores[NodeID(1)] = store
+        let disk = SimulatedLogFiles()
+        cluster.disks[NodeID(1)] = disk
         try cluster.start(NodeID(1))
         for group in cluster.groups { _ = try await cluster.leader(of: group) }
         let host = cluster.hosts[NodeID(1)]!
-        store.arm(StoreFault(.sync))
+        disk.arm(StoreFault(.sync))
         let codes = await withTaskGroup(of: ProposalError.Code?.self) { tasks in
             for number in 0..<60 {
                 let group = cluster.groups[number % cluster.groups.count]

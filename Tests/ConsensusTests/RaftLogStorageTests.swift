@@ -5,14 +5,7 @@ internal import Testing
 
 /// A log storage over a disk that can be restarted.
 final class LogDisk {
-    enum Kind: CaseIterable {
-        case keyValueStore
-        case segments
-    }
-
-    let kind: Kind
-    private var store: FaultInjectingStore?
-    private(set) var files: SimulatedLogFiles?
+    private(set) var files = SimulatedLogFiles()
     private(set) var storage: any RaftLogStorage
 
     static func smallSegments() -> SegmentLog.Configuration {
@@ -23,33 +16,17 @@ final class LogDisk {
         return configuration
     }
 
-    init(_ kind: Kind) throws {
-        self.kind = kind
-        switch kind {
-        case .keyValueStore:
-            let store = try FaultInjectingStore(InMemoryStore())
-            self.store = store
-            self.storage = RaftLogStore(store)
-        case .segments:
-            let files = SimulatedLogFiles()
-            self.files = files
-            self.storage = try SegmentLog.open(files: files, configuration: Self.smallSegments())
-        }
+    /// A log in `files`, of small segments.
+    static func open(_ files: SimulatedLogFiles) throws(ConsensusError) -> SegmentLog {
+        try SegmentLog.open(files: files, configuration: Self.smallSegments())
     }
+
+    init() throws { self.storage = try Self.open(self.files) }
 
     /// Loses power; nothing that was written and not synced survives.
     func restart() throws {
-        if let store = self.store {
-            try store.crash()
-            let reopened = try store.reopened()
-            self.store = reopened
-            self.storage = RaftLogStore(reopened)
-        }
-        if let files = self.files {
-            let restarted = files.crash()
-            self.files = restarted
-            self.storage = try SegmentLog.open(files: restarted, configuration: Self.smallSegments())
-        }
+        self.files = self.files.crash()
+        self.storage = try Self.open(self.files)
     }
 }
 
@@ -70,14 +47,14 @@ struct LogModel {
     var groups: [GroupID: Group] = [:]
 
     /// Draws a write that a replica could make.
-    mutating func draw(_ id: GroupID, using generator: inout SeededGenerator) -> RaftLogStore.Write {
+    mutating func draw(_ id: GroupID, using generator: inout SeededGenerator) -> LogWrite {
         var group = self.groups[id] ?? Group()
         defer { self.groups[id] = group }
         func below(_ bound: Int) -> Int { Int(generator.next() % UInt64(bound)) }
         if below(40) == 0 {
             group = Group(hardState: group.hardState, removedAt: LogIndex(UInt64(below(100))), isRemoved: true)
             let committed = LogMark(index: LogIndex(UInt64(below(50))), term: Term(1))
-            return RaftLogStore.Write(
+            return LogWrite(
                 tombstone: id,
                 hardState: group.hardState,
                 removedAt: group.removedAt,
@@ -89,7 +66,7 @@ struct LogModel {
             let term = Term(max(group.hardState.term.rawValue, group.lastTerm.rawValue) + 1)
             group.hardState = HardState(term: term, vote: below(2) == 0 ? nil : NodeID(UInt64(below(3))))
         }
-        var write = RaftLogStore.Write(
+        var write = LogWrite(
             group: id,
             hardState: group.hardState,
             commit: .zero,
@@ -171,8 +148,8 @@ struct LogModel {
         )
     }
 
-    private func write(_ entries: [LogEntry], commit: UInt64 = 0, last: LogMark? = nil) -> RaftLogStore.Write {
-        RaftLogStore.Write(
+    private func write(_ entries: [LogEntry], commit: UInt64 = 0, last: LogMark? = nil) -> LogWrite {
+        LogWrite(
             group: self.group,
             hardState: HardState(term: Term(9), vote: NodeID(2)),
             commit: LogIndex(commit),
@@ -182,13 +159,13 @@ struct LogModel {
         )
     }
 
-    @Test(arguments: LogDisk.Kind.allCases, 1...12 as ClosedRange<UInt64>)
-    func holdsWhatAModelHoldsOverRestarts(_ kind: LogDisk.Kind, _ seed: UInt64) throws {
+    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    func holdsWhatAModelHoldsOverRestarts(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
-        let disk = try LogDisk(kind)
+        let disk = try LogDisk()
         var model = LogModel()
         for step in 0..<120 {
-            var writes: [RaftLogStore.Write] = []
+            var writes: [LogWrite] = []
             for _ in 0...generator.next() % 4 {
                 writes.append(model.draw(GroupID(UInt32(generator.next() % 5)), using: &generator))
             }
@@ -201,8 +178,8 @@ struct LogModel {
         try model.check(disk.storage, "seed \(seed) at the end")
     }
 
-    @Test(arguments: LogDisk.Kind.allCases) func beginsAfterWhatWasCompacted(_ kind: LogDisk.Kind) throws {
-        let disk = try LogDisk(kind)
+    @Test func beginsAfterWhatWasCompacted() throws {
+        let disk = try LogDisk()
         try disk.storage.write([self.write((1...9).map { self.entry($0, $0 < 5 ? 1 : 3) }, commit: 9)])
         var compaction = self.write([], commit: 9, last: LogMark(index: LogIndex(9), term: Term(3)))
         compaction.compactThrough = LogMark(index: LogIndex(6), term: Term(3))
@@ -218,8 +195,8 @@ struct LogModel {
         #expect(try reader.entries(from: LogIndex(7), through: LogIndex(9), bytesMax: 999).count == 3)
     }
 
-    @Test(arguments: LogDisk.Kind.allCases) func isEmptyAfterASnapshotsPlace(_ kind: LogDisk.Kind) throws {
-        let disk = try LogDisk(kind)
+    @Test func isEmptyAfterASnapshotsPlace() throws {
+        let disk = try LogDisk()
         try disk.storage.write([self.write([self.entry(1, 1), self.entry(2, 1)], commit: 1)])
         let mark = LogMark(index: LogIndex(50), term: Term(4))
         var reset = self.write([], commit: 50, last: mark)
@@ -233,12 +210,12 @@ struct LogModel {
         #expect((50...53).map { terms.term(at: LogIndex($0))?.rawValue } == [4, 4, 9, nil])
     }
 
-    @Test(arguments: LogDisk.Kind.allCases) func aTombstoneKeepsTheVoteAndNothingElse(_ kind: LogDisk.Kind) throws {
-        let disk = try LogDisk(kind)
+    @Test func aTombstoneKeepsTheVoteAndNothingElse() throws {
+        let disk = try LogDisk()
         try disk.storage.write([self.write((1...5).map { self.entry($0, 1) }, commit: 5)])
         let hardState = HardState(term: Term(9), vote: NodeID(2))
         let committed = LogMark(index: LogIndex(5), term: Term(1))
-        let tombstone = RaftLogStore.Write(
+        let tombstone = LogWrite(
             tombstone: self.group,
             hardState: hardState,
             removedAt: LogIndex(5),
@@ -250,7 +227,7 @@ struct LogModel {
         #expect(
             try disk.storage.tombstones()
                 == [
-                    RaftLogStore.Tombstone(
+                    LogTombstone(
                         group: self.group,
                         hardState: hardState,
                         removedAt: LogIndex(5),
@@ -266,8 +243,8 @@ struct LogModel {
         #expect(try disk.storage.load(self.group).removedAt == LogIndex(5))
     }
 
-    @Test(arguments: LogDisk.Kind.allCases) func readsAtLeastOneEntryThenWhatFits(_ kind: LogDisk.Kind) throws {
-        let disk = try LogDisk(kind)
+    @Test func readsAtLeastOneEntryThenWhatFits() throws {
+        let disk = try LogDisk()
         try disk.storage.write([self.write((1...6).map { self.entry($0, 1, bytes: 100) })])
         let reader = disk.storage.reader(of: self.group)
         let first = LogIndex(2)

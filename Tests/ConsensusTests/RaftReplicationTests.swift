@@ -68,6 +68,33 @@ internal import Testing
         #expect(cluster.violations.isEmpty)
     }
 
+    /// What a new leader cuts before it was written was never on the disk.
+    @Test func anAcknowledgementThatHasNotLeftEndsWithItsTerm() throws {
+        let cluster = RaftCluster(3)
+        cluster.elect(1)
+        var core = cluster.core(3)
+        func append(_ leader: UInt64, term: UInt64, _ last: UInt64) -> RaftMessage {
+            let entries = (2...last).map { LogEntry(index: LogIndex($0), term: Term(term), kind: .empty, payload: []) }
+            let append = RaftMessage.Append(
+                session: .zero,
+                beat: 1,
+                previousIndex: LogIndex(1),
+                previousTerm: Term(1),
+                entries: entries,
+                commit: LogIndex(1),
+                wantsAnswer: true
+            )
+            return RaftMessage(from: NodeID(leader), to: NodeID(3), term: Term(term), body: .append(append))
+        }
+        core.step(append(1, term: 1, 5))
+        core.step(append(2, term: 2, 3))
+        let taken = core.takeReady()
+        let ready = try #require(taken)
+        let acks = (ready.sendNow + ready.sendWhenPersisted).filter(Self.isAck)
+        #expect(acks.map(\.term) == [Term(2)])
+        #expect(acks.map(\.to) == [NodeID(2)])
+    }
+
     @Test func acknowledgesPreviousAndSentNotItsOwnEnd() {
         let cluster = RaftCluster(3)
         cluster.elect(1)

@@ -8,10 +8,10 @@ internal import Testing
 @Suite(.timeLimit(.minutes(1))) struct SegmentLogTests {
     private let group = GroupID(3)
 
-    private func write(_ index: UInt64, bytes: Int = 200, group: GroupID? = nil) -> RaftLogStore.Write {
+    private func write(_ index: UInt64, bytes: Int = 200, group: GroupID? = nil) -> LogWrite {
         let payload = (0..<bytes).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ Int(index)) }
         let entry = LogEntry(index: LogIndex(index), term: Term(1), kind: .commands, payload: payload)
-        return RaftLogStore.Write(
+        return LogWrite(
             group: group ?? self.group,
             hardState: HardState(term: Term(1), vote: nil),
             commit: LogIndex(index - 1),
@@ -21,8 +21,8 @@ internal import Testing
         )
     }
 
-    private func compaction(_ through: UInt64, last: UInt64) -> RaftLogStore.Write {
-        RaftLogStore.Write(
+    private func compaction(_ through: UInt64, last: UInt64) -> LogWrite {
+        LogWrite(
             group: self.group,
             hardState: HardState(term: Term(1), vote: nil),
             commit: LogIndex(last),

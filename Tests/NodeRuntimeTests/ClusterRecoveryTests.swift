@@ -14,12 +14,18 @@ struct ClusterRecoveryTests {
 
     private struct Bench {
         let store = InMemoryStore()
+        let logs: SegmentLog
         let identity = NodeIdentity(founding: NodeIdentityTests.configuration(dataGroups: 1))
 
-        init() throws { try self.identity.claim(self.store) }
+        init() throws {
+            var configuration = SegmentLog.Configuration()
+            configuration.segmentBytes = 64 << 10
+            self.logs = try SegmentLog.open(files: SimulatedLogFiles(), configuration: configuration)
+            try self.identity.claim(self.store)
+        }
 
         var recovery: ClusterRecovery {
-            ClusterRecovery(store: self.store, logs: RaftLogStore(self.store), identity: self.identity)
+            ClusterRecovery(store: self.store, logs: self.logs, identity: self.identity)
         }
 
         /// A log of `kinds` from index 1, all of term 2.
@@ -32,8 +38,8 @@ struct ClusterRecoveryTests {
                     payload: kind == .membership ? MembershipChange([.addLearner(NodeID(4))]).encoded() : []
                 )
             }
-            try RaftLogStore(self.store).write([
-                RaftLogStore.Write(
+            try self.logs.write([
+                LogWrite(
                     group: group,
                     hardState: HardState(term: Term(2), vote: nil),
                     commit: LogIndex(commit),
@@ -45,9 +51,8 @@ struct ClusterRecoveryTests {
         }
 
         func kinds(_ group: GroupID) throws -> [LogEntry.Kind] {
-            let logs = RaftLogStore(self.store)
-            let restored = try logs.load(group)
-            return try logs.reader(of: group)
+            let restored = try self.logs.load(group)
+            return try self.logs.reader(of: group)
                 .entries(from: LogIndex(1), through: restored.terms.last, bytesMax: 1 << 20).map(\.kind)
         }
     }
@@ -80,7 +85,7 @@ struct ClusterRecoveryTests {
         let state = try ShardApplier.appliedState(of: GroupID(1), reading: bench.store)
         #expect(state.membership == Membership(voters: [Self.node]))
         #expect(try bench.kinds(GroupID(1)) == [.empty, .empty, .commands])
-        let restored = try RaftLogStore(bench.store).load(GroupID(1))
+        let restored = try bench.logs.load(GroupID(1))
         #expect(restored.hardState.term == Term(2) && restored.terms.last == LogIndex(3))
         let identity = try #require(try NodeIdentity.read(bench.store, directory: "/data"))
         #expect(identity == bench.identity.recovered() && identity.recoveryEpoch == 1)

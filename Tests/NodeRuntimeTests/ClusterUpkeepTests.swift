@@ -113,7 +113,7 @@ struct ClusterUpkeepTests {
             1: ClusterBench.status(leads: [self.group: membership]), 2: ClusterBench.status(),
             3: ClusterBench.status(),
         ])
-        #expect(ClusterUpkeep.commands(state: bench.state, sight: seen).isEmpty)
+        #expect(ClusterUpkeep.commands(state: bench.state, survey: seen.survey).isEmpty)
     }
 
     @Test func anotherMembershipIsConfirmedOnce() throws {
@@ -121,19 +121,19 @@ struct ClusterUpkeepTests {
         let membership = try Membership(voters: self.voters)
             .applying(MembershipChange([.addLearner(NodeID(3))]), at: LogIndex(5))
         let seen = self.sight([1: ClusterBench.status(leads: [self.group: membership], applied: 7)])
-        let commands = ClusterUpkeep.commands(state: bench.state, sight: seen)
+        let commands = ClusterUpkeep.commands(state: bench.state, survey: seen.survey)
         guard case .confirmPlacement(let confirmation)? = commands.first, commands.count == 1 else {
             Issue.record("\(commands)")
             return
         }
         #expect(confirmation.membership == membership && confirmation.index == LogIndex(7))
         #expect(bench.apply(commands[0]) == .done)
-        #expect(ClusterUpkeep.commands(state: bench.state, sight: seen).isEmpty)
+        #expect(ClusterUpkeep.commands(state: bench.state, survey: seen.survey).isEmpty)
         // A leader that has applied less knows less.
         let old = self.sight([
             1: ClusterBench.status(leads: [self.group: Membership(voters: self.voters)], applied: 6)
         ])
-        #expect(ClusterUpkeep.commands(state: bench.state, sight: old).isEmpty)
+        #expect(ClusterUpkeep.commands(state: bench.state, survey: old.survey).isEmpty)
     }
 
     @Test func theLevelRisesOnlyWhenEveryNodeSaysSo() {
@@ -141,7 +141,7 @@ struct ClusterUpkeepTests {
         let new = ClusterBench.status()
         let old = ClusterBench.status(levels: 1...1)
         let levels = { (seen: ClusterSight) in
-            ClusterUpkeep.commands(state: bench.state, sight: seen).compactMap { command -> FeatureLevel? in
+            ClusterUpkeep.commands(state: bench.state, survey: seen.survey).compactMap { command -> FeatureLevel? in
                 if case .raiseFeatureLevel(let level) = command { return level }
                 return nil
             }
@@ -153,6 +153,23 @@ struct ClusterUpkeepTests {
         bench.set(4, .removed)
         #expect(bench.state.node(NodeID(4))?.state == .removed)
         #expect(levels(self.sight([1: new, 2: new, 3: new])) == [.current], "a removed one does not count")
+    }
+
+    @Test func everyDataGroupIsToldTheLevelOnceAndAFewAtATime() {
+        let state = ClusterBench(dataGroups: 40).state
+        var agenda = ClusterAgenda()
+        let first = agenda.untold(state: state)
+        #expect(first == (1...UInt32(ClusterAgenda.bookkeepingMax)).map { GroupID($0) })
+        #expect(agenda.untold(state: state) == first, "whoever did not hear of it is told again")
+        for group in first { agenda.didTell(group, level: state.featureLevel) }
+        let rest = agenda.untold(state: state)
+        #expect(rest.count == 40 - first.count && Set(rest).isDisjoint(with: first))
+        for group in rest { agenda.didTell(group, level: .one) }
+        #expect(agenda.untold(state: state) == rest, "another level is none of it")
+        for group in rest { agenda.didTell(group, level: state.featureLevel) }
+        #expect(agenda.untold(state: state).isEmpty)
+        var old = ClusterAgenda()
+        #expect(old.untold(state: ClusterBench(level: .one).state).isEmpty)
     }
 
     @Test func ofTwoThatSayTheyLeadTheLaterTermCounts() {
@@ -169,7 +186,10 @@ struct ClusterUpkeepTests {
         let bench = ClusterBench()
         let membership = Membership(voters: self.voters)
         let status = ClusterBench.status(leads: [self.group: membership], lags: [2: 5, 3: ClusterUpkeep.lagMax + 1])
-        let view = ClusterUpkeep.view(state: bench.state, sight: self.sight([1: status, 2: ClusterBench.status()]))
+        let view = ClusterUpkeep.view(
+            state: bench.state,
+            survey: self.sight([1: status, 2: ClusterBench.status()]).survey
+        )
         #expect(view.nodes.map(\.isLive) == [true, true, false])
         let group = try #require(view.groups.first { $0.id == self.group })
         #expect(group.leader == NodeID(1))
@@ -200,7 +220,7 @@ struct ClusterUpkeepTests {
         func caughtUp(_ learner: WireStatusResponse?) throws -> [NodeID] {
             var statuses: [UInt64: WireStatusResponse] = [1: leader]
             statuses[4] = learner
-            let view = ClusterUpkeep.view(state: bench.state, sight: self.sight(statuses))
+            let view = ClusterUpkeep.view(state: bench.state, survey: self.sight(statuses).survey)
             return try #require(view.groups.first { $0.id == self.group }).caughtUp
         }
         let learner = ClusterBench.status(follows: [self.group: own])

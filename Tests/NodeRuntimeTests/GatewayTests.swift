@@ -123,7 +123,7 @@ private struct Bench {
             let host = try RaftHost(
                 node: NodeID(1),
                 groups: [GroupID.system: Membership(voters: voters), GroupID(1): Membership(voters: voters)],
-                log: RaftLogStore(store),
+                log: try Self.log(),
                 configuration: configuration,
                 transport: links,
                 applier: applier,
@@ -143,6 +143,12 @@ private struct Bench {
             }
             try await stopper.run { host.stop() }
         }
+    }
+
+    private static func log() throws -> SegmentLog {
+        var configuration = SegmentLog.Configuration()
+        configuration.segmentBytes = 64 << 10
+        return try SegmentLog.open(files: SimulatedLogFiles(), configuration: configuration)
     }
 
     /// Links to nobody.

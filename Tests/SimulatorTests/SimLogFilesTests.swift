@@ -14,14 +14,14 @@ internal import Testing
         return configuration
     }
 
-    private func write(_ index: UInt64) -> RaftLogStore.Write {
+    private func write(_ index: UInt64) -> LogWrite {
         let entry = LogEntry(
             index: LogIndex(index),
             term: Term(1),
             kind: .commands,
             payload: [UInt8](repeating: UInt8(truncatingIfNeeded: index), count: 300)
         )
-        return RaftLogStore.Write(
+        return LogWrite(
             group: GroupID(1),
             hardState: HardState(term: Term(1)),
             commit: LogIndex(index - 1),

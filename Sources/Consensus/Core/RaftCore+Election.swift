@@ -27,12 +27,21 @@ extension RaftCore {
         precondition(term >= self.term, "the term never goes back")
         if term > self.term {
             self.hardState = HardState(term: term, vote: nil)
+            self.dropAcknowledgements()
         } else if self.faults.contains(.voteClearedOnRoleChange), self.role != .follower {
             self.hardState.vote = nil
         }
         self.leaveRole(for: .follower)
         self.drawElectionTimeout()
         self.leader = leader
+    }
+
+    /// Takes back the acknowledgements of an earlier term that have not left: the next leader may cut what they name.
+    private mutating func dropAcknowledgements() {
+        let term = self.term
+        self.sendWhenPersisted.removeAll { message in
+            if case .appendAccepted = message.body { message.term < term } else { false }
+        }
     }
 
     /// Whether this replica may become a leader by its membership and state.

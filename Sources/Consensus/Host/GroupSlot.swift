@@ -65,7 +65,6 @@ final class GroupSlot {
     var isInstalling = false
     /// The replica ends after this turn, as removed at this index.
     var removedAt: LogIndex?
-    var removalWaiters: [Waiter<Void>] = []
 
     init(core: RaftCore, replica: GroupReplica) {
         self.core = core

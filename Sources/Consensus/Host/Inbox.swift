@@ -37,8 +37,6 @@ package struct Inbox: Sendable {
         case transferAll(Waiter<Int>)
         case campaign(GroupID)
         case wake(GroupID)
-        /// Remove the replica; answered when its state is discarded.
-        case remove(GroupID, Waiter<Void>)
         /// The state machine of the replica was switched to a snapshot.
         case installed(GroupReplica, SnapshotMark)
         case installFailed(GroupID)

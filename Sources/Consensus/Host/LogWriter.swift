@@ -14,7 +14,7 @@ package struct PendingWrite: Sendable {
     package let replica: GroupReplica
     let purpose: Purpose
     /// Nil when only messages wait for earlier writes.
-    package let write: RaftLogStore.Write?
+    package let write: LogWrite?
     /// To be sent when this and all earlier writes are durable.
     package let messages: [RaftMessage]
 
@@ -24,6 +24,44 @@ package struct PendingWrite: Sendable {
         var bytes = 0
         for entry in self.write?.entries ?? [] { bytes += entry.costBytes }
         return bytes
+    }
+}
+
+extension PendingWrite {
+    /// Whether this write, made after `acceptance` of the same replica was promised, takes back what that names.
+    fileprivate func takesBack(_ acceptance: RaftMessage.AppendAcceptance) -> Bool {
+        guard let write = self.write else { return false }
+        if let from = write.truncateFrom, from <= acceptance.match { return true }
+        if let base = write.resetTo, base.index < acceptance.match { return true }
+        return write.removedAt != nil
+    }
+
+    /// Whether entries that were written before are gone with this write.
+    fileprivate var isCut: Bool {
+        guard let write = self.write else { return false }
+        return write.truncateFrom != nil || write.resetTo != nil || write.removedAt != nil
+    }
+}
+
+extension Outbox {
+    /// Adds what waited for `writes`, all of which are durable now.
+    ///
+    /// An acknowledgement stays behind when a later write of the same batch cuts what it names: the disk never held it
+    /// alone, and the leader that waits for it is deposed.
+    mutating func release(_ writes: some Collection<PendingWrite>) {
+        let hasCuts = writes.contains(where: \.isCut)
+        for place in writes.indices where !writes[place].messages.isEmpty {
+            let write = writes[place]
+            var messages = write.messages
+            if hasCuts {
+                let later = writes[writes.index(after: place)...]
+                messages.removeAll { message in
+                    guard case .appendAccepted(let acceptance) = message.body else { return false }
+                    return later.contains { $0.replica === write.replica && $0.takesBack(acceptance) }
+                }
+            }
+            self.add(messages, of: write.replica.group)
+        }
     }
 }
 

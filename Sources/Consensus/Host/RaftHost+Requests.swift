@@ -128,17 +128,6 @@ extension RaftHost {
     /// Wakes a sleeping group.
     package func wake(_ group: GroupID) { self.order(group, .wake(group)) }
 
-    /// Removes the replica of `group` from this node, whatever its membership says; returns when its log and state are
-    /// gone and only a tombstone is left.
-    ///
-    /// For replicas that nobody counts any more. A node that removes a replica that counts loses what it promised.
-    /// - Throws: ``ProposalError`` `.groupNotHosted`, `.stopped`.
-    package func removeReplica(_ group: GroupID) async throws(ProposalError) {
-        let waiter = Waiter<Void>()
-        self.order(group, waiter, .remove(group, waiter))
-        try await waiter.value()
-    }
-
     // MARK: - Snapshots
 
     /// Switches the state machine of `group` to a snapshot that was fetched and checked, and the log with it.

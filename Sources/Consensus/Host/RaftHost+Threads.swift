@@ -86,7 +86,7 @@ extension RaftHost {
 
     private func didPersist(_ writes: ArraySlice<PendingWrite>) {
         var outbox = Outbox()
-        for write in writes where !write.messages.isEmpty { outbox.add(write.messages, of: write.replica.group) }
+        outbox.release(writes)
         outbox.send(by: self.transport)
         for (place, loop) in self.loops.enumerated() {
             let isOne = self.loops.count == 1

@@ -16,7 +16,7 @@ extension RaftLoop {
         }
         for group in isOurs.sorted() { try self.restore(group, first: groups[group]) }
         // A removal may have been cut short before the state was discarded.
-        for group in self.tombstones.keys.sorted() { self.discard(group, waiters: []) }
+        for group in self.tombstones.keys.sorted() { self.discard(group) }
     }
 
     private func isOurs(_ group: GroupID) -> Bool {
@@ -125,10 +125,10 @@ extension RaftLoop {
             }
         default: return
         }
-        guard self.discarding[item.group] == nil, self.parts.events.mayHost(item.group, peer) else { return }
+        guard !self.discarding.contains(item.group), self.parts.events.mayHost(item.group, peer) else { return }
         do throws(ConsensusError) {
             guard try self.appliedState(of: item.group).index == .zero else {
-                self.discard(item.group, waiters: [])
+                self.discard(item.group)
                 return
             }
         } catch {
@@ -154,7 +154,7 @@ extension RaftLoop {
     }
 
     /// A candidate still counts a replica that was removed: it did not know that the removal is committed.
-    private func answer(_ item: GroupMessage, for tombstone: RaftLogStore.Tombstone) {
+    private func answer(_ item: GroupMessage, for tombstone: LogTombstone) {
         let mark = tombstone.committed
         guard let answer = RaftMessage.answerOfRemoved(to: item.message, index: mark.index, term: mark.term) else {
             return
@@ -191,7 +191,6 @@ extension RaftLoop {
             slot.core.campaign()
         case .wake(let group):
             if let slot = self.slotOf[group] { self.wake(slot) }
-        case .remove(let group, let waiter): self.remove(group, waiter)
         case .installed: break
         case .installFailed(let group):
             guard let slot = self.slotOf[group], slot.isInstalling else { return }
@@ -203,7 +202,7 @@ extension RaftLoop {
             self.stir(slot)
             slot.core.snapshotReport(to: peer, succeeded: hasSucceeded)
         case .discarded(let group):
-            for waiter in self.discarding.removeValue(forKey: group) ?? [] { waiter.answer(.success(())) }
+            self.discarding.remove(group)
         }
     }
 
@@ -238,7 +237,7 @@ extension RaftLoop {
         self.drain(slot)
         slot.core.compact(through: through)
         slot.tail.compacted(through: through)
-        let write = RaftLogStore.Write(
+        let write = LogWrite(
             group: slot.group,
             hardState: slot.core.hardState,
             commit: slot.core.commit,
@@ -253,20 +252,6 @@ extension RaftLoop {
 
     // MARK: - Removal
 
-    private func remove(_ group: GroupID, _ waiter: Waiter<Void>) {
-        if self.discarding[group] != nil {
-            self.discarding[group]?.append(waiter)
-            return
-        }
-        guard let slot = self.slotOf[group] else {
-            waiter.fail(.groupNotHosted, "node \(self.node) has no replica of group \(group)")
-            return
-        }
-        slot.removalWaiters.append(waiter)
-        if slot.removedAt == nil { slot.removedAt = slot.core.appliedIndex }
-        self.touch(slot)
-    }
-
     /// Ends a replica: nobody hears of it any more, its log goes, a tombstone stays.
     func bury(_ slot: GroupSlot) {
         guard let removedAt = slot.removedAt else { return }
@@ -278,14 +263,14 @@ extension RaftLoop {
         self.countPeers(slot.replica.published.withLock { $0.membership.replicas }, by: -1)
         let mark = slot.core.commitMark
         let committed = LogMark(index: mark.index, term: mark.term)
-        self.tombstones[slot.group] = RaftLogStore.Tombstone(
+        self.tombstones[slot.group] = LogTombstone(
             group: slot.group,
             hardState: slot.core.hardState,
             removedAt: removedAt,
             committed: committed
         )
-        self.discarding[slot.group] = slot.removalWaiters
-        let write = RaftLogStore.Write(
+        self.discarding.insert(slot.group)
+        let write = LogWrite(
             tombstone: slot.group,
             hardState: slot.core.hardState,
             removedAt: removedAt,
@@ -297,8 +282,8 @@ extension RaftLoop {
         self.output.removed.append(slot.replica)
     }
 
-    private func discard(_ group: GroupID, waiters: [Waiter<Void>]) {
-        self.discarding[group] = waiters
+    private func discard(_ group: GroupID) {
+        self.discarding.insert(group)
         self.output.discards.append(group)
     }
 
@@ -312,7 +297,7 @@ extension RaftLoop {
         for order in inbox.orders {
             switch order {
             case .changeMembership(_, _, let waiter): waiter.fail(.stopped, message, cause: cause)
-            case .transfer(_, _, let waiter), .remove(_, let waiter): waiter.fail(.stopped, message, cause: cause)
+            case .transfer(_, _, let waiter): waiter.fail(.stopped, message, cause: cause)
             case .transferAll(let waiter): waiter.answer(.success(0))
             case .campaign, .wake, .installed, .installFailed, .snapshotReport, .discarded: break
             }
@@ -321,10 +306,7 @@ extension RaftLoop {
         for slot in self.slots {
             self.fail(slot, appended: cause == nil ? .outcomeUnknown : .failed, message, cause: cause)
         }
-        for group in self.discarding.keys.sorted() {
-            for waiter in self.discarding[group] ?? [] { waiter.fail(.stopped, message, cause: cause) }
-        }
-        self.discarding = [:]
+        self.discarding = []
         self.transferAll?.waiter.answer(.success(0))
         self.transferAll = nil
     }
@@ -348,9 +330,5 @@ extension RaftLoop {
         slot.readBatches = []
         for item in slot.transfers { item.waiter.fail(.stopped, message, cause: cause) }
         slot.transfers = []
-        if cause != nil {
-            for waiter in slot.removalWaiters { waiter.fail(.stopped, message, cause: cause) }
-            slot.removalWaiters = []
-        }
     }
 }

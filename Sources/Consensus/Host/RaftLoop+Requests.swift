@@ -299,27 +299,34 @@ extension RaftLoop {
     func startTransferAll(_ waiter: Waiter<Int>) {
         let deadline = self.now + UInt64(Self.transferAllTimeouts * self.configuration.electionTicks)
         self.transferAll?.waiter.answer(.success(self.slots.count { $0.core.role == .leader }))
-        self.transferAll = (waiter, deadline)
+        self.transferAll = TransferAll(waiter: waiter, deadline: deadline)
         self.continueTransferAll()
     }
 
     /// Election timeouts for which transfers are tried before this node gives up.
     private static let transferAllTimeouts = 3
 
-    /// Hands on every group that is still led here.
+    /// Hands on every group that is still led here, each once.
+    ///
+    /// A group that comes back stays: whoever had it stops too, and would else be given it again and again.
     func continueTransferAll() {
-        guard let all = self.transferAll else { return }
+        guard var all = self.transferAll else { return }
         var left = 0
         for slot in self.slots {
             let isWaiting = slot.isTransferring || slot.handOverDeadline != nil
             if slot.core.role == .leader {
+                if let term = all.handedOn[slot.group], term < slot.core.term { continue }
                 guard slot.isTransferring || self.transferAway(slot) else { continue }
+                all.handedOn[slot.group] = slot.core.term
                 left += 1
             } else if isWaiting {
                 left += 1
             }
         }
-        guard left == 0 || self.now >= all.deadline else { return }
+        guard left == 0 || self.now >= all.deadline else {
+            self.transferAll = all
+            return
+        }
         self.transferAll = nil
         all.waiter.answer(.success(self.slots.count { $0.core.role == .leader }))
     }
@@ -334,4 +341,13 @@ extension RaftLoop {
         let equals = candidates.filter { $0.match == best }
         return self.startTransfer(slot, to: equals[Int(slot.group.rawValue) % equals.count].node)
     }
+}
+
+/// All groups of a node are being handed to others, as before a planned stop.
+struct TransferAll {
+    let waiter: Waiter<Int>
+    /// The tick at which the node gives up.
+    let deadline: UInt64
+    /// The term in which the node led each group when it began to hand it on; at most one a group.
+    var handedOn: [GroupID: Term] = [:]
 }

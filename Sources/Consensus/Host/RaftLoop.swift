@@ -102,9 +102,9 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     var awake: [GroupSlot] = []
     private var touched: [GroupSlot] = []
     /// Hard states and removal indices of removed replicas.
-    var tombstones: [GroupID: RaftLogStore.Tombstone] = [:]
-    /// Removed groups whose state is not yet discarded, and who waits for that.
-    var discarding: [GroupID: [Waiter<Void>]] = [:]
+    var tombstones: [GroupID: LogTombstone] = [:]
+    /// Removed groups whose state is not yet discarded.
+    var discarding: Set<GroupID> = []
 
     /// How many groups have a replica on each peer.
     var peers: [(node: NodeID, groups: Int)] = []
@@ -112,7 +112,7 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     var wakeQueue = Fifo<GroupID>()
     /// Ticks since the start.
     var now: UInt64 = 0
-    var transferAll: (waiter: Waiter<Int>, deadline: UInt64)?
+    var transferAll: TransferAll?
     private var nextToken: UInt64 = 1
     package internal(set) var output = LoopOutput()
 
@@ -167,11 +167,9 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     /// Takes writes that are durable now, in their order: their messages and what follows are added to ``output``.
     ///
     /// The same as sending the messages and giving the notes to the next turn.
-    package func persisted(_ writes: some Sequence<PendingWrite>) {
-        for write in writes {
-            if !write.messages.isEmpty { self.output.outbox.add(write.messages, of: write.replica.group) }
-            self.take(write.note)
-        }
+    package func persisted(_ writes: some Collection<PendingWrite>) {
+        self.output.outbox.release(writes)
+        for write in writes { self.take(write.note) }
         self.settle()
     }
 
@@ -270,11 +268,11 @@ package final class RaftLoop: @unchecked Sendable {  // sendable-ok: touched by 
     }
 
     private func queueWrite(_ ready: Ready, ticket: PersistTicket, _ slot: GroupSlot) {
-        var write: RaftLogStore.Write?
+        var write: LogWrite?
         if ready.mustPersist {
             if let from = ready.truncateFrom { slot.tail.cut(from: from) }
             slot.tail.wrote(ready.entries, configuration: self.configuration)
-            write = RaftLogStore.Write(
+            write = LogWrite(
                 group: slot.group,
                 hardState: slot.core.hardState,
                 commit: ready.commit,

@@ -7,12 +7,12 @@ package import Primitives
 package protocol RaftLogStorage: Sendable {
     /// Writes for any number of groups as one atomic step; returns when all of it survives a power failure.
     /// - Throws: ``ConsensusError`` `.store`.
-    func write(_ writes: [RaftLogStore.Write]) throws(ConsensusError)
+    func write(_ writes: [LogWrite]) throws(ConsensusError)
 
     /// What a group had when it was written last; an empty log in term zero for a group that was never written.
     /// - Throws: ``ConsensusError`` `.hole`, `.corruption`, `.logLost`, `.incompatible` or `.store`; it names the group
     ///   and the first bad index.
-    func load(_ group: GroupID) throws(ConsensusError) -> RaftLogStore.Restored
+    func load(_ group: GroupID) throws(ConsensusError) -> RestoredLog
 
     /// The groups with a replica on the disk, ascending.
     /// - Throws: As ``load(_:)``.
@@ -20,7 +20,7 @@ package protocol RaftLogStorage: Sendable {
 
     /// The groups whose replica was removed and has not come back, ascending.
     /// - Throws: As ``load(_:)``.
-    func tombstones() throws(ConsensusError) -> [RaftLogStore.Tombstone]
+    func tombstones() throws(ConsensusError) -> [LogTombstone]
 
     /// Reads and checks the whole log of a group.
     /// - Returns: The number of its entries.

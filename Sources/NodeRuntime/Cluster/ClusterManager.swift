@@ -12,12 +12,10 @@ internal import Synchronization
 final class ClusterManager: Sendable {
     /// Steps taken side by side.
     static let concurrentStepsMax = 8
-    /// Placements confirmed, and feature levels set, in one turn.
-    static let bookkeepingMax = 32
 
     private struct State {
-        /// Data groups that were told a level since this node leads.
-        var told: (level: FeatureLevel, groups: Set<GroupID>) = (.one, [])
+        /// Since this node leads.
+        var agenda = ClusterAgenda()
         var lastProblem = ""
     }
 
@@ -74,7 +72,7 @@ final class ClusterManager: Sendable {
                 let look = start.duration(to: NodeClock.monotonic.now)
                 pause = pace.pause(after: await self.turn(state, sight), look: look)
             } else {
-                self.state.withLock { $0.told = (.one, []) }
+                self.state.withLock { $0.agenda = ClusterAgenda() }
                 pause = pace.pause(after: .following, look: .zero)
             }
             if pause.least > .zero { try? await self.clock.sleep(for: pause.least) }
@@ -84,22 +82,21 @@ final class ClusterManager: Sendable {
 
     /// Takes the next steps.
     private func turn(_ state: SystemState, _ sight: ClusterSight) async -> ClusterPace.Outcome {
-        var commands = ClusterUpkeep.commands(state: state, sight: sight)
-        commands.removeLast(max(0, commands.count - Self.bookkeepingMax))
+        let commands = self.state.withLock { $0.agenda.bookkeeping(state: state, survey: sight.survey) }
         for command in commands where !(await self.submit(command)) { return .underWay }
         let hasLevels = await self.tellFeatureLevels(state)
         let actions: [ClusterAction]
         do {
-            actions = try ClusterPlanner.plan(ClusterUpkeep.view(state: state, sight: sight))
+            actions = try ClusterPlanner.plan(ClusterUpkeep.view(state: state, survey: sight.survey))
             self.note("")
         } catch {
             self.note("\(errorChain(error))")
             return .underWay
         }
-        if actions.isEmpty, state.isRebalancing { _ = await self.submit(.setRebalancing(false)) }
+        if ClusterAgenda.isBalanced(state, actions) { _ = await self.submit(.setRebalancing(false)) }
         let taken = await self.take(actions, sight)
         if taken > 0 || !commands.isEmpty || hasLevels { return .stepped }
-        return !actions.isEmpty || ClusterUpkeep.isUnderWay(state: state, sight: sight) ? .underWay : .atRest
+        return !actions.isEmpty || ClusterUpkeep.isUnderWay(state: state, survey: sight.survey) ? .underWay : .atRest
     }
 
     /// Says once what stands in the way of a plan.
@@ -134,16 +131,11 @@ final class ClusterManager: Sendable {
     /// - Returns: Whether any was told.
     private func tellFeatureLevels(_ state: SystemState) async -> Bool {
         let level = state.featureLevel
-        guard level > .one else { return false }
-        let told = self.state.withLock { $0.told.level == level ? $0.told.groups : [] }
-        let left = state.placements.map(\.group).filter { $0 != .system && !told.contains($0) }
-        guard !left.isEmpty else { return false }
-        var done = told
-        for group in left.prefix(Self.bookkeepingMax) where await self.submit(.setFeatureLevel(level), to: group) {
-            done.insert(group)
+        let left = self.state.withLock { $0.agenda.untold(state: state) }
+        for group in left where await self.submit(.setFeatureLevel(level), to: group) {
+            self.state.withLock { $0.agenda.didTell(group, level: level) }
         }
-        self.state.withLock { $0.told = (level, done) }
-        return true
+        return !left.isEmpty
     }
 
     // MARK: Steps

@@ -1,7 +1,3 @@
-internal import Consensus
-internal import Primitives
-internal import Shards
-
 /// When ``ClusterManager`` looks at the cluster again; pure.
 ///
 /// A look asks every node about every group, so a pause is always a multiple of what the look took: with thousands of
@@ -56,20 +52,6 @@ struct ClusterPace: Sendable {
             for _ in 1..<self.quietTurns where pause < Self.underWayMost { pause *= 2 }
             pause = max(min(pause, Self.underWayMost), floor)
             return Pause(least: min(max(Self.underWayLeast, floor), pause), most: pause)
-        }
-    }
-}
-
-extension ClusterUpkeep {
-    /// Whether something goes on whose end the manager waits for: a node that joins, a joint membership, a data group's
-    /// learner, or a learner of the system group that lives and has not caught up.
-    static func isUnderWay(state: SystemState, sight: ClusterSight) -> Bool {
-        if state.nodes.contains(where: { $0.state == .joining }) { return true }
-        return sight.groups.contains { id, group in
-            if group.membership.isJoint { return true }
-            guard id == .system else { return !group.membership.learners.isEmpty }
-            let caughtUp = self.caughtUp(id, group, in: sight)
-            return group.membership.learners.contains { sight.isLive($0) && !caughtUp.contains($0) }
         }
     }
 }

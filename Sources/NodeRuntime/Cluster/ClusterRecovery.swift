@@ -149,7 +149,7 @@ package struct ClusterRecovery: Sendable {
     }
 
     /// The changes of membership in what is left of a group's log, or everything from the first of them on.
-    private func tail(of group: GroupID, _ restored: RaftLogStore.Restored, whole: Bool) throws -> [LogEntry] {
+    private func tail(of group: GroupID, _ restored: RestoredLog, whole: Bool) throws -> [LogEntry] {
         let bytesMax = 16 << 20
         let reader = self.logs.reader(of: group)
         var found: [LogEntry] = []
@@ -172,7 +172,7 @@ package struct ClusterRecovery: Sendable {
         }
         guard let first = entries.first else { return }
         try self.logs.write([
-            RaftLogStore.Write(
+            LogWrite(
                 group: group,
                 hardState: restored.hardState,
                 commit: restored.commit,

@@ -121,7 +121,7 @@ struct ClusterReader: Sendable {
         json.member("leader", seen?.leader.rawValue)
         json.member("term", statuses.values.map(\.term).max() ?? 0)
         json.member("joint", membership.isJoint)
-        json.member("asleep", seen?.status.asleep ?? false)
+        json.member("asleep", seen?.status.isAsleep ?? false)
         json.beginArray("replicas")
         for node in membership.replicas {
             let status = statuses[node]
@@ -165,7 +165,7 @@ struct ClusterReader: Sendable {
             if seen.membership.isJoint { write(group, "change_voters", seen.membership.voters.last, "running") }
             for learner in seen.membership.learners { write(group, "catch_up", learner, "running") }
         }
-        let planned = (try? ClusterPlanner.plan(ClusterUpkeep.view(state: state, sight: sight))) ?? []
+        let planned = (try? ClusterPlanner.plan(ClusterUpkeep.view(state: state, survey: sight.survey))) ?? []
         for action in planned { write(action.group ?? .system, action.name, action.node, "planned") }
         json.endArray()
         json.member("moves_left", max(0, count - Self.movesMax))

@@ -43,7 +43,7 @@ struct BatchBuilder {
     }
 
     /// Adds a group's write.
-    mutating func add(_ write: RaftLogStore.Write, to state: inout SegmentLog.State) {
+    mutating func add(_ write: LogWrite, to state: inout SegmentLog.State) {
         let group = write.group
         var isReset = false
         var dropped: [EntryPlace] = []

@@ -3,13 +3,13 @@ internal import Storage
 internal import Synchronization
 
 extension SegmentLog {
-    package func load(_ group: GroupID) throws(ConsensusError) -> RaftLogStore.Restored {
+    package func load(_ group: GroupID) throws(ConsensusError) -> RestoredLog {
         guard let log = self.state.withLock({ $0.groups[group] }) else {
-            return RaftLogStore.Restored(hardState: HardState(), terms: TermRuns(), commit: .zero)
+            return RestoredLog(hardState: HardState(), terms: TermRuns(), commit: .zero)
         }
         let first = max(log.terms.base.next, log.state.commit)
         if first <= log.terms.last { try self.check(group, from: first, through: log.terms.last) }
-        return RaftLogStore.Restored(
+        return RestoredLog(
             hardState: log.state.hardState,
             terms: log.terms,
             commit: log.state.commit,
@@ -22,11 +22,11 @@ extension SegmentLog {
         self.state.withLock { state in state.groups.filter { !$0.value.state.isRemoved }.keys.sorted() }
     }
 
-    package func tombstones() throws(ConsensusError) -> [RaftLogStore.Tombstone] {
+    package func tombstones() throws(ConsensusError) -> [LogTombstone] {
         self.state.withLock { state in
             state.groups.filter(\.value.state.isRemoved)
                 .map { (group, log) in
-                    RaftLogStore.Tombstone(
+                    LogTombstone(
                         group: group,
                         hardState: log.state.hardState,
                         removedAt: log.state.removedAt,

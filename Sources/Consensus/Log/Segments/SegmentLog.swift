@@ -98,7 +98,7 @@ package final class SegmentLog: RaftLogStorage {
 
     // MARK: Writing
 
-    package func write(_ writes: [RaftLogStore.Write]) throws(ConsensusError) {
+    package func write(_ writes: [LogWrite]) throws(ConsensusError) {
         if let failure = self.state.withLock({ $0.failure }) {
             throw ConsensusError(code: .store, message: "an earlier write of the log failed", cause: failure)
         }
@@ -111,7 +111,7 @@ package final class SegmentLog: RaftLogStorage {
         }
     }
 
-    private func append(_ writes: [RaftLogStore.Write]) throws(StorageError) {
+    private func append(_ writes: [LogWrite]) throws(StorageError) {
         let collected = try self.collect()
         var metaBytes = 0
         var payloadBytes = 0
