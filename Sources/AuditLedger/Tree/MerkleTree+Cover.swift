@@ -43,4 +43,48 @@ extension MerkleTree {
         }
         return row[0]
     }
+
+    /// The digest of a node from perfect subtrees that cover it, from its first leaf to its last; nil when they do not.
+    static func root(of position: TreePosition, folding nodes: [DescentNode]) -> Digest? {
+        var stack: [DescentNode] = []
+        guard position.level < 64 else { return nil }
+        var next = position.firstSequence
+        for node in nodes {
+            guard node.position.level <= position.level, node.position.firstSequence == next else { return nil }
+            next = node.position.lastSequence.next
+            var top = node
+            while let left = stack.last, left.position.level == top.position.level, left.position.index & 1 == 0,
+                top.position.level < position.level
+            {
+                stack.removeLast()
+                let parent = TreePosition(level: top.position.level + 1, index: top.position.index >> 1)
+                top = DescentNode(position: parent, digest: LedgerHash.node(left.digest, top.digest))
+            }
+            stack.append(top)
+        }
+        return stack.count == 1 && stack[0].position == position ? stack[0].digest : nil
+    }
+
+    /// The first node at which two covers of one node differ, as both have it, and the side that knows nothing below; nil
+    /// when they are equal. Where one side has a higher node, the nodes of the other below it are folded.
+    static func firstDifference(
+        _ a: [DescentNode],
+        _ b: [DescentNode]
+    ) -> (a: DescentNode, b: DescentNode, coarse: DescentSide)? {
+        var (a, b) = (a[...], b[...])
+        /// Takes the nodes under `position` off the front, as one.
+        func folded(_ nodes: inout ArraySlice<DescentNode>, under position: TreePosition) -> DescentNode? {
+            let below = nodes.prefix { $0.position.lastSequence <= position.lastSequence }
+            nodes = nodes.dropFirst(below.count)
+            let digest = self.root(of: position, folding: Array(below))
+            return digest.map { DescentNode(position: position, digest: $0) }
+        }
+        while let left = a.first, let right = b.first {
+            let isCoarse = left.position.level > right.position.level
+            let position = isCoarse ? left.position : right.position
+            guard let one = folded(&a, under: position), let other = folded(&b, under: position) else { return nil }
+            if one.digest != other.digest { return (one, other, isCoarse ? .a : .b) }
+        }
+        return nil
+    }
 }

@@ -8,6 +8,9 @@ package import Primitives
 /// that the side has given before, so that a side that lies or is damaged is caught where it does; only what descends
 /// from one root is compared. 10 million records take five round trips, of at most 8 KiB each.
 ///
+/// A side may hold some records only (a filtered package): it answers with higher nodes where it knows nothing below, and
+/// the descent ends there if that is where the sides part.
+///
 /// It finds rewritten history. Bytes that rotted under intact nodes are ``LedgerVerifier``'s to find.
 package struct MerkleDescent: Sendable {
     /// What the caller does next.
@@ -19,6 +22,8 @@ package struct MerkleDescent: Sendable {
 
     /// Later records that are compared unless the caller wants more.
     package static let laterRecordsStandard = UInt64(1) << 20
+    /// Checkpoints over a difference that are asked about, smallest first.
+    static let evidenceMax = 4
     /// Differing blocks of later records that are looked into.
     static let blocksReadMax = 64
 
@@ -28,12 +33,17 @@ package struct MerkleDescent: Sendable {
         /// Both sides have given another digest for this node.
         case descending(TreePosition)
         case records
-        case evidence(DescentCheckpoint)
+        /// The first of these is asked about, the others come after.
+        case evidence([DescentCheckpoint])
         /// Blocks of later records, from this one on.
         case blocks(SequenceNumber, records: UInt64)
         /// The records of blocks that differ, the last one first.
         case block([SequenceNumber], after: SequenceNumber)
         case done(DescentResult.Outcome)
+
+        var isRecords: Bool {
+            if case .records = self { true } else { false }
+        }
     }
 
     /// What is known of a side.
@@ -50,6 +60,8 @@ package struct MerkleDescent: Sendable {
     private var phase = Phase.heads
     private var known: [DescentSide: Known] = [.a: Known(), .b: Known()]
     private var difference: DescentDifference?
+    /// Where the sides part, when one of them does not show it.
+    private var gap: (side: DescentSide, gap: DescentGap)?
     private var pending: [DescentSide: DescentQuestion] = [.a: .head, .b: .head]
     private var answers: [DescentSide: DescentAnswer] = [:]
     private var rounds = 1
@@ -89,7 +101,8 @@ package struct MerkleDescent: Sendable {
         guard self.pending.removeValue(forKey: side) != nil else { return }
         switch answer {
         case .head(_, let digests), .digests(let digests): self.largestAnswer = max(self.largestAnswer, digests.count)
-        case .record, .unavailable: break
+        case .cover(let nodes): self.largestAnswer = max(self.largestAnswer, nodes.count)
+        case .record, .withheld, .unavailable: break
         }
         self.answers[side] = answer
     }
@@ -146,8 +159,8 @@ package struct MerkleDescent: Sendable {
     /// Ends the comparison, or, when a difference is known already, goes on without what the side did not give.
     private mutating func end(_ outcome: DescentResult.Outcome) {
         // A difference that was found stays found, if a side falls silent afterwards.
-        if case .unavailable = outcome, self.difference != nil {
-            self.phase = .done(.differs)
+        if case .unavailable = outcome, self.difference != nil || self.gap != nil {
+            self.phase = .done(self.gap.map { .withheld($0.side, $0.gap) } ?? .differs)
         } else {
             self.phase = .done(outcome)
         }
@@ -160,13 +173,17 @@ package struct MerkleDescent: Sendable {
     private mutating func take(_ answers: [DescentSide: DescentAnswer]) {
         for side in DescentSide.allCases {
             if case .unavailable(let reason) = answers[side] { return self.end(.unavailable(side, reason)) }
+            // A record that is not shown has a checksum all the same.
+            if case .withheld = answers[side], !self.phase.isRecords {
+                return self.end(.unavailable(side, "it holds some records only, and not what tells the sides apart"))
+            }
         }
         switch self.phase {
         case .heads: self.takeHeads(answers)
         case .bounds(let size): self.takeBounds(answers, size: size)
         case .descending(let position): self.takeDescendants(answers, of: position)
         case .records: self.takeRecords(answers)
-        case .evidence(let checkpoint): self.takeEvidence(answers, checkpoint)
+        case .evidence(let checkpoints): self.takeEvidence(answers, checkpoints)
         case .blocks(let first, let records): self.takeBlocks(answers, first: first, records: records)
         case .block(let blocks, let after): self.takeBlock(answers, blocks, after: after)
         case .done: break
@@ -241,24 +258,35 @@ package struct MerkleDescent: Sendable {
 
     private mutating func takeDescendants(_ answers: [DescentSide: DescentAnswer], of position: TreePosition) {
         let below = position.rowBelow
-        var rows: [DescentSide: [Digest]] = [:]
+        var rows: [DescentSide: [DescentNode]] = [:]
         for side in DescentSide.allCases {
-            guard case .digests(let digests) = answers[side], digests.count == below.count else {
-                return self.caught(side, .malformed, position)
-            }
-            guard MerkleTree.root(ofPerfect: digests) == self.known[side]?.digest else {
+            guard let nodes = answers[side].flatMap({ Self.nodes($0, of: position) }), nodes.count <= below.count,
+                nodes.allSatisfy({ $0.position.level >= below.first.level })
+            else { return self.caught(side, .malformed, position) }
+            guard MerkleTree.root(of: position, folding: nodes) == self.known[side]?.digest else {
                 return self.caught(side, .contradictsItself, position)
             }
-            rows[side] = digests
+            rows[side] = nodes
         }
-        let a = rows[.a] ?? []
-        let b = rows[.b] ?? []
         // Two rows under different nodes differ somewhere.
-        guard let place = a.indices.first(where: { a[$0] != b[$0] }) else {
+        guard let (a, b, coarse) = MerkleTree.firstDifference(rows[.a] ?? [], rows[.b] ?? []) else {
             return self.caught(.a, .contradictsItself, position)
         }
-        let next = TreePosition(level: below.first.level, index: below.first.index + UInt64(place))
-        self.descend(next, a[place], b[place])
+        if a.position.level == below.first.level { return self.descend(a.position, a.digest, b.digest) }
+        let gap = DescentGap(first: a.position.firstSequence, last: a.position.lastSequence)
+        self.gap = (coarse, gap)
+        self.weigh(from: gap.last)
+    }
+
+    /// The nodes of an answer about descendants; nil when it is none.
+    private static func nodes(_ answer: DescentAnswer, of position: TreePosition) -> [DescentNode]? {
+        if case .cover(let nodes) = answer { return nodes }
+        let below = position.rowBelow
+        guard case .digests(let digests) = answer, digests.count == below.count else { return nil }
+        return digests.enumerated().map { place, digest in
+            let index = below.first.index + UInt64(place)
+            return DescentNode(position: TreePosition(level: below.first.level, index: index), digest: digest)
+        }
     }
 
     // MARK: After the difference
@@ -271,13 +299,25 @@ package struct MerkleDescent: Sendable {
             difference.members = Self.members(left, right)
         }
         self.difference = difference
+        self.weigh(from: difference.sequence)
+    }
+
+    /// Asks about the signed checkpoints over a difference, or goes on without.
+    private mutating func weigh(from sequence: SequenceNumber) {
         let largest = max(self.sizes.a, self.sizes.b)
-        let covering = self.checkpoints.first { $0.size >= difference.sequence.rawValue && $0.size <= largest }
-        guard let covering else { return self.compareLater(from: difference.sequence.next) }
-        self.phase = .evidence(covering)
+        let covering = self.checkpoints.filter { $0.size >= sequence.rawValue && $0.size <= largest }
+        self.ask(evidence: Array(covering.prefix(Self.evidenceMax)))
+    }
+
+    private mutating func ask(evidence checkpoints: [DescentCheckpoint]) {
+        guard let checkpoint = checkpoints.first else {
+            if let gap = self.gap { return self.end(.withheld(gap.side, gap.gap)) }
+            return self.compareLater(from: (self.difference?.sequence ?? .zero).next)
+        }
+        self.phase = .evidence(checkpoints)
         for side in DescentSide.allCases {
-            guard let size = self.known[side]?.size, size >= covering.size else { continue }
-            self.ask(.bounds(size: covering.size, of: size), of: [side])
+            guard let size = self.known[side]?.size, size >= checkpoint.size else { continue }
+            self.ask(.bounds(size: checkpoint.size, of: size), of: [side])
         }
     }
 
@@ -314,9 +354,10 @@ package struct MerkleDescent: Sendable {
 
     private mutating func takeEvidence(
         _ answers: [DescentSide: DescentAnswer],
-        _ checkpoint: DescentCheckpoint
+        _ checkpoints: [DescentCheckpoint]
     ) {
-        var supported: [DescentSide] = []
+        guard let checkpoint = checkpoints.first else { return }
+        var supported: DescentSide?
         for side in DescentSide.allCases {
             guard let answer = answers[side] else { continue }
             guard case .digests(let digests) = answer else { return self.caught(side, .malformed) }
@@ -325,13 +366,14 @@ package struct MerkleDescent: Sendable {
                 return self.caught(side, .contradictsItself)
             }
             let peaks = Array(digests.prefix(checkpoint.size.nonzeroBitCount))
-            if MerkleTree.root(ofPeaks: peaks) == checkpoint.root { supported.append(side) }
+            // Both cannot have it: their trees differ below this size.
+            if MerkleTree.root(ofPeaks: peaks) == checkpoint.root { supported = side }
         }
-        // Both cannot have it: their trees differ below this size.
-        self.difference?.verdict =
-            supported.first.map { .supports($0, checkpointSize: checkpoint.size) }
-            ?? .supportsNeither(checkpointSize: checkpoint.size)
-        self.compareLater(from: (self.difference?.sequence ?? .zero).next)
+        let before = self.difference?.verdict ?? self.gap?.gap.verdict ?? .undecided
+        let verdict = before.joined(with: supported, checkpointSize: checkpoint.size)
+        self.difference?.verdict = verdict
+        self.gap?.gap.verdict = verdict
+        self.ask(evidence: Array(checkpoints.dropFirst()))
     }
 
     /// Compares the contents of later records, or ends.

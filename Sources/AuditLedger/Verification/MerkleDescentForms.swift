@@ -29,8 +29,24 @@ package enum DescentAnswer: Sendable, Hashable {
     case digests([Digest])
     /// nil: there is none.
     case record([UInt8]?)
+    /// The perfect subtrees of a node that the side knows, in order: no lower than the row that was asked for, and higher
+    /// where the side knows nothing below. Only to ``DescentQuestion/descendants(_:)``.
+    case cover([DescentNode])
+    /// The side does not have what is asked for, and says so: it holds some records only.
+    case withheld
     /// The side cannot be read; the text says why.
     case unavailable(String)
+}
+
+/// A node of a tree with its place.
+package struct DescentNode: Sendable, Hashable {
+    package let position: TreePosition
+    package let digest: Digest
+
+    package init(position: TreePosition, digest: Digest) {
+        self.position = position
+        self.digest = digest
+    }
 }
 
 /// A history that can be compared with another one: a replica's store, or a package file.
@@ -104,8 +120,24 @@ package enum DescentVerdict: Sendable, Hashable {
     case supports(DescentSide, checkpointSize: UInt64)
     /// A quorum has signed a root over the first differing record, and it is that of neither side.
     case supportsNeither(checkpointSize: UInt64)
+    /// Quorums have signed roots of both sides: a fork that those who signed have made. The size is that of the larger
+    /// checkpoint.
+    case supportsBoth(checkpointSize: UInt64)
     /// No quorum-signed checkpoint covers the first differing record.
     case undecided
+}
+
+extension DescentVerdict {
+    /// The verdict after another signed checkpoint, which supports `side` or neither.
+    func joined(with side: DescentSide?, checkpointSize: UInt64) -> DescentVerdict {
+        switch (self, side) {
+        case (.undecided, let side?): .supports(side, checkpointSize: checkpointSize)
+        case (.undecided, nil): .supportsNeither(checkpointSize: checkpointSize)
+        case (.supports(let before, _), let side?) where before != side: .supportsBoth(checkpointSize: checkpointSize)
+        case (.supportsNeither, let side?): .supports(side, checkpointSize: checkpointSize)
+        default: self
+        }
+    }
 }
 
 /// The first record at which two sides part.
@@ -125,6 +157,13 @@ package struct DescentDifference: Sendable, Hashable {
     package let laterTotal: UInt64
 }
 
+/// Records among which two sides part, where one of them does not show which.
+package struct DescentGap: Sendable, Hashable {
+    package let first: SequenceNumber
+    package let last: SequenceNumber
+    package internal(set) var verdict = DescentVerdict.undecided
+}
+
 /// The result of comparing two sides.
 package struct DescentResult: Sendable, Hashable {
     package enum Outcome: Sendable, Hashable {
@@ -134,6 +173,8 @@ package struct DescentResult: Sendable, Hashable {
         case prefix(shorter: DescentSide)
         /// Different records from ``difference`` on.
         case differs
+        /// Different records within the gap, of which this side holds no more than their common root.
+        case withheld(DescentSide, DescentGap)
         /// A side was caught: its answers do not belong together. A difference found before that is kept.
         case caught(DescentSide, DescentFault)
         /// A side could not be read.

@@ -48,7 +48,10 @@ package struct PackageInspection: Sendable {
         }
     }
 
-    private func trust() throws -> PackageTrust {
+    /// What the auditor brings, read.
+    ///
+    /// - Throws: ``PackageError`` when it cannot be read.
+    package func trust() throws -> PackageTrust {
         var trust = PackageTrust()
         for key in self.keys {
             // The text of a key has two plus signs; a file of that name would be a strange one.

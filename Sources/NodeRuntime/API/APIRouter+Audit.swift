@@ -81,6 +81,7 @@ extension APIRouter {
             } else {
                 json.null("record")
             }
+        case .cover, .withheld: throw Problem(.internal, "a replica holds every record")
         case .unavailable(let reason): throw Problem(.shardUnavailable, "node \(node): \(reason)")
         }
         json.endObject()
@@ -144,6 +145,12 @@ enum DescentText {
             json.member("outcome", "prefix")
             json.member("shorter", shorter.rawValue)
         case .differs: json.member("outcome", "differs")
+        case .withheld(let side, let gap):
+            json.member("outcome", "withheld")
+            json.member("side", side.rawValue)
+            json.member("first", gap.first.rawValue)
+            json.member("last", gap.last.rawValue)
+            Self.write(gap.verdict, to: &json)
         case .caught(let side, let fault):
             json.member("outcome", "caught")
             json.member("side", side.rawValue)
@@ -167,19 +174,26 @@ enum DescentText {
         json.beginArray("members")
         for member in difference.members { json.element(member) }
         json.endArray()
-        switch difference.verdict {
+        Self.write(difference.verdict, to: &json)
+        json.member("later_total", difference.laterTotal)
+        json.member("later_compared", difference.laterCompared)
+        json.member("later_differing", difference.laterDiffering)
+        json.endObject()
+    }
+
+    private static func write(_ verdict: DescentVerdict, to json: inout JSONOutput) {
+        switch verdict {
         case .supports(let side, let size):
             json.member("verdict", side.rawValue)
             json.member("checkpoint_size", size)
         case .supportsNeither(let size):
             json.member("verdict", "neither")
             json.member("checkpoint_size", size)
+        case .supportsBoth(let size):
+            json.member("verdict", "both")
+            json.member("checkpoint_size", size)
         case .undecided: json.member("verdict", "undecided")
         }
-        json.member("later_total", difference.laterTotal)
-        json.member("later_compared", difference.laterCompared)
-        json.member("later_differing", difference.laterDiffering)
-        json.endObject()
     }
 
     private static func write(

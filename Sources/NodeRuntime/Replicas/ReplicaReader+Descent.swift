@@ -117,6 +117,7 @@ extension WireDescentResponse {
         case .record(let bytes):
             self.hasRecord_p = bytes != nil
             self.record = Data(bytes ?? [])
+        case .cover, .withheld: self.failure = "a replica holds every record"
         case .unavailable(let reason): self.failure = reason.isEmpty ? "unavailable" : reason
         }
     }

@@ -185,7 +185,7 @@ struct RepairService: Sendable {
             first = min(first ?? .max, fault.position?.firstSequence.rawValue ?? 1)
         case .caught(.b, _): throw Failure(.sourceLies, "node \(source) contradicts itself")
         case .unavailable(.b, let reason): throw Failure(.noSource, "node \(source): \(reason)")
-        case .equal, .prefix, .caught, .unavailable: break
+        case .equal, .prefix, .withheld, .caught, .unavailable: break
         }
         return first.map { min($0, max(head.size, 1)) }
     }
