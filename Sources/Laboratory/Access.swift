@@ -12,23 +12,32 @@ package enum Role: String, CaseIterable, Sendable {
     case reader
     /// Reads, queries and verifies its organizations.
     case auditor
+
+    /// Whether what the holder reads of a ledger is work of others: such readings are put on record.
+    package var readingIsRecorded: Bool { self == .operator || self == .auditor }
 }
 
 /// Something that a caller wants to do.
-package enum AccessOperation: CaseIterable, Sendable {
-    case createOrganization
-    case readOrganization
-    case appendRecords
-    case readRecords
-    case runQuery
-    case verifyLedger
-    case manageTokens
-    case readCluster
-    case manageCluster
+///
+/// Refusals are recorded under the raw value, which never changes.
+package enum AccessOperation: String, CaseIterable, Sendable {
+    case createOrganization = "create_organization"
+    case readOrganization = "read_organization"
+    case appendRecords = "append_records"
+    case readRecords = "read_records"
+    case runQuery = "run_query"
+    case verifyLedger = "verify_ledger"
+    case manageTokens = "manage_tokens"
+    case readCluster = "read_cluster"
+    case manageCluster = "manage_cluster"
     /// Seeing personal data that records only commit to, and whose there is.
-    case readSensitive
+    case readSensitive = "read_sensitive"
     /// Holding and erasing personal data.
-    case manageSubjects
+    case manageSubjects = "manage_subjects"
+    /// Keeping sets of filters under a name for everybody in the organization.
+    case keepInvestigations = "keep_investigations"
+    /// Taking records away as a package or table.
+    case exportRecords = "export_records"
 }
 
 /// The answer to a caller.
@@ -66,7 +75,8 @@ package struct Grant: Sendable, Equatable {
         case .createOrganization, .manageTokens, .readCluster, .manageCluster, .manageSubjects: return .forbidden
         case .readOrganization, .readRecords, .runQuery: return .allowed
         case .appendRecords: return self.role == .writer ? .allowed : .forbidden
-        case .verifyLedger, .readSensitive: return self.role == .auditor ? .allowed : .forbidden
+        case .keepInvestigations: return self.role == .reader ? .forbidden : .allowed
+        case .verifyLedger, .readSensitive, .exportRecords: return self.role == .auditor ? .allowed : .forbidden
         }
     }
 }

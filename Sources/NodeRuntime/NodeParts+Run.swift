@@ -70,6 +70,7 @@ extension NodeParts {
                     .init(service: LoopService { await services.clocks.run() }),
                     .init(service: LoopService { await self.audit.service.run() }),
                     .init(service: LoopService { await services.subjects.run() }),
+                    .init(service: AccessService(recorder: services.access)),
                     .init(
                         service: LoopService { await self.audit.courier.run() },
                         successTerminationBehavior: .ignore

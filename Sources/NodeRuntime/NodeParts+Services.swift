@@ -33,6 +33,7 @@ struct NodeServices: Sendable {
     let reporter: DamageReporter
     let trusted: TrustedHeads
     let subjects: SubjectKeeper
+    let access: AccessRecorder
 }
 
 extension NodeParts {
@@ -118,7 +119,14 @@ extension NodeParts {
             inspector: self.makeInspector(),
             reporter: self.makeReporter(gateway),
             trusted: self.makeTrustedHeads(),
-            subjects: self.makeSubjectKeeper(gateway, reads, timeout)
+            subjects: self.makeSubjectKeeper(gateway, reads, timeout),
+            access: AccessRecorder(
+                configuration: configuration,
+                directory: directory,
+                gateway: gateway,
+                registry: self.registry,
+                logger: self.logger
+            )
         )
     }
 
@@ -309,6 +317,7 @@ extension NodeParts {
             threads: self.threads,
             recordCache: RecordCache(),
             exports: self.makeExports(services, filter, queries),
+            access: services.access,
             logger: self.logger
         )
     }

@@ -59,6 +59,7 @@ final class NodeParts: Sendable {
     let host: RaftHost
     let puller: SnapshotPuller
     let tls: NodeTLS
+    let registry: PrometheusRegistry
     let metrics: NodeMetrics
     let peerMetrics: PeerMetrics
     let status: NodeStatus
@@ -124,6 +125,7 @@ final class NodeParts: Sendable {
         }
         let projector = self.projector
         let registry = PrometheusRegistry()
+        self.registry = registry
         self.metrics = NodeMetrics(registry: registry)
         self.peerMetrics = PeerMetrics(registry: registry)
         self.links = Self.makeLinks(configuration, ground, self.peerMetrics, logger)

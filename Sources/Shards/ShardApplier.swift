@@ -350,7 +350,11 @@ package final class ShardApplier: CommandApplier {
         turn.system = state
         if !records.isEmpty {
             let shard = try self.enter(SystemState.ledgerID, group: .system, &turn)
-            _ = shard.assumeIsolated { [records] in $0.append(records, stampedAt: stamp, into: &turn.batch) }
+            let receipt = shard.assumeIsolated { [records] in
+                $0.append(records, stampedAt: stamp, into: &turn.batch)
+            }
+            // Whoever gave the record wants to know where it stands.
+            if case .appendToSystem = decoded.command { return .appended(receipt) }
         }
         return result
     }

@@ -175,7 +175,7 @@ extension RealCluster.Shared {
                 #expect(reply.status == 201, "\(reply)")
             }
             #expect(try await bench.cluster.size(of: organization, node: 3) == bench.cluster.nodes)
-            #expect(try await bench.cluster.size(of: Bench.organization) == Bench.records)
+            #expect(try await bench.cluster.clientRecords(of: Bench.organization) == Bench.records)
             let verification = try await bench.cluster.ftnode("audit", "verify")
             #expect(verification.ending == .exited(0), "\(verification.output)")
             for line in bench.cluster.program.lines { #expect(!line.contains("ended ("), "\(line)") }

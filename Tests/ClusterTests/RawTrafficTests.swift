@@ -66,7 +66,7 @@ extension RealCluster.Shared {
                 )
                 #expect(tooLarge.0 == "413 \(version)" && tooLarge.1.contains("body_too_large"), "\(tooLarge)")
             }
-            #expect(try await cluster.size(of: Bench.organization) == Bench.records)
+            #expect(try await cluster.clientRecords(of: Bench.organization) == Bench.records)
         }
 
         private static let garbage: [(name: String, bytes: [UInt8])] = [
@@ -97,7 +97,7 @@ extension RealCluster.Shared {
                 try await silent.close()
             }
             #expect(try await bench.cluster.send("GET", "/healthz").status == 200)
-            #expect(try await bench.cluster.size(of: Bench.organization) == Bench.records)
+            #expect(try await bench.cluster.clientRecords(of: Bench.organization) == Bench.records)
         }
     }
 }

@@ -243,6 +243,7 @@ struct ConfigurationLoaderTests {
             audit.witness_quorum         -                                                 not set           how many of the witnesses must have cosigned; all of them when it is not given
             audit.scrub_rate_mb          8 MiB/s                                           default           most that the node re-reads of its ledgers in the background
             audit.scrub_interval_hours   168 h                                             default           after how long everything is re-read, also what has not changed
+            audit.record_readings        on                                                default           operators' and auditors' readings of ledgers go on record
             cluster.nodes[0]             node 1: api 127.0.0.1:8443, peer 127.0.0.1:8543   line 5            a node of the cluster, and where clients and peers reach it
 
             OK
@@ -259,7 +260,7 @@ struct ConfigurationLoaderTests {
             from: heading.startIndex,
             to: heading.range(of: "MEANING")?.lowerBound ?? heading.endIndex
         )
-        #expect(lines.dropFirst().prefix(37).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
+        #expect(lines.dropFirst().prefix(38).allSatisfy { $0.dropFirst(column - 2).hasPrefix("  ") })
     }
 
     @Test(

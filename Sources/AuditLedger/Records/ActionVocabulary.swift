@@ -60,7 +60,9 @@ package enum ActionVocabulary {
             [
                 ("login", "logged in to"), ("logout", "logged out of"), ("login_failed", "failed to log in to"),
                 ("authorization_denied", "was refused"), ("restricted_attempt", "tried what is restricted on"),
-                ("read_sensitive", "read sensitive parts of"), ("export", "exported"), ("download", "downloaded"),
+                ("read_sensitive", "read sensitive parts of"), ("read_ledger", "read the ledger of"),
+                ("export", "exported"),
+                ("export_completed", "completed the export of"), ("download", "downloaded"),
                 ("print", "printed"), ("support_access", "looked in for support at"),
             ]
         )

@@ -41,12 +41,19 @@ final class APICall: Sendable {
     /// Allows or refuses, in the words of the API.
     /// - Throws: ``Problem`` `.forbidden`, or `.organizationNotFound` when the caller must not know more.
     func allow(_ operation: AccessOperation, in organization: OrganizationKey? = nil) throws(Problem) {
-        switch self.token.grant.decide(operation, in: organization) {
-        case .allowed: return
-        case .forbidden:
-            throw Problem(.forbidden, "a token of role \(self.token.grant.role.rawValue) may not do this")
-        case .invisible: throw Problem.organizationNotFound(organization?.rawValue ?? "")
-        }
+        let decision = self.token.grant.decide(operation, in: organization)
+        guard decision != .allowed else { return }
+        let isInvisible = decision == .invisible
+        var problem =
+            isInvisible
+            ? Problem.organizationNotFound(organization?.rawValue ?? "")
+            : Problem(.forbidden, "a token of role \(self.token.grant.role.rawValue) may not do this")
+        problem.refusal = AccessRefusal(
+            what: operation.rawValue,
+            organization: organization,
+            isRestricted: isInvisible
+        )
+        throw problem
     }
 
     /// Refuses parameters that the route does not have, and repeated ones.
@@ -87,12 +94,19 @@ final class APICall: Sendable {
 
     /// What a record says of the request that made it.
     var recordInfo: RequestInfo {
-        RequestInfo(
-            id: self.id,
+        RequestInfo(id: self.id, head: self.head, connection: self.connection, authentication: "bearer")
+    }
+}
+
+extension RequestInfo {
+    /// A request of the API.
+    init(id: String, head: HTTPRequest, connection: ConnectionInfo, authentication: String?) {
+        self.init(
+            id: id,
             channel: .api,
-            ip: self.connection.remoteHost,
-            userAgent: self.head.headerFields.value(of: .userAgent),
-            authentication: "bearer"
+            ip: connection.remoteHost,
+            userAgent: head.headerFields.value(of: .userAgent),
+            authentication: authentication
         )
     }
 }

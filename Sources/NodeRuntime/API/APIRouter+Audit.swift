@@ -68,6 +68,7 @@ extension APIRouter {
         guard let question = wire.question else {
             throw Problem(.invalidField, "the question needs other numbers", members: [.text("pointer", "/numbers")])
         }
+        if kind == .record { self.access.read(.records, of: entry.key, by: request) }
         var json = JSONOutput(capacity: 32_768)
         json.beginObject()
         switch await self.replicas.ask(question, of: node, about: entry) {

@@ -43,7 +43,11 @@ extension APIRouter {
                 guard let path = try? TilePath(parsing: segments[4...].joined(separator: "/").utf8) else {
                     throw Problem(.tileNotFound, "this is not the path of a tile")
                 }
-                return try await self.prove(.tile(path), request, key)
+                let response = try await self.prove(.tile(path), request, key)
+                if case .entries = path.content, let organization = OrganizationKey(key) {
+                    self.access.read(.tiles, of: organization, by: request)
+                }
+                return response
             }
         default: throw Problem(.notFound, "there is no such route")
         }

@@ -14,7 +14,7 @@ extension APIRouter {
     /// The plan of `/v1/organizations/KEY/export`.
     func exportPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
         try self.only(.post, request) { request, _ in
-            let entry = try await self.organization(key, for: request, .verifyLedger)
+            let entry = try await self.organization(key, for: request, .exportRecords)
             return try await self.exports.answer(try ExportCall(request), entry, request)
         }
     }

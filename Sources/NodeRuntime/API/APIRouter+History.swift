@@ -92,6 +92,7 @@ extension APIRouter {
         guard let state = view.state else {
             throw Problem(.entityNotFound, "no record of this entity with outcome success by that moment")
         }
+        self.access.read(.history, of: entry.key, by: request)
         var json = JSONOutput(capacity: 1024)
         Self.write(state, to: &json)
         return Self.json(.ok, json)
@@ -121,6 +122,7 @@ extension APIRouter {
         let state = try await Self.wrapping {
             try await self.history.organization(entry, at: moment, isLatest: isLatest)
         }
+        self.access.read(.history, of: entry.key, by: request)
         let type = request.parameter("entity_type").map { Array($0.utf8) }
         let wanted = state.sorted.lazy.filter { entity in
             (type == nil || entity.name.type == type) && (status == nil || entity.status == status)
@@ -173,6 +175,7 @@ extension APIRouter {
         guard earlier.state != nil || later.state != nil else {
             throw Problem(.entityNotFound, "no record of this entity with outcome success by these moments")
         }
+        self.access.read(.history, of: entry.key, by: request)
         var json = JSONOutput(capacity: 1024)
         Self.write(EntityDifference(name: name, from: earlier.state, to: later.state), to: &json)
         return Self.json(.ok, json)
@@ -189,6 +192,7 @@ extension APIRouter {
             try await self.history.advance(&later, of: entry, to: to, isLatest: false)
             return (earlier, later)
         }
+        self.access.read(.history, of: entry.key, by: request)
         let differences = later.changes(since: earlier)
         guard differences.count <= Self.entitiesMax else {
             throw Problem(

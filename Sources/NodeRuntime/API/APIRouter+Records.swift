@@ -156,6 +156,7 @@ extension APIRouter {
         guard let entry = self.directory.organization(organization), self.records.placement.servesHere(entry),
             let body = self.recordCache.body(of: entry.id, SequenceNumber(number))
         else { return nil }
+        self.access.read(.records, of: organization, by: request)
         return ServerResponse(
             status: .ok,
             headerFields: [.contentType: MediaType.json.rawValue, .requestID: request.id],
@@ -183,6 +184,7 @@ extension APIRouter {
                 members: [.number("size", Int(clamping: page.size))]
             )
         }
+        self.access.read(.records, of: entry.key, by: request)
         if isRevealed { return try await self.revealRecord(record.bytes, record.sequence, of: entry, for: request) }
         var json = JSONOutput(capacity: record.bytes.count + 128)
         Self.write(record, to: &json)
@@ -200,7 +202,9 @@ extension APIRouter {
 
     func listRecords(_ request: APICall, _ key: String) async throws -> ServerResponse {
         let entry = try await self.organization(key, for: request, .readRecords)
-        return try await self.records(matching: try RecordSearch(request), of: entry)
+        let response = try await self.records(matching: try RecordSearch(request), of: entry)
+        self.access.read(.records, of: entry.key, by: request)
+        return response
     }
 
     /// A page of the records that a search finds.

@@ -146,6 +146,7 @@ extension APIRouter {
             SubjectEntry.digest(of: try Self.checked(text))
         }
         let found = try await self.subjects.subjects(of: entry, after: after, limit: limit + 1)
+        self.access.read(.subjects, of: entry.key, by: request)
         var json = JSONOutput(capacity: 4096)
         json.beginObject()
         json.beginArray("subjects")
@@ -167,6 +168,7 @@ extension APIRouter {
         guard let found = try await self.subjects.subjects(of: entry, only: digest, limit: 1).first else {
             throw Problem(refusal: .subjectUnknown)
         }
+        self.access.read(.subjects, of: entry.key, by: request)
         var json = JSONOutput()
         Self.write(found, to: &json)
         return Self.json(.ok, json)

@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import HTTPTypes
 internal import Laboratory
 internal import Logging
@@ -37,6 +38,7 @@ final class APIRouter: RequestRouter {
     let threads: StoreThreads
     let recordCache: RecordCache
     let exports: ExportService
+    let access: AccessRecorder
     let logger: Logger
 
     init(
@@ -61,6 +63,7 @@ final class APIRouter: RequestRouter {
         threads: StoreThreads,
         recordCache: RecordCache,
         exports: ExportService,
+        access: AccessRecorder,
         logger: Logger
     ) {
         self.node = node
@@ -84,6 +87,7 @@ final class APIRouter: RequestRouter {
         self.threads = threads
         self.recordCache = recordCache
         self.exports = exports
+        self.access = access
         self.logger = logger
     }
 
@@ -100,6 +104,7 @@ final class APIRouter: RequestRouter {
         default: break
         }
         let id = self.ids.next()
+        var call: APICall?
         do {
             let token = try self.authenticate(head)
             guard let segments = RequestTarget.segments(of: path),
@@ -112,10 +117,14 @@ final class APIRouter: RequestRouter {
                 connection: connection,
                 parameters: parameters
             )
+            call = request
             return try self.plan(request, segments)
         } catch {
+            if call == nil, (error as? Problem)?.code == .unauthenticated {
+                self.access.unknownCaller(RequestInfo(id: id, head: head, connection: connection, authentication: nil))
+            }
             // The body is taken first: some clients do not read an answer that ends their upload.
-            let refusal = self.refuse(error, id: id, head: head)
+            let refusal = self.refuse(error, id: id, head: head, of: call)
             return .collected(bodyBytesMax: Self.smallBodyBytesMax, tooLarge: { refusal }, handler: { _, _ in refusal })
         }
     }
@@ -245,7 +254,7 @@ final class APIRouter: RequestRouter {
                 response = try await handler(request, body)
                 response.head.headerFields[.requestID] = request.id
             } catch {
-                response = self.refuse(error, id: request.id, head: request.head)
+                response = self.refuse(error, id: request.id, head: request.head, of: request)
             }
             self.metrics.answered(response.head.status.code, after: started.duration(to: NodeClock.monotonic.now))
             return response
@@ -265,8 +274,11 @@ final class APIRouter: RequestRouter {
         }
     }
 
-    private func refuse(_ error: any Error, id: String, head: HTTPRequest) -> ServerResponse {
+    private func refuse(_ error: any Error, id: String, head: HTTPRequest, of call: APICall?) -> ServerResponse {
         let problem = Problem.wrapping(error)
+        if let call, let refusal = problem.refusal ?? Self.refusal(of: problem.code) {
+            self.access.refused(refusal, of: call)
+        }
         if problem.code.status.code >= 500 {
             self.logger.warning(
                 "request failed",
@@ -281,6 +293,12 @@ final class APIRouter: RequestRouter {
         }
         self.metrics.refused(problem.code)
         return problem.response(requestID: id)
+    }
+
+    /// What nobody may do, whatever the role.
+    private static func refusal(of code: Problem.Code) -> AccessRefusal? {
+        guard code == .sqlNotAllowed else { return nil }
+        return AccessRefusal(what: code.rawValue, organization: nil, isRestricted: true)
     }
 
     /// The organization of a path, when the caller may do `operation` in it.

@@ -1,6 +1,17 @@
 internal import HTTPTypes
 internal import NIOCore
+internal import Primitives
 internal import Transport
+
+/// What somebody was refused.
+struct AccessRefusal: Hashable, Sendable {
+    /// The operation, or another name from a closed set.
+    let what: String
+    /// The organization concerned; nil for what is the cluster's.
+    let organization: OrganizationKey?
+    /// Whether the caller may not even know of it.
+    let isRestricted: Bool
+}
 
 /// An error answer of the API: RFC 9457 problem details with a stable `code`.
 ///
@@ -128,6 +139,8 @@ struct Problem: Error, Sendable {
     /// What led to this, for the node's log; never shown to the client.
     var cause: (any Error)?
     var headers: HTTPFields = [:]
+    /// What the caller had no right to; goes on record, and is never shown to the client.
+    var refusal: AccessRefusal?
 
     init(_ code: Code, _ detail: String, members: [Member] = [], cause: (any Error)? = nil) {
         self.code = code

@@ -260,5 +260,11 @@ package struct ConfigurationKey: Sendable {
             default: "168",
             "after how long everything is re-read, also what has not changed"
         ),
+        ConfigurationKey(
+            "audit.record_readings",
+            .choice(["off", "on"]),
+            default: "on",
+            "operators' and auditors' readings of ledgers go on record"
+        ),
     ]
 }

@@ -419,6 +419,7 @@ struct ConfigurationReading {
         result.witnessQuorum = self.integer("audit.witness_quorum")
         result.raftLeaseReads = self.text("raft.lease_reads") == "on"
         result.raftSleep = self.text("raft.sleep") == "on"
+        result.recordsReadings = self.text("audit.record_readings") == "on"
         result.logLevel = self.text("log.level") ?? result.logLevel
         result.logFormat = self.text("log.format").flatMap(NodeConfiguration.LogFormat.init) ?? result.logFormat
         let mebibyte = 1 << 20

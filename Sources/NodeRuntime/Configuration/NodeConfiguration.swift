@@ -112,6 +112,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var raftLogTailBytes: Int = 16 << 20
     /// True when a leader may read without asking its followers.
     package var raftLeaseReads = false
+    /// True when it is put on record that operators and auditors read ledgers.
+    package var recordsReadings = true
     /// True when groups without work may sleep.
     package var raftSleep = true
     /// Most that this node sends of snapshots, in bytes a second.

@@ -169,12 +169,14 @@ extension APIRouter {
             let known = ResultFormat.allCases.map(\.rawValue).joined(separator: ", ")
             throw Problem(.invalidField, "format is one of \(known)", members: [.text("pointer", "/format")])
         }
-        return try await self.queries.run(
+        let response = try await self.queries.run(
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
             format: format
         )
+        self.access.read(.query, of: organizations, by: request)
+        return response
     }
 
     /// The organizations that a statement sees: those named, or all that the token may query.

@@ -133,6 +133,10 @@ package struct SystemState: Sendable, Equatable {
         case .recordClusterEvent(let command): return self.recordClusterEvent(command, &turn)
         case .publishKey(let command): return self.publishKey(command, &turn)
         case .retireKey(let command): return self.retireKey(command, &turn)
+        case .appendToSystem(let draft):
+            guard self.clusterID != nil else { return .refused(.notBootstrapped) }
+            turn.records.append(draft)
+            return .done
         }
     }
 

@@ -45,6 +45,8 @@ package enum Command: Sendable {
     case holdSubject(HoldSubjectCommand)
     /// Data groups: no replica holds a key of an erased data subject any more.
     case completeErasure(CompleteErasureCommand)
+    /// System group: a record for the cluster's ledger that a node has made whole, as an append is for an organization.
+    case appendToSystem(EventDraft)
 
     enum Kind: UInt8 {
         case append = 1
@@ -67,12 +69,14 @@ package enum Command: Sendable {
         case eraseSubject = 18
         case holdSubject = 19
         case completeErasure = 20
+        case appendToSystem = 21
 
         /// The level from which on a group may be given commands of this kind.
         var level: FeatureLevel {
             switch self {
             case .publishKey, .retireKey: .three
             case .appendSealed, .eraseSubject, .holdSubject, .completeErasure: .three
+            case .appendToSystem: .four
             default: .one
             }
         }
@@ -127,6 +131,7 @@ package enum Command: Sendable {
         case .eraseSubject(let command): command.encode(into: &writer)
         case .holdSubject(let command): command.encode(into: &writer)
         case .completeErasure(let command): command.encode(into: &writer)
+        case .appendToSystem(let draft): draft.encode(into: &writer)
         }
         return writer.bytes
     }
@@ -160,6 +165,7 @@ package enum Command: Sendable {
         case .eraseSubject: .eraseSubject
         case .holdSubject: .holdSubject
         case .completeErasure: .completeErasure
+        case .appendToSystem: .appendToSystem
         }
     }
 
@@ -229,6 +235,7 @@ package enum Command: Sendable {
         case .eraseSubject: command = .eraseSubject(try EraseSubjectCommand(from: &reader))
         case .holdSubject: command = .holdSubject(try HoldSubjectCommand(from: &reader))
         case .completeErasure: command = .completeErasure(try CompleteErasureCommand(from: &reader))
+        case .appendToSystem: command = .appendToSystem(try EventDraft.decode(from: &reader))
         }
         try reader.finish("command")
         return Decoded(command: command, stampedAt: stamp, origin: origin)

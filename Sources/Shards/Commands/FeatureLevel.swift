@@ -13,8 +13,10 @@ package struct FeatureLevel: RawRepresentable, Hashable, Comparable, Sendable, C
     package static let two = FeatureLevel(rawValue: 2)
     /// Keys that sign checkpoints are published, and what else the verifiable ledger needs.
     package static let three = FeatureLevel(rawValue: 3)
+    /// Records of who was refused or looked at what go into the cluster's ledger too.
+    package static let four = FeatureLevel(rawValue: 4)
     /// The highest level that this program knows.
-    package static let current = FeatureLevel.three
+    package static let current = FeatureLevel.four
     /// The level of what this program does not know.
     package static let unknown = FeatureLevel(rawValue: .max)
 

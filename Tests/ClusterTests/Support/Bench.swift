@@ -105,7 +105,7 @@ struct BadRequest: Sendable, CustomTestStringConvertible {
         if let pointer = self.pointer { #expect(problem.pointer == pointer, "\(self.name): \(reply)") }
         if let limit = self.limit { #expect(problem.limit == limit, "\(self.name): \(reply)") }
         if self.hasPosition { #expect(problem.position != nil, "\(self.name): \(reply)") }
-        let size = try await bench.cluster.size(of: Bench.organization, node: node)
+        let size = try await bench.cluster.clientRecords(of: Bench.organization, node: node)
         #expect(size == Bench.records, "\(self.name) changed the ledger")
     }
 }

@@ -34,14 +34,17 @@ final class DevCluster: Sendable {
     static func start(
         in folder: TestFolder,
         nodes: Int = 3,
-        again earlier: DevCluster? = nil
+        again earlier: DevCluster? = nil,
+        recordsReadings: Bool = false
     ) async throws -> DevCluster {
         let offsets = Array(0..<nodes) + (0..<nodes).map { $0 + 100 }
         let port = try earlier?.port ?? LoopbackPorts.base(offsets: offsets)
         let arguments =
             ["dev", "--data", folder.file("dev")]
             + (earlier == nil ? ["--nodes", "\(nodes)", "--port", "\(port)"] : [])
-        let program = try await ChildProgram.start(Programs.ftnode, arguments)
+        // Tests read as operators all the time, and count records.
+        let environment = ["FTNODE_AUDIT_RECORD_READINGS": recordsReadings ? "on" : "off"]
+        let program = try await ChildProgram.start(Programs.ftnode, arguments, environment: environment)
         try await program.line(containing: "Ctrl-C stops everything")
         return try DevCluster(folder, nodes: nodes, port: port, program)
     }
@@ -119,6 +122,22 @@ final class DevCluster: Sendable {
         )
         try #require(reply.status == 200, "\(reply)")
         return try reply.decode(Page.self).records.first?.record.sequence ?? 0
+    }
+
+    /// How many records of an organization clients have made: those by which the cluster itself says who was refused or
+    /// read what are left out. At most 1000.
+    func clientRecords(of organization: String, node: Int = 1) async throws -> Int {
+        struct Page: Decodable {
+            struct Entry: Decodable {
+                struct Record: Decodable { var action: String }
+                var record: Record
+            }
+            var records: [Entry]
+        }
+        let own = ["authorization_denied", "restricted_attempt", "read_ledger"]
+        let reply = try await self.send("GET", "/v1/organizations/\(organization)/records?limit=1000", node: node)
+        try #require(reply.status == 200, "\(reply)")
+        return try reply.decode(Page.self).records.count { !own.contains($0.record.action) }
     }
 
     /// All records of an organization, page by page: sequence, and `line` of its `after`.
