@@ -198,7 +198,7 @@ let package = Package(
         ),
         .testTarget(
             name: "RocksStorageTests",
-            dependencies: ["Primitives", "Storage", "RocksStorage", "StorageTestKit"],
+            dependencies: ["Primitives", "Storage", "RocksStorage", "StorageTestKit", "CRocksDB"],
             swiftSettings: nodeSettings
         ),
         .testTarget(

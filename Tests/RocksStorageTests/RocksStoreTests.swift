@@ -1,3 +1,4 @@
+import CRocksDB
 import Foundation
 import Storage
 import StorageTestKit
@@ -239,18 +240,76 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
             let options = RocksOptionHandles(RocksOptions())
             let all = Set(ColumnFamily.allCases.map(\.rawValue))
             // Nothing is there yet, so nothing is unknown.
-            try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: [])
+            _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: [])
             try RocksStore.open(path: path).close()
-            try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: all)
+            _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
             // An older version, which does not know two of the families.
             let older = all.subtracting(["records", "tree_nodes"])
             do {
-                try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: older)
+                _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: older)
                 Issue.record("took a store with unknown families")
             } catch let error as StorageError {
                 #expect(error.code == .incompatible)
                 #expect(error.message.contains("records, tree_nodes"))
             }
+        }
+    }
+
+    /// A store as an earlier version left it, with a key in each of the `filled` families.
+    private func makeStore(_ path: String, families: [String], filled: [String]) throws {
+        let options = rocksdb_options_create()
+        let writing = rocksdb_writeoptions_create()
+        defer {
+            rocksdb_options_destroy(options)
+            rocksdb_writeoptions_destroy(writing)
+        }
+        rocksdb_options_set_create_if_missing(options, 1)
+        rocksdb_options_set_create_missing_column_families(options, 1)
+        var names: [UnsafePointer<CChar>?] = families.map { UnsafePointer(strdup($0)) }
+        defer { for name in names { free(UnsafeMutablePointer(mutating: name)) } }
+        var choices: [OpaquePointer?] = families.map { _ in options }
+        var handles = [OpaquePointer?](repeating: nil, count: families.count)
+        var problem: UnsafeMutablePointer<CChar>?
+        let count = Int32(families.count)
+        let store = rocksdb_open_column_families(options, path, count, &names, &choices, &handles, &problem)
+        for (name, handle) in zip(families, handles) {
+            if filled.contains(name) { rocksdb_put_cf(store, writing, handle, "k", 1, "v", 1, &problem) }
+            rocksdb_column_family_handle_destroy(handle)
+        }
+        rocksdb_close(store)
+        try #require(problem == nil)
+    }
+
+    @Test func familiesOfAnEarlierVersionAreDroppedAndTheOthersKept() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            try self.makeStore(path, families: ["default", "meta", "raft_state", "raft_log"], filled: ["meta"])
+            let all = Set(ColumnFamily.allCases.map(\.rawValue))
+            let options = RocksOptionHandles(RocksOptions())
+            let retired = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
+            #expect(retired.sorted() == ColumnFamily.retiredNames.sorted())
+            for _ in 1...2 {
+                let store = try RocksStore.open(path: path)
+                #expect(try store.get(Array("k".utf8), in: .meta) == Array("v".utf8))
+                try store.close()
+                #expect(try RocksDatabase.retiredFamilies(path: path, options: options, known: all).isEmpty)
+            }
+        }
+    }
+
+    /// What a program of an earlier format needs is not taken from it.
+    @Test func aFamilyOfAnEarlierVersionWithSomethingInItIsRefused() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            try self.makeStore(path, families: ["default", "meta", "raft_state", "raft_log"], filled: ["raft_log"])
+            for _ in 1...2 {
+                let error = #expect(throws: StorageError.self) { try RocksStore.open(path: path) }
+                #expect(error?.code == .incompatible)
+            }
+            let all = Set(ColumnFamily.allCases.map(\.rawValue))
+            let options = RocksOptionHandles(RocksOptions())
+            let left = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
+            #expect(left.sorted() == ["raft_log", "raft_state"])
         }
     }
 
