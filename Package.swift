@@ -198,7 +198,7 @@ let package = Package(
         ),
         .testTarget(
             name: "RocksStorageTests",
-            dependencies: ["Primitives", "Storage", "RocksStorage", "StorageTestKit", "CRocksDB"],
+            dependencies: ["Primitives", "Storage", "RocksStorage", "StorageTestKit"],
             swiftSettings: nodeSettings
         ),
         .testTarget(

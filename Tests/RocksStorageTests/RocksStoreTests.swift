@@ -1,4 +1,3 @@
-import CRocksDB
 import Foundation
 import Storage
 import StorageTestKit
@@ -255,35 +254,14 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
         }
     }
 
-    /// A store as an earlier version left it, with a key in each of the `filled` families.
-    private func makeStore(_ path: String, families: [String], filled: [String]) throws {
-        let options = rocksdb_options_create()
-        let writing = rocksdb_writeoptions_create()
-        defer {
-            rocksdb_options_destroy(options)
-            rocksdb_writeoptions_destroy(writing)
-        }
-        rocksdb_options_set_create_if_missing(options, 1)
-        rocksdb_options_set_create_missing_column_families(options, 1)
-        var names: [UnsafePointer<CChar>?] = families.map { UnsafePointer(strdup($0)) }
-        defer { for name in names { free(UnsafeMutablePointer(mutating: name)) } }
-        var choices: [OpaquePointer?] = families.map { _ in options }
-        var handles = [OpaquePointer?](repeating: nil, count: families.count)
-        var problem: UnsafeMutablePointer<CChar>?
-        let count = Int32(families.count)
-        let store = rocksdb_open_column_families(options, path, count, &names, &choices, &handles, &problem)
-        for (name, handle) in zip(families, handles) {
-            if filled.contains(name) { rocksdb_put_cf(store, writing, handle, "k", 1, "v", 1, &problem) }
-            rocksdb_column_family_handle_destroy(handle)
-        }
-        rocksdb_close(store)
-        try #require(problem == nil)
-    }
-
     @Test func familiesOfAnEarlierVersionAreDroppedAndTheOthersKept() throws {
         try withTemporaryDirectory { directory in
             let path = directory + "/store"
-            try self.makeStore(path, families: ["default", "meta", "raft_state", "raft_log"], filled: ["meta"])
+            try RocksDatabase.makeEarlier(
+                path: path,
+                families: ["default", "meta", "raft_state", "raft_log"],
+                filled: ["meta"]
+            )
             let all = Set(ColumnFamily.allCases.map(\.rawValue))
             let options = RocksOptionHandles(RocksOptions())
             let retired = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
@@ -301,7 +279,11 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
     @Test func aFamilyOfAnEarlierVersionWithSomethingInItIsRefused() throws {
         try withTemporaryDirectory { directory in
             let path = directory + "/store"
-            try self.makeStore(path, families: ["default", "meta", "raft_state", "raft_log"], filled: ["raft_log"])
+            try RocksDatabase.makeEarlier(
+                path: path,
+                families: ["default", "meta", "raft_state", "raft_log"],
+                filled: ["raft_log"]
+            )
             for _ in 1...2 {
                 let error = #expect(throws: StorageError.self) { try RocksStore.open(path: path) }
                 #expect(error?.code == .incompatible)
