@@ -26,10 +26,12 @@ final class RocksDatabase: Sendable {
     init(path: String, options: RocksOptions) throws(StorageError) {
         let options = RocksOptionHandles(options)
         let known = Set(ColumnFamily.allCases.map(\.rawValue))
-        try Self.refuseUnknownFamilies(path: path, options: options, known: known)
-        let names = [Self.unusedFamilyName] + ColumnFamily.allCases.map(\.rawValue)
+        let retired = try Self.retiredFamilies(path: path, options: options, known: known)
+        // All that are there must be opened.
+        let names = [Self.unusedFamilyName] + ColumnFamily.allCases.map(\.rawValue) + retired
         var familyOptions: [OpaquePointer?] = unsafe [options.database]
         for place in unsafe options.families.indices { unsafe familyOptions.append(options.families[place]) }
+        for _ in retired { unsafe familyOptions.append(options.database) }
         var cNames: [UnsafePointer<CChar>?] = unsafe names.map { unsafe UnsafePointer(strdup($0)) }
         defer {
             for place in names.indices { unsafe free(UnsafeMutablePointer(mutating: cNames[place])) }
@@ -52,10 +54,42 @@ final class RocksDatabase: Sendable {
         }
         unsafe self.handle = handle
         unsafe self.unusedFamily = opened[0]
-        unsafe self.families = Array(opened.dropFirst())
+        unsafe self.families = Array(opened.dropFirst().dropLast(retired.count))
         unsafe self.logged = Self.writeOptions(isLogged: true)
         unsafe self.unlogged = Self.writeOptions(isLogged: false)
         self.options = options
+        let gone = unsafe Array(opened.suffix(retired.count))
+        defer { for place in unsafe gone.indices { unsafe rocksdb_column_family_handle_destroy(gone[place]) } }
+        // All of them are looked at before one is dropped.
+        for place in unsafe gone.indices {
+            guard try unsafe Self.isEmpty(gone[place], of: handle, name: retired[place]) else {
+                throw StorageError(
+                    code: .incompatible,
+                    message: "\(path) has a Raft log of an earlier format in the family \(retired[place])"
+                )
+            }
+        }
+        for place in unsafe gone.indices {
+            try unsafe rocksTry("drop the family \(retired[place]) of \(path)") {
+                unsafe rocksdb_drop_column_family(handle, gone[place], $0)
+            }
+        }
+    }
+
+    private static func isEmpty(
+        _ family: OpaquePointer,
+        of handle: OpaquePointer,
+        name: String
+    ) throws(StorageError) -> Bool {
+        let options: OpaquePointer = unsafe rocksdb_readoptions_create()
+        defer { unsafe rocksdb_readoptions_destroy(options) }
+        let iterator: OpaquePointer = unsafe rocksdb_create_iterator_cf(handle, options, family)
+        defer { unsafe rocksdb_iter_destroy(iterator) }
+        unsafe rocksdb_iter_seek_to_first(iterator)
+        let isEmpty = unsafe rocksdb_iter_valid(iterator) == 0
+        // An iterator that met a read error looks like one that came to its end.
+        try unsafe rocksTry("look into the family \(name)") { unsafe rocksdb_iter_get_error(iterator, $0) }
+        return isEmpty
     }
 
     deinit {
@@ -76,12 +110,14 @@ final class RocksDatabase: Sendable {
     }
 
     /// Reads the names of the families from the manifest; a store that does not exist yet has none.
-    static func refuseUnknownFamilies(
+    /// - Returns: Those that this version drops.
+    /// - Throws: ``StorageError`` `.incompatible` when there are others that it does not know.
+    static func retiredFamilies(
         path: String,
         options: RocksOptionHandles,
         known: Set<String>
-    ) throws(StorageError) {
-        guard unsafe access(path + "/CURRENT", F_OK) == 0 else { return }
+    ) throws(StorageError) -> [String] {
+        guard unsafe access(path + "/CURRENT", F_OK) == 0 else { return [] }
         var count = 0
         var list: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
         // RocksDB makes a list, an empty one, even when it reports an error.
@@ -91,12 +127,14 @@ final class RocksDatabase: Sendable {
         try unsafe rocksTry("list the families of \(path)") {
             unsafe list = rocksdb_list_column_families(options.database, path, &count, $0)
         }
-        guard let list = unsafe list else { return }
+        guard let list = unsafe list else { return [] }
         var unknown: [String] = []
+        var retired: [String] = []
         for place in 0..<count {
             guard let cName = unsafe list[place] else { continue }
             let name = unsafe String(cString: cName)
-            if name != self.unusedFamilyName, !known.contains(name) { unknown.append(name) }
+            if name == self.unusedFamilyName || known.contains(name) { continue }
+            if ColumnFamily.retiredNames.contains(name) { retired.append(name) } else { unknown.append(name) }
         }
         guard unknown.isEmpty else {
             throw StorageError(
@@ -104,6 +142,7 @@ final class RocksDatabase: Sendable {
                 message: "\(path) has families that this version does not know: \(unknown.joined(separator: ", "))"
             )
         }
+        return retired
     }
 
     func family(_ family: ColumnFamily) -> OpaquePointer { unsafe self.families[family.number] }

@@ -68,15 +68,6 @@ package struct RocksOptions: Sendable {
 
     private static func standard(_ family: ColumnFamily) -> Family {
         switch family {
-        case .raftLog:
-            // Read in order and soon deleted, while most of it is in memory: no filter.
-            Family(
-                writeBufferBytes: 64 << 20,
-                writeBuffersMax: 3,
-                compression: .none,
-                bloomBitsPerKey: 0,
-                blockBytes: 32 << 10
-            )
         case .records:
             Family(
                 writeBufferBytes: 192 << 20,
@@ -120,7 +111,7 @@ package struct RocksOptions: Sendable {
                 bloomBitsPerKey: 10,
                 blockBytes: 8 << 10
             )
-        case .meta, .raftState, .ledgerHeads, .signedHeads, .forks, .scrubState, .subjectKeys:
+        case .meta, .ledgerHeads, .signedHeads, .forks, .scrubState, .subjectKeys:
             Family(
                 writeBufferBytes: 4 << 20,
                 writeBuffersMax: 2,

@@ -3,19 +3,17 @@ extension ColumnFamily {
     package var number: Int {
         switch self {
         case .meta: 0
-        case .raftLog: 1
-        case .raftState: 2
-        case .groupState: 3
-        case .records: 4
-        case .treeNodes: 5
-        case .ledgerHeads: 6
-        case .idempotency: 7
-        case .checkpoints: 8
-        case .signedHeads: 9
-        case .forks: 10
-        case .scrubState: 11
-        case .sealedValues: 12
-        case .subjectKeys: 13
+        case .groupState: 1
+        case .records: 2
+        case .treeNodes: 3
+        case .ledgerHeads: 4
+        case .idempotency: 5
+        case .checkpoints: 6
+        case .signedHeads: 7
+        case .forks: 8
+        case .scrubState: 9
+        case .sealedValues: 10
+        case .subjectKeys: 11
         }
     }
 }

@@ -4,10 +4,6 @@
 package enum ColumnFamily: String, CaseIterable, Sendable {
     /// Identity of the node and format version: a handful of keys.
     case meta
-    /// Raft log entries of all groups: group u32 · index u64 → entry.
-    case raftLog = "raft_log"
-    /// Raft hard state of all groups: group u32 → term, vote.
-    case raftState = "raft_state"
     /// State that applying a group's log builds, with the applied index: group u32 · kind u8 · …
     case groupState = "group_state"
     /// Ledger records: organization u32 · sequence u64 → canonical bytes.
@@ -34,6 +30,10 @@ package enum ColumnFamily: String, CaseIterable, Sendable {
     /// Keys of data subjects that this node holds: organization u32 · SHA-256 of the data subject · name of the key u64 →
     /// the key, wrapped. Never in a log, a snapshot or a package.
     case subjectKeys = "subject_keys"
+
+    /// Families that earlier versions made: a store drops them when it opens and they are empty, as they are since the
+    /// Raft logs lie in files of their own, and is refused otherwise.
+    package static let retiredNames = ["raft_log", "raft_state"]
 }
 
 /// A set of writes that a store applies all or none, in the order in which they were added.

@@ -53,6 +53,8 @@ final class HostLoopCluster {
     let members: [NodeID]
     var nodes: [Node] = []
     var cut: Set<NodeID> = []
+    /// Messages that are lost on their way.
+    var isLost: (HostMessage) -> Bool = { _ in false }
     /// What the last pump sent, for looks.
     var seen: [HostMessage] = []
     private var epoch: UInt64 = 0
@@ -156,7 +158,7 @@ final class HostLoopCluster {
         guard let place = self.nodes.firstIndex(where: { $0.id == peer }), self.nodes[place].isUp,
             !self.cut.contains(node.id), !self.cut.contains(peer)
         else { return }
-        self.nodes[place].inbox.messages.append((node.id, messages))
+        self.nodes[place].inbox.messages.append((node.id, messages.filter { !self.isLost($0) }))
     }
 
     // MARK: - Requests

@@ -239,18 +239,59 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
             let options = RocksOptionHandles(RocksOptions())
             let all = Set(ColumnFamily.allCases.map(\.rawValue))
             // Nothing is there yet, so nothing is unknown.
-            try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: [])
+            _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: [])
             try RocksStore.open(path: path).close()
-            try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: all)
+            _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
             // An older version, which does not know two of the families.
             let older = all.subtracting(["records", "tree_nodes"])
             do {
-                try RocksDatabase.refuseUnknownFamilies(path: path, options: options, known: older)
+                _ = try RocksDatabase.retiredFamilies(path: path, options: options, known: older)
                 Issue.record("took a store with unknown families")
             } catch let error as StorageError {
                 #expect(error.code == .incompatible)
                 #expect(error.message.contains("records, tree_nodes"))
             }
+        }
+    }
+
+    @Test func familiesOfAnEarlierVersionAreDroppedAndTheOthersKept() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            try RocksDatabase.makeEarlier(
+                path: path,
+                families: ["default", "meta", "raft_state", "raft_log"],
+                filled: ["meta"]
+            )
+            let all = Set(ColumnFamily.allCases.map(\.rawValue))
+            let options = RocksOptionHandles(RocksOptions())
+            let retired = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
+            #expect(retired.sorted() == ColumnFamily.retiredNames.sorted())
+            for _ in 1...2 {
+                let store = try RocksStore.open(path: path)
+                #expect(try store.get(Array("k".utf8), in: .meta) == Array("v".utf8))
+                try store.close()
+                #expect(try RocksDatabase.retiredFamilies(path: path, options: options, known: all).isEmpty)
+            }
+        }
+    }
+
+    /// What a program of an earlier format needs is not taken from it.
+    @Test func aFamilyOfAnEarlierVersionWithSomethingInItIsRefused() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory + "/store"
+            try RocksDatabase.makeEarlier(
+                path: path,
+                families: ["default", "meta", "raft_state", "raft_log"],
+                filled: ["raft_log"]
+            )
+            for _ in 1...2 {
+                let error = #expect(throws: StorageError.self) { try RocksStore.open(path: path) }
+                #expect(error?.code == .incompatible)
+            }
+            let all = Set(ColumnFamily.allCases.map(\.rawValue))
+            let options = RocksOptionHandles(RocksOptions())
+            let left = try RocksDatabase.retiredFamilies(path: path, options: options, known: all)
+            #expect(left.sorted() == ["raft_log", "raft_state"])
         }
     }
 

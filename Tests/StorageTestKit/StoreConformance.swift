@@ -89,25 +89,25 @@ private func ordering(_ harness: StoreHarness, _ check: Check) throws {
 
 private func bounds(_ harness: StoreHarness, _ check: Check) throws {
     try harness.withStore { store, _ in
-        try put(store, .raftLog, (1...9).map { ([$0], [$0]) })
-        try check.equal(try keys(store.entries(.raftLog, from: [3], to: [6])), [[3], [4], [5]], "3..<6")
+        try put(store, .forks, (1...9).map { ([$0], [$0]) })
+        try check.equal(try keys(store.entries(.forks, from: [3], to: [6])), [[3], [4], [5]], "3..<6")
         try check.equal(
-            try keys(store.entries(.raftLog, from: [3], to: [6], direction: .descending)),
+            try keys(store.entries(.forks, from: [3], to: [6], direction: .descending)),
             [[5], [4], [3]],
             "3..<6 descending"
         )
-        try check.equal(try keys(store.entries(.raftLog, from: [8])), [[8], [9]], "8...")
+        try check.equal(try keys(store.entries(.forks, from: [8])), [[8], [9]], "8...")
         try check.equal(
-            try keys(store.entries(.raftLog, from: [8], direction: .descending)),
+            try keys(store.entries(.forks, from: [8], direction: .descending)),
             [[9], [8]],
             "8... descending"
         )
-        try check.equal(try keys(store.entries(.raftLog, from: [2, 0], to: [3, 0])), [[3]], "between keys")
-        try check.equal(try keys(store.entries(.raftLog, from: [5], to: [5])), [], "an empty range")
-        try check.equal(try keys(store.entries(.raftLog, from: [6], to: [3])), [], "a range upside down")
-        try check.equal(try keys(store.entries(.raftLog, from: [], to: [])), [], "nothing below the empty key")
-        try check.equal(try keys(store.entries(.raftLog, from: [10])), [], "beyond the end")
-        try check.equal(try keys(store.entries(.raftLog, to: [1])), [], "before the start")
+        try check.equal(try keys(store.entries(.forks, from: [2, 0], to: [3, 0])), [[3]], "between keys")
+        try check.equal(try keys(store.entries(.forks, from: [5], to: [5])), [], "an empty range")
+        try check.equal(try keys(store.entries(.forks, from: [6], to: [3])), [], "a range upside down")
+        try check.equal(try keys(store.entries(.forks, from: [], to: [])), [], "nothing below the empty key")
+        try check.equal(try keys(store.entries(.forks, from: [10])), [], "beyond the end")
+        try check.equal(try keys(store.entries(.forks, to: [1])), [], "before the start")
     }
 }
 
@@ -160,20 +160,20 @@ private func deletedRanges(_ harness: StoreHarness, _ check: Check) throws {
     try harness.withStore { store, _ in
         let count = 600
         var batch = WriteBatch()
-        for number in 0..<count { batch.put(.raftLog, key: [UInt8(number >> 8), UInt8(number & 255)], value: [1]) }
+        for number in 0..<count { batch.put(.forks, key: [UInt8(number >> 8), UInt8(number & 255)], value: [1]) }
         try store.write(batch)
         var deletion = WriteBatch()
-        deletion.deleteRange(.raftLog, lower: [0, 10], upper: [2, 10])
-        deletion.deleteRange(.raftLog, lower: [0, 5], upper: [0, 5])
-        deletion.deleteRange(.raftLog, lower: [7], upper: [8])
+        deletion.deleteRange(.forks, lower: [0, 10], upper: [2, 10])
+        deletion.deleteRange(.forks, lower: [0, 5], upper: [0, 5])
+        deletion.deleteRange(.forks, lower: [7], upper: [8])
         try store.write(deletion)
-        try check.equal(try store.entries(.raftLog).count, count - 512, "the count left")
-        try check.equal(try store.get([0, 9], in: .raftLog), [1], "the key before the range")
-        try check.equal(try store.get([0, 10], in: .raftLog), nil, "the first key of the range")
-        try check.equal(try store.get([2, 9], in: .raftLog), nil, "the last key of the range")
-        try check.equal(try store.get([2, 10], in: .raftLog), [1], "the end of the range")
+        try check.equal(try store.entries(.forks).count, count - 512, "the count left")
+        try check.equal(try store.get([0, 9], in: .forks), [1], "the key before the range")
+        try check.equal(try store.get([0, 10], in: .forks), nil, "the first key of the range")
+        try check.equal(try store.get([2, 9], in: .forks), nil, "the last key of the range")
+        try check.equal(try store.get([2, 10], in: .forks), [1], "the end of the range")
         try store.flush()
-        try check.equal(try store.entries(.raftLog).count, count - 512, "the count after a flush")
+        try check.equal(try store.entries(.forks).count, count - 512, "the count after a flush")
     }
 }
 
@@ -381,19 +381,19 @@ private func unloggedFronts(_ harness: StoreHarness, _ check: Check) throws {
             for number in 0..<12 {
                 if number == flushed, number > 0 { try store.flush() }
                 var batch = WriteBatch()
-                for family in ColumnFamily.allCases where family != .raftLog {
+                for family in ColumnFamily.allCases where family != .forks {
                     batch.put(family, key: [UInt8(number)], value: [])
                     batch.put(family, key: [200], value: [UInt8(number)])
                 }
                 try store.write(batch, durability: .unlogged)
-                try put(store, .raftLog, [([UInt8(number)], [])])
+                try put(store, .forks, [([UInt8(number)], [])])
             }
             try store.sync()
             let found = try kill(store, path)
             defer { try? found.close() }
-            try check.equal(try found.entries(.raftLog).count, 12, "the count of logged writes")
+            try check.equal(try found.entries(.forks).count, 12, "the count of logged writes")
             let front = try found.entries(.meta).count
-            for family in ColumnFamily.allCases where family != .raftLog {
+            for family in ColumnFamily.allCases where family != .forks {
                 let entries = try found.entries(family)
                 try check.equal(entries.count, front, "the count of keys of \(family.rawValue)")
                 if front == 0 { continue }

@@ -143,12 +143,12 @@ import Testing
         _ durability: WriteDurability
     ) throws {
         var batch = WriteBatch()
-        batch.put(durability == .logged ? .raftLog : .records, key: [number], value: [number])
+        batch.put(durability == .logged ? .forks : .records, key: [number], value: [number])
         try store.write(batch, durability: durability)
     }
 
     private func all(_ store: any KeyValueReader) throws -> [UInt8] {
-        try (store.entries(.records) + store.entries(.raftLog)).map { $0.key[0] }.sorted()
+        try (store.entries(.records) + store.entries(.forks)).map { $0.key[0] }.sorted()
     }
 
     /// Writes 1 to 10, odd ones unlogged, with a flush after 3 and a sync after 6.
@@ -212,7 +212,7 @@ import Testing
             var flushed = 0
             var synced = 0
             var batch = WriteBatch()
-            for family in [ColumnFamily.records, .raftLog] { batch.deleteRange(family, lower: [], upper: [255]) }
+            for family in [ColumnFamily.records, .forks] { batch.deleteRange(family, lower: [], upper: [255]) }
             try store.write(batch)
             try store.flush()
             for number in UInt8(1)...30 {
