@@ -19,6 +19,8 @@ QUICK ?=
 
 sources := Package.swift Sources Tests Benchmarks Simulator Chaos Fuzz
 protos  := Sources/NodeRuntime/Peers
+# Their tests use real connections with time limits: they run by themselves, as the others keep all cores busy.
+timed   := NodeRuntime|Transport
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz proto docs-check docker-check clean
@@ -39,7 +41,8 @@ setup-test: ## the same, and what the tests need besides
 
 test: setup-test ## build for debug and run all tests
 	$(SWIFT) build --build-tests
-	$(SWIFT) test --skip-build --disable-xctest --skip '^ClusterTests\.'
+	$(SWIFT) test --skip-build --disable-xctest --skip '^($(timed))Tests\.' --skip '^ClusterTests\.'
+	$(SWIFT) test --skip-build --disable-xctest --filter '^($(timed))Tests\.'
 	$(SWIFT) test --skip-build --disable-xctest --filter '^ClusterTests\.'
 
 build: setup ## build for debug
