@@ -117,7 +117,7 @@ extension RealCluster {
         /// Records, and different entities in them: equal only when none was written twice.
         private static func count(_ nodes: ServedNodes, _ node: Int, _ consistency: String) async throws -> String {
             let body =
-                "{\"sql\":\"select count(*), count(distinct entity_id) from audit_log\","
+                "{\"sql\":\"select count(*), count(distinct entity_id) from audit_log where action = 'counted'\","
                 + "\"organizations\":[\"\(self.organization)\"],\"consistency\":\"\(consistency)\"}"
             return try await nodes.withClient([node]) { client in
                 var request = APIRequest(.post, "/v1/query", body: ByteBuffer(string: body))
