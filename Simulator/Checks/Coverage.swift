@@ -50,6 +50,7 @@ struct Coverage: Sendable {
         case crashes = "crashes"
         case crashesInWrite = "crashes with a write under way"
         case crashesOfAll = "crashes of all nodes at once"
+        case plannedStops = "planned stops, after handing on the lead"
         case processEnds = "ends of the process alone"
         case unsyncedLost = "unsynced log sectors lost"
         case unsyncedKept = "unsynced log sectors that survived"

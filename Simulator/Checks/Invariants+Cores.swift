@@ -215,7 +215,7 @@ extension Invariants {
             self.violate(
                 "group \(group): node \(core.id) transfers a leadership of term \(transfer.term) in \(core.term)"
             )
-        } else if tick - transfer.tick > self.electionTicks + 1 {
+        } else if tick - transfer.tick > self.transferTicksMax(core.id) {
             self.violate("group \(group): leader \(core.id) transfers for longer than an election timeout")
         }
     }

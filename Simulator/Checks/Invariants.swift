@@ -19,6 +19,9 @@ struct Invariants {
     /// Leaders may serve reads on the strength of what voters promised them.
     let hasLeases: Bool
 
+    /// Nodes that hand on all that they lead before they stop: they try again when a transfer has come to nothing.
+    private var stopping: Set<NodeID> = []
+
     private static let violationsMax = 10
 
     init(groups: [(id: GroupID, membership: Membership)], electionTicks: Int, hasLeases: Bool) {
@@ -107,7 +110,19 @@ struct Invariants {
         }
     }
 
+    /// A node begins to hand on all that it leads.
+    mutating func handsOnAll(_ node: NodeID) { self.stopping.insert(node) }
+
+    /// Ticks that a transfer may take on `node`, one tries after the other.
+    func transferTicksMax(_ node: NodeID) -> Int {
+        self.electionTicks * (self.stopping.contains(node) ? Self.triesOfStopMax : 1) + 1
+    }
+
+    /// A stop is given up after three election timeouts, and the last try takes one more.
+    private static let triesOfStopMax = 4
+
     mutating func crashed(_ node: NodeID, groups: [GroupID]) {
+        self.stopping.remove(node)
         for group in groups { self.memories[ReplicaKey(node: node, group: group)]?.crash() }
     }
 

@@ -13,8 +13,9 @@ extension SimOperator {
     /// Wishes something by chance.
     func wish(_ dice: inout Dice) {
         guard self.stepCount <= Self.backlogMax else { return }
-        self.world.coverage[.wishes] += 1
         let nodes = self.world.nodes.filter { !$0.isLost && !self.leaving.contains($0.id) }.map(\.id)
+        if nodes.isEmpty { return }
+        self.world.coverage[.wishes] += 1
         let node = dice.pick(nodes)
         switch dice.roll(8) {
         case 0: self.set(node, .cordoned)

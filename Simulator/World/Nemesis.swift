@@ -65,6 +65,7 @@ final class Nemesis {
         case .drift: self.drift()
         case .membership: self.changeMembership()
         case .transfer: self.transfer()
+        case .plannedStop: self.stopAsPlanned()
         case .forcedCampaign: self.forceCampaign()
         case .compaction: self.compact()
         case .wipe: self.wipe()
@@ -300,6 +301,25 @@ final class Nemesis {
         guard let leader = self.world.leader(of: group), let core = leader.process?.core(of: group) else { return }
         let target = self.dice.pick(core.membership.replicas)
         leader.whenRunning { process in process.transfer(group, to: target) { _ in } }
+    }
+
+    /// A node, or now and then every node at once, hands on what it leads, ends and comes back.
+    private func stopAsPlanned() {
+        let nodes = self.dice.chance(30) ? self.world.nodes.filter { !$0.isLost } : [self.anyNode]
+        for node in nodes where node.isRunning {
+            let life = node.life
+            node.whenRunning { process in
+                process.handOnAll { [self] in
+                    // Not from within the turn that answered.
+                    self.world.after(0) { [self] in
+                        guard node.life == life, self.isRunning else { return }
+                        self.world.coverage[.plannedStops] += 1
+                        node.crash()
+                        node.planRestart()
+                    }
+                }
+            }
+        }
     }
 
     private func forceCampaign() {

@@ -163,7 +163,7 @@ final class SimNode {
     }
 
     /// Whether somebody has noticed that what lies on the disk is not what was written.
-    private static func isDamage(_ error: any Error) -> Bool {
+    static func isDamage(_ error: any Error) -> Bool {
         let text = errorChain(error)
         return ["corruption", "damage", "hole", "logLost", "mismatch", "malformed"].contains { text.contains($0) }
     }

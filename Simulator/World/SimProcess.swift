@@ -153,6 +153,14 @@ final class SimProcess {
         self.input { $0.orders.append(.transfer(group, to: target, waiter)) }
     }
 
+    /// Hands on every group that the node leads, as before a planned stop; `done` is called when nothing is left to try.
+    func handOnAll(_ done: @escaping () -> Void) {
+        let box = OneThread(value: done)
+        let waiter = Waiter<Int> { _ in box.value() }
+        self.world.invariants.handsOnAll(self.node.id)
+        self.input { $0.orders.append(.transferAll(waiter)) }
+    }
+
     // MARK: - Output
 
     /// Does what the turns left, until nothing is left but what takes time.

@@ -11,7 +11,7 @@ struct SimulationPlan {
         case crash, crashAll, crashAtIO, longOutage
         case slowDisk, slowApply, diskFailure, fullDisk, bitFlip
         case pause, clockJump, drift
-        case membership, transfer, forcedCampaign, compaction, wipe, upgrade
+        case membership, transfer, plannedStop, forcedCampaign, compaction, wipe, upgrade
     }
 
     /// Which part of the space of plans is drawn from.
@@ -264,7 +264,7 @@ struct SimulationPlan {
             troubles = troubles.intersection([.crash, .pause, .clockJump])
             troubles.formUnion([.wholePartition, .movingPartition, .drift])
         case .transfers:
-            troubles.formUnion([.transfer, .wholePartition, .oneWayPartition, .pause])
+            troubles.formUnion([.transfer, .plannedStop, .wholePartition, .oneWayPartition, .pause])
             troubles.subtract([.bitFlip, .wipe])
         case .storage: troubles.formUnion([.crash, .crashAtIO, .compaction, .longOutage])
         case .planning: troubles.formUnion([.membership, .crash, .wipe])

@@ -40,6 +40,7 @@ final class SnapshotFetch {
                 self.send(snapshot, at: .start, life: source.life)
             } catch {
                 self.cut("no snapshot: \(error)")
+                self.sourceFailed(error)
             }
         }
     }
@@ -58,7 +59,14 @@ final class SnapshotFetch {
             }
         } catch {
             self.cut("a chunk could not be read: \(error)")
+            self.sourceFailed(error)
         }
+    }
+
+    /// The leader cannot read what it should send and says so: its operator takes a node with a damaged disk away.
+    private func sourceFailed(_ error: any Error) {
+        guard let leader = self.world.node(self.leader), leader.isDamaged, SimNode.isDamage(error) else { return }
+        leader.process?.fail(error)
     }
 
     /// A chunk arrives, perhaps damaged on its way.

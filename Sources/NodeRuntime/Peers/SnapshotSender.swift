@@ -6,6 +6,7 @@ internal import Logging
 internal import NIOCore
 internal import NIOFoundationCompat
 internal import Primitives
+internal import Shards
 internal import Storage
 internal import SwiftProtobuf
 internal import Synchronization
@@ -88,10 +89,7 @@ struct SnapshotSender: Sendable {
             source = try await self.open(request)
         } catch {
             self.streams.end()
-            self.logger.info(
-                "snapshot not given",
-                metadata: ["raft.group": "\(group)", "peer.id": "\(peer)", "error.chain": "\(errorChain(error))"]
-            )
+            self.note("snapshot not given", error, group, peer)
             return ServerResponse(
                 status: error is MalformedBytes ? .badRequest : .serviceUnavailable,
                 headerFields: PeerHandshake.fields(reason: String(describing: error))
@@ -105,10 +103,21 @@ struct SnapshotSender: Sendable {
                     try await self.send(source, to: writer)
                     return nil
                 } catch {
+                    if error is SnapshotError { self.note("snapshot cut short", error, group, peer) }
                     self.onFailure(group, peer)
                     throw error
                 }
             }
+        )
+    }
+
+    /// A state that cannot be read is for an operator: while this node leads, replicas that need it cannot be filled.
+    private func note(_ what: Logger.Message, _ error: any Error, _ group: GroupID, _ peer: NodeID) {
+        let isOwnFault = (error as? SnapshotError).map { [.storage, .damaged].contains($0.code) } ?? false
+        self.logger.log(
+            level: isOwnFault ? .error : .info,
+            what,
+            metadata: ["raft.group": "\(group)", "peer.id": "\(peer)", "error.chain": "\(errorChain(error))"]
         )
     }
 
