@@ -6,7 +6,8 @@ usage: verify.py PACKAGE.zip [KEYS ...]     KEYS: files of public keys (vkey lin
 Needs Python 3.9 and the package `cryptography`. Exit: 0 valid, 1 tampered, 2 incomplete, 3 policy not met or no keys
 given, 4 unreadable. The first thing that is wrong is named. More than half of the keys' names must have cosigned.
 """
-import base64, hashlib, json, sys, zipfile
+import base64, calendar, hashlib, json, sys, zipfile
+from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -85,11 +86,17 @@ def check_record(record, sequence, organization, previous, time):
 # --- signatures: C2SP signed-note, tlog-checkpoint, tlog-cosignature
 
 def read_keys(text):
+    """Name and key, and when it is valid: first and last second, log, first and last size of its checkpoints."""
+    listed = {"keys": [{"key": line.strip()} for line in text.splitlines() if line.strip() and not line.startswith("#")]}
     if text.lstrip().startswith("{"):
-        lines = [key["key"] for key in json.loads(text)["keys"]]
-    else:
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return {(line.split("+", 2)[0], base64.b64decode(line.split("+", 2)[2])[1:]) for line in lines}
+        listed = json.loads(text)
+    return {(row["key"].split("+", 2)[0], base64.b64decode(row["key"].split("+", 2)[2])[1:], seconds(row.get("valid_from"), 0),
+             seconds(row.get("valid_to"), 1 << 63), listed.get("origin"), row.get("first_size", 0), row.get("last_size", 1 << 63))
+            for row in listed["keys"]}
+
+
+def seconds(time, default):
+    return calendar.timegm(datetime.strptime(time[:19], "%Y-%m-%dT%H:%M:%S").timetuple()) if time else default
 
 
 def key_id(name, kind, key):
@@ -113,15 +120,17 @@ def check_note(note, keys):
     for line in rest.decode().splitlines():
         dash, name, blob = line.split(" ")
         blob = base64.b64decode(blob)
-        for owner, key in keys:
+        for owner, key, first_time, last_time, log, first, last in keys:
+            fits = log != origin or first <= int(size) <= last
             if name == origin and blob[:4] == key_id(origin, 1, key) and owner.rpartition("/")[0] == origin.rpartition("/")[0]:
                 need(is_signed(key, blob[4:], text), TAMPERED, "checkpoint: wrong signature of the log")
-                has_log = True
+                has_log = has_log or fits
             if name == owner and blob[:4] == key_id(owner, 4, key):
                 time = int.from_bytes(blob[4:12], "big")
                 message = b"cosignature/v1\ntime %d\n" % time + text
                 need(is_signed(key, blob[12:], message), TAMPERED, f"checkpoint: wrong signature of {owner}")
-                cosigners.add(owner)
+                if fits and first_time <= time <= last_time:
+                    cosigners.add(owner)
     return origin, int(size), base64.b64decode(root), has_log, cosigners
 
 
@@ -209,7 +218,7 @@ def verify(path, key_files):
         need(hashlib.sha256(parts(name)).hexdigest() == files[name]["sha256"], TAMPERED, f"{name}: changed")
     extra = set(names) - set(files) - {"MANIFEST.json", "MANIFEST.sig"}
     need(not extra, TAMPERED, f"{min(extra, default='')}: not in the manifest")
-    needed = len({name for name, _ in own}) // 2 + 1
+    needed = len({key[0] for key in own}) // 2 + 1
     need(has_log, POLICY, "not signed as the log by a key that you gave")
     need(len(cosigners) >= needed, POLICY, f"cosigned by {len(cosigners)}, {needed} needed")
     need(keys, POLICY, "consistent with its own keys, which proves nothing: give keys from elsewhere")

@@ -13,7 +13,7 @@ struct NodeGround: Sendable {
     /// Event loops.
     static let eventLoops = 2
 
-    let store: RocksStore
+    let store: CheckedStore
     /// The Raft logs of all groups.
     let logs: any RaftLogStorage
     let identity: NodeIdentity
@@ -28,7 +28,7 @@ struct NodeGround: Sendable {
     static func open(_ configuration: NodeConfiguration, _ logger: Logger) async throws -> NodeGround {
         let tls = try NodeTLS(configuration)
         try self.prepareFolders(configuration.dataDirectory)
-        let store = try self.openStore(configuration.dataDirectory)
+        let store = try self.openRows(configuration.dataDirectory)
         let logs: any RaftLogStorage
         do {
             logs = try self.openLogs(configuration.dataDirectory)
@@ -81,6 +81,18 @@ struct NodeGround: Sendable {
         }
     }
 
+    /// Opens the key-value store of a node's data directory, whose rows have checksums. Blocks, longer for a directory of
+    /// the format before.
+    static func openRows(_ root: String) throws -> CheckedStore {
+        let store = try self.openStore(root)
+        do {
+            return try NodeIdentity.openRows(store, directory: root)
+        } catch {
+            try? store.close()
+            throw error
+        }
+    }
+
     /// Opens the Raft logs of the data directory `root`.
     static func openLogs(_ root: String) throws(NodeError) -> any RaftLogStorage {
         let path = root + "/" + Node.logFolder
@@ -93,7 +105,7 @@ struct NodeGround: Sendable {
 
     private static func identify(
         _ configuration: NodeConfiguration,
-        _ store: RocksStore,
+        _ store: CheckedStore,
         _ tls: NodeTLS,
         _ loops: MultiThreadedEventLoopGroup,
         _ logger: Logger

@@ -15,7 +15,9 @@ struct NodeIdentity: Equatable, Sendable {
     }
 
     /// The format of everything in the data directory that this program writes.
-    static let formatVersion: UInt32 = 2
+    ///
+    /// Format 3 has a checksum in each row that nothing else vouches for (``RowChecksum``).
+    static let formatVersion: UInt32 = 3
     private static let key = Array("identity".utf8)
 
     let clusterID: String
@@ -126,23 +128,49 @@ struct NodeIdentity: Equatable, Sendable {
         try store.sync()
     }
 
-    /// What the data directory says; nil when it is empty.
-    /// - Throws: ``NodeError`` `.dataDirectory` when its format is another or it cannot be read.
-    static func read(_ store: any KeyValueReader, directory: String) throws -> NodeIdentity? {
-        guard let value = try store.get(Self.key, in: .meta) else { return nil }
+    /// The store of a data directory with its checksums; one of the format before gets them first, which may take a
+    /// while. Blocks.
+    /// - Throws: ``NodeError`` `.dataDirectory` when its format is another or it cannot be read; ``StorageError``.
+    static func openRows(_ store: any KeyValueStore, directory: String) throws -> CheckedStore {
+        guard let value = try store.get(Self.key, in: .meta) else { return CheckedStore(store) }
         var reader = ByteReader(value)
         do {
             let version = try reader.read(UInt32.self)
-            guard version == Self.formatVersion else {
-                let advice = version > Self.formatVersion ? "use a newer program" : "it cannot be converted"
-                throw Self.refusal(
-                    directory,
-                    "is of format \(version), this program needs \(Self.formatVersion): \(advice)"
-                )
+            if version == RowChecksumUpgrade.oldFormat {
+                // Read to its end: one with a checksum, whose version was changed, is none of the old format.
+                let identity = try NodeIdentity(from: &reader)
+                try RowChecksumUpgrade(store: store).run { identity.write(into: &$0) }
+            } else {
+                try Self.require(version, directory)
             }
+            return CheckedStore(store)
+        } catch let error as MalformedBytes {
+            throw Self.unreadable(directory, error)
+        }
+    }
+
+    private static func require(_ version: UInt32, _ directory: String) throws(NodeError) {
+        guard version != Self.formatVersion else { return }
+        let advice = version > Self.formatVersion ? "use a newer program" : "it cannot be converted"
+        throw Self.refusal(directory, "is of format \(version), this program needs \(Self.formatVersion): \(advice)")
+    }
+
+    private static func unreadable(_ directory: String, _ cause: any Error) -> NodeError {
+        NodeError(.dataDirectory, "data directory \(directory) does not say whom it belongs to", cause: cause)
+    }
+
+    /// What the data directory says; nil when it is empty.
+    /// - Throws: ``NodeError`` `.dataDirectory` when its format is another or it cannot be read.
+    static func read(_ store: any KeyValueReader, directory: String) throws -> NodeIdentity? {
+        do {
+            guard let value = try store.get(Self.key, in: .meta) else { return nil }
+            var reader = ByteReader(value)
+            try Self.require(try reader.read(UInt32.self), directory)
             return try NodeIdentity(from: &reader)
         } catch let error as MalformedBytes {
-            throw NodeError(.dataDirectory, "data directory \(directory) does not say whom it belongs to", cause: error)
+            throw Self.unreadable(directory, error)
+        } catch let error as StorageError where error.code == .corruption {
+            throw Self.unreadable(directory, error)
         }
     }
 

@@ -110,6 +110,7 @@ extension NodeParts {
             trusted: services.trusted,
             inspector: services.inspector,
             reporter: services.reporter,
+            checkpoints: self.audit.service,
             rebuildProjections: { organization in
                 try await stores.reset(organization)
                 projector.forgetPosition(of: organization)

@@ -42,7 +42,7 @@ final class NodeParts: Sendable {
     let configuration: NodeConfiguration
     let logger: Logger
     let identity: NodeIdentity
-    let store: RocksStore
+    let store: CheckedStore
     let logs: any RaftLogStorage
     let lanes: [SerialThread]
     let threads: StoreThreads

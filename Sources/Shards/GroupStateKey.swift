@@ -74,6 +74,15 @@ enum GroupStateKey {
         return (organization, subject)
     }
 
+    /// The organization that a key is about; nil when it is about the group.
+    static func organization(of key: [UInt8]) -> OrganizationID? {
+        let kinds = [
+            self.organizationKind, self.stagedKind, self.subjectKind, self.pendingErasureKind, self.subjectCountKind,
+        ]
+        guard key.count >= 9, kinds.contains(key[4]) else { return nil }
+        return OrganizationID(key[5..<9].reduce(0) { $0 << 8 | UInt32($1) })
+    }
+
     private static func rest(_ organization: OrganizationID, _ subject: Digest? = nil) -> [UInt8] {
         var writer = ByteWriter(capacity: 36)
         writer.write(organization.rawValue)

@@ -11,6 +11,12 @@ extension ShardApplier {
         try self.store.get(GroupStateKey.staged(group, organization), in: .groupState) != nil
     }
 
+    /// What all keys of a group's state begin with, in the family `group_state`.
+    package static func stateKeyPrefix(of group: GroupID) -> [UInt8] { GroupStateKey.all(group) }
+
+    /// The organization that a key of the family `group_state` is about; nil when it is about the group.
+    package static func organization(ofStateKey key: [UInt8]) -> OrganizationID? { GroupStateKey.organization(of: key) }
+
     /// Puts another head in the place of the one that the next append would follow, and clears what lies beyond it.
     ///
     /// On the group's lane only. The records and tree nodes up to the head must be there.

@@ -9,7 +9,7 @@ struct AuditCommand: ParsableCommand {
         subcommands: [
             Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
             Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Export.self, VerifyPackage.self, Compare.self,
-            Repair.self,
+            Repair.self, ClearSignedHead.self,
             Subjects.self, Hold.self, Erase.self, Reveal.self,
         ]
     )

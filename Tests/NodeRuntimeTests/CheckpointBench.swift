@@ -3,7 +3,7 @@ internal import Consensus
 internal import Laboratory
 internal import Logging
 internal import Primitives
-internal import Shards
+@testable internal import Shards
 internal import Storage
 internal import Synchronization
 internal import Testing
@@ -57,6 +57,8 @@ final class CheckpointBench: Sendable {
     let signing: [NodeID: SerialThread]
     /// Changes what a replica answers; by default nothing.
     let meddle = Mutex<Meddling>(Meddling())
+    /// Whose signatures are needed; changes as the group's membership does.
+    let quorum = Mutex(SigningQuorum(voters: CheckpointBench.nodes))
     private let made = Mutex<[NodeID: Replica]>([:])
     /// Replicas that were given finished checkpoints.
     private let given = Arrivals()
@@ -206,11 +208,10 @@ final class CheckpointBench: Sendable {
 
     private func ports(_ node: NodeID, _ store: any KeyValueStore) -> CheckpointService.Ports {
         let (directory, time) = (self.directory, self.time)
-        let quorum = SigningQuorum(voters: Self.nodes)
         return CheckpointService.Ports(
             entry: { directory.organization($0) },
-            leads: { _ in node == NodeID(1) ? quorum : nil },
-            quorum: { _ in quorum },
+            leads: { [weak self] _ in node == NodeID(1) ? self?.quorum.withLock { $0 } : nil },
+            quorum: { [weak self] _ in self?.quorum.withLock { $0 } },
             serves: { _ in true },
             size: { try? LedgerReader(store: store, organization: $0).head().size },
             ask: { [weak self] peer, request in
@@ -227,6 +228,18 @@ final class CheckpointBench: Sendable {
             now: { time.now },
             sleep: { await time.pass($0) }
         )
+    }
+
+    /// Publishes the keys of all nodes, in the place of those that were published.
+    func publishAll() throws {
+        self.directory.publish(try Self.state(self.keys))
+        for node in Self.nodes { try self.replica(node.rawValue).service.keysChanged() }
+    }
+
+    /// The group has other voters from now on.
+    func change(_ quorum: SigningQuorum) throws {
+        self.quorum.withLock { $0 = quorum }
+        for node in Self.nodes { try self.replica(node.rawValue).service.groupChanged(self.entry.group) }
     }
 
     /// Returns once these replicas were given a finished checkpoint.

@@ -72,6 +72,61 @@ struct CheckpointServiceTests {
         #expect(try bench.replica(3).rows.latest(of: bench.entry.id)?.size == 4)
     }
 
+    /// A group whose leader was known before any key was published is looked at again when keys come.
+    @Test func keysThatComeAfterTheLeaderSignWhatWaited() async throws {
+        let bench = try CheckpointBench(pace: Self.patient, published: [])
+        defer { bench.close() }
+        try bench.append(5)
+        try await bench.run {
+            for node in [1, 2, 3] as [UInt64] { try bench.replica(node).service.advanced(bench.entry.id) }
+            await #expect(throws: NotPublished.self) { try await Self.fresh(bench) }
+            #expect(try bench.replica(1).rows.latest(of: bench.entry.id) == nil)
+            // No organization changes any more, only the keys do.
+            try bench.publishAll()
+            await bench.waitUntilGiven([NodeID(2), NodeID(3)])
+        }
+        let stored = try #require(try bench.replica(1).rows.latest(of: bench.entry.id))
+        #expect(try bench.verifier().verify(stored.note).isTrusted)
+    }
+
+    @Test func aNodeThatLeftTheGroupIsNeitherAskedNorCounted() async throws {
+        let bench = try CheckpointBench(pace: Self.patient)
+        defer { bench.close() }
+        try bench.append(4)
+        let (before, after) = try await bench.run {
+            let before = try await Self.fresh(bench)
+            // Joint: a majority of both halves; then node 2 is gone.
+            try bench.change(SigningQuorum(voters: [NodeID(1), NodeID(3)], outgoing: CheckpointBench.nodes))
+            try bench.append(1)
+            _ = try await Self.fresh(bench)
+            try bench.change(SigningQuorum(voters: [NodeID(1), NodeID(3)]))
+            try bench.append(1)
+            return (before, try await Self.fresh(bench))
+        }
+        let note = try SignedCheckpoint(parsing: after.note)
+        #expect(try bench.replica(1).signer.book.signers(of: note) == [NodeID(1), NodeID(3)])
+        // What it signed while it was one of them stays good.
+        let book = try bench.replica(1).signer.book
+        #expect(try book.signers(of: SignedCheckpoint(parsing: before.note)) == CheckpointBench.nodes)
+        #expect(try bench.verifier().verify(before.note).isTrusted)
+    }
+
+    /// The records have not changed, those who vouch for them have: the checkpoint of the same size is signed by them too.
+    @Test func newVotersSignWhatTheOldOnesHadSigned() async throws {
+        let bench = try CheckpointBench(pace: Self.patient)
+        defer { bench.close() }
+        bench.quorum.withLock { $0 = SigningQuorum(voters: [NodeID(1)]) }
+        try bench.append(4)
+        let (before, after) = try await bench.run {
+            let before = try await Self.fresh(bench)
+            try bench.change(SigningQuorum(voters: CheckpointBench.nodes))
+            return (before, try await Self.fresh(bench))
+        }
+        #expect(before.size == 4 && after.size == 4)
+        #expect(try !bench.verifier().verify(before.note).isTrusted)
+        #expect(try bench.verifier().verify(after.note).isTrusted)
+    }
+
     @Test func oneThatIsDownDoesNotHoldTheOthersUp() async throws {
         let bench = try CheckpointBench()
         defer { bench.close() }

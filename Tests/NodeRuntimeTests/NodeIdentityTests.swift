@@ -82,7 +82,7 @@ struct NodeIdentityTests {
         #expect(NodeIdentity(joining: Self.configuration(), hasJoined: 0).firstGroups.isEmpty)
     }
 
-    @Test(arguments: [UInt32(1), 3])
+    @Test(arguments: [UInt32(1), 2, 4])
     func anotherFormatIsRefused(version: UInt32) throws {
         let store = InMemoryStore()
         var writer = ByteWriter()
@@ -91,7 +91,7 @@ struct NodeIdentityTests {
         batch.put(.meta, key: Array("identity".utf8), value: writer.bytes)
         try store.write(batch)
         let error = #expect(throws: NodeError.self) { try NodeIdentity.read(store, directory: "/data") }
-        #expect(error?.message.hasPrefix("data directory /data is of format \(version), this program needs 2") == true)
+        #expect(error?.message.hasPrefix("data directory /data is of format \(version), this program needs 3") == true)
     }
 
     @Test(arguments: [0, 3, 6, 20, 40])

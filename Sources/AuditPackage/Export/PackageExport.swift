@@ -222,7 +222,11 @@ package struct PackageExport: Sendable {
                 + self.member(PackageLayout.consistency, proof.encoded)
         case 2: return try self.member(PackageLayout.policy, self.request.policy.encoded)
         case 3:
-            var bytes = try self.member(PackageLayout.keys, PackageKey.encode(self.request.keys))
+            let origin = self.request.checkpoint.checkpoint.origin
+            let bounded = try self.request.keys.map {
+                try $0.bounded(by: self.reader, origin: origin, size: self.tree.size)
+            }
+            var bytes = try self.member(PackageLayout.keys, PackageKey.encode(bounded))
             for key in self.request.keys { bytes += try self.member(key.fileName, key.key.text + [0x0A]) }
             return bytes
         case 4:

@@ -47,17 +47,24 @@ package struct PackageTrust: Sendable {
     ) throws(NoteError) -> (verifier: CheckpointVerifier, source: Source)? {
         let origin = self.origin ?? checkpoint.checkpoint.origin
         if let policy = self.policy {
-            let validity = self.keys.map(\.validity)
-            return (try CheckpointVerifier(origin: origin, policy: policy, validity: validity), .policy)
+            return (try Self.verifier(origin, policy, self.keys), .policy)
         }
         if !self.keys.isEmpty {
             let policy = try Self.majority(of: self.keys.map(\.key), origin: origin)
-            let validity = self.keys.map(\.validity)
-            return (try CheckpointVerifier(origin: origin, policy: policy, validity: validity), .keys)
+            return (try Self.verifier(origin, policy, self.keys), .keys)
         }
         guard let packagePolicy else { return nil }
-        let validity = packageKeys.map(\.validity)
-        return (try CheckpointVerifier(origin: origin, policy: packagePolicy, validity: validity), .package)
+        return (try Self.verifier(origin, packagePolicy, packageKeys), .package)
+    }
+
+    private static func verifier(
+        _ origin: LogOrigin,
+        _ policy: TrustPolicy,
+        _ keys: [PackageKey]
+    ) throws(NoteError) -> CheckpointVerifier {
+        var validity: [KeyValidity] = []
+        for key in keys { validity += try key.validity(for: origin) }
+        return try CheckpointVerifier(origin: origin, policy: policy, validity: validity)
     }
 
     /// Any of the nodes may have signed as the log, and more than half of them must have cosigned.

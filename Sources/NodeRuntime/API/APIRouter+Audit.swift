@@ -15,6 +15,7 @@ extension APIRouter {
         case "compare": return try self.only(.post, request, self.compareReplicas)
         case "descend": return try self.only(.post, request, self.descend)
         case "repair": return try self.only(.post, request, self.repairReplica)
+        case "clear-signed-head": return try self.only(.post, request, self.clearSignedHead)
         default: throw Problem(.notFound, "there is no such route")
         }
     }
@@ -93,6 +94,51 @@ extension APIRouter {
         json.beginArray("digests")
         for digest in digests { json.element(digest.hex) }
         json.endArray()
+    }
+
+    private func clearSignedHead(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
+        try request.allow(.manageCluster)
+        try request.requireOnly(parameters: [])
+        let object = try self.object(body, of: request, keys: ["organization", "node", "reason", "size", "root"])
+        let entry = try await self.organization(try object.string("organization"), for: request, .verifyLedger)
+        var wire = WireClearSignedHeadRequest()
+        let node = try self.replica(UInt64(clamping: try object.integer("node")), of: entry, "/node")
+        wire.organization = entry.id.rawValue
+        wire.key = entry.key.rawValue
+        wire.actor = request.origin.actor
+        wire.requestID = request.id
+        if let text = try object.optionalString("root") {
+            let size = try object.integer("size")
+            guard let root = Digest(hex: text), size >= 0 else {
+                throw Problem(.invalidField, "root has 64 hexadecimal digits", members: [.text("pointer", "/root")])
+            }
+            wire.reason = try object.string("reason")
+            guard (1...EventLimits.reasonBytesMax).contains(wire.reason.utf8.count) else {
+                throw Problem(.invalidField, "a reason is needed", members: [.text("pointer", "/reason")])
+            }
+            wire.size = UInt64(size)
+            wire.root = Data(root.bytes)
+        }
+        let response = try await self.replicas.clearSignedHead(wire, on: node)
+        guard response.problem.isEmpty else {
+            throw Problem(Problem.Code(rawValue: response.problem) ?? .internal, response.detail)
+        }
+        guard let signed = Digest(bytes: [UInt8](response.signedRoot)),
+            let trusted = Digest(bytes: [UInt8](response.trustedRoot))
+        else { throw Problem(.internal, "node \(node) gave no answer") }
+        var json = JSONOutput(capacity: 1024)
+        json.beginObject()
+        json.member("organization", entry.key.rawValue)
+        json.member("node", node.rawValue)
+        json.member("cleared", response.cleared)
+        json.member("readable", response.isReadable)
+        json.member("signed_size", response.signedSize)
+        json.member("signed_root", signed)
+        json.member("trusted_size", response.trustedSize)
+        json.member("trusted_root", trusted)
+        json.member("evidence", response.evidence)
+        json.endObject()
+        return Self.json(.ok, json)
     }
 
     private func repairReplica(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {

@@ -1,10 +1,12 @@
 internal import AuditLedger
+internal import AuditPackage
 internal import Consensus
 internal import HTTPTypes
 internal import Laboratory
 internal import NIOCore
 internal import Primitives
 internal import Shards
+internal import Storage
 internal import Transport
 
 /// Keys, checkpoints, proofs, tiles.
@@ -133,9 +135,10 @@ extension APIRouter {
 
     // MARK: Keys
 
-    func listKeys(_ request: APICall, _: ByteBuffer) throws -> ServerResponse {
-        try request.requireOnly(parameters: [])
+    func listKeys(_ request: APICall, _: ByteBuffer) async throws -> ServerResponse {
+        try request.requireOnly(parameters: ["organization"])
         let now = SystemTime.now()
+        let bounds = try await self.keyBounds(request)
         var json = JSONOutput(capacity: 1024)
         json.beginObject()
         json.member("cluster", self.configuration.clusterID)
@@ -147,9 +150,14 @@ extension APIRouter {
             json.member("valid_from", entry.validFrom)
             json.member("valid_to", entry.validTo?.description)
             json.member("valid", entry.isValid(at: now))
+            if let sizes = bounds?.sizes[entry.key] {
+                json.member("first_size", sizes.lowerBound)
+                if sizes.upperBound < MerkleTree.sizeMax { json.member("last_size", sizes.upperBound) }
+            }
             json.endObject()
         }
         json.endArray()
+        if let bounds { json.member("origin", bounds.origin.description) }
         json.beginArray("witnesses")
         for witness in self.configuration.witnesses {
             json.beginObject()
@@ -161,6 +169,31 @@ extension APIRouter {
         json.member("witness_quorum", self.configuration.witnessQuorum ?? self.configuration.witnesses.count)
         json.endObject()
         return Self.json(.ok, json)
+    }
+
+    /// For an organization that the request names: the sizes of its checkpoints that each key may sign.
+    private func keyBounds(
+        _ request: APICall
+    ) async throws -> (origin: LogOrigin, sizes: [String: ClosedRange<UInt64>])? {
+        guard let key = request.parameter("organization") else { return nil }
+        let entry = try await self.organization(key, for: request, .readRecords)
+        let origin = try LogOrigin(cluster: self.configuration.clusterID, organization: entry.key)
+        guard self.records.placement.servesHere(entry) else {
+            throw Problem(.shardUnavailable, "node \(self.node) has no replica of \(entry.key): ask another node")
+        }
+        let (keys, store) = (self.audit.book.all().values.joined(), self.audit.rows.store)
+        let published = keys.map {
+            ($0.entry.key, PackageKey(key: $0.key, validFrom: $0.entry.validFrom, validTo: $0.entry.validTo))
+        }
+        let sizes = try await self.threads.run {
+            let reader = LedgerReader(store: try store.snapshot(), organization: entry.id)
+            let size = try reader.head().size
+            return try published.map { text, key in
+                (text, try key.bounded(by: reader, origin: origin, size: size).bounds?.sizes)
+            }
+        }
+        let known = sizes.compactMap { text, sizes in sizes.map { (text, $0) } }
+        return (origin, Dictionary(known) { first, _ in first })
     }
 
     private func policy(_ request: APICall, _ key: String) async throws -> ServerResponse {

@@ -383,6 +383,25 @@ final class CheckpointService: Sendable {
         _ = self.state.withLock { $0.contradictions.remove(entry.id) }
     }
 
+    /// Puts another head in the place of the last one that this node signed, because an operator wants it; then it signs
+    /// again.
+    ///
+    /// On the signing thread: between looking and storing nobody signs.
+    /// - Parameter last: What is there now; nil for a row that cannot be read.
+    /// - Throws: ``StorageError``; ``CancellationError`` when another head was signed meanwhile. Nothing has changed then.
+    func replaceSignedHead(of entry: OrganizationEntry, _ last: TreeHead?, by head: TreeHead) async throws {
+        let rows = self.rows
+        try await self.signing.run {
+            guard (try? rows.signedHead(of: entry.id)) == last else { throw CancellationError() }
+            var batch = WriteBatch()
+            CheckpointStore.put(signed: head, of: entry.id, into: &batch)
+            try rows.store.write(batch, durability: .logged)
+            try rows.store.sync()
+        }
+        self.isConsistent(entry)
+        self.groupChanged(entry.group)
+    }
+
     /// Keeps a fork proof and tells of it. Blocks: on a store thread.
     func raise(_ proof: ForkProof, of entry: OrganizationEntry, between nodes: [NodeID]) {
         do {

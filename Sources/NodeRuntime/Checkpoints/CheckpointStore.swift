@@ -77,12 +77,14 @@ struct CheckpointStore: Sendable {
     /// - Throws: ``StorageError`` or ``MalformedBytes``.
     func list(of organization: OrganizationID, upTo size: UInt64 = .max, limit: Int) throws -> [StoredCheckpoint] {
         var found: [StoredCheckpoint] = []
-        try self.store.scan(
-            .checkpoints,
+        // A checkpoint that is not as it was written is none: another one can be made.
+        try self.store.visitRows(
+            of: .checkpoints,
             from: Self.prefix(organization),
             to: Self.key(organization, size) + [0],
             direction: .descending
         ) { key, value in
+            guard let value else { return true }
             var reader = ByteReader(key[4...])
             found.append(try Self.decode(try reader.read(), value))
             return found.count < limit
@@ -122,7 +124,7 @@ struct CheckpointStore: Sendable {
         try self.merging.lock.withLock { _ in
             var batch = WriteBatch()
             let stored = try notes.map { organization, note, isKnown in
-                let before = try self.checkpoint(of: organization, size: note.checkpoint.size)
+                let before = try self.soundCheckpoint(of: organization, size: note.checkpoint.size)
                 let merged = try before.map { try Self.merge(note, into: $0) } ?? note
                 let row = StoredCheckpoint(
                     size: note.checkpoint.size,
@@ -136,6 +138,15 @@ struct CheckpointStore: Sendable {
             }
             if !batch.isEmpty { try self.store.write(batch, durability: .logged) }
             return stored
+        }
+    }
+
+    /// As ``checkpoint(of:size:)``; nil for one that is not as it was written, which may be replaced.
+    private func soundCheckpoint(of organization: OrganizationID, size: UInt64) throws -> StoredCheckpoint? {
+        do {
+            return try self.checkpoint(of: organization, size: size)
+        } catch let error as StorageError where error.code == .corruption {
+            return nil
         }
     }
 
@@ -261,7 +272,7 @@ struct CheckpointStore: Sendable {
 
     private func forkCount(of organization: OrganizationID) throws -> Int {
         var count = 0
-        try self.store.scan(.forks, prefix: Self.prefix(organization)) { _, _ in
+        try self.store.visitRows(of: .forks, prefix: Self.prefix(organization)) { _, _ in
             count += 1
             return count < Self.forksMax
         }
@@ -273,7 +284,7 @@ struct CheckpointStore: Sendable {
     func forkCount() throws -> Int {
         let countMax = 100_000
         var count = 0
-        try self.store.scan(.forks, from: [], to: nil) { _, _ in
+        try self.store.visitRows(of: .forks) { _, _ in
             count += 1
             return count < countMax
         }

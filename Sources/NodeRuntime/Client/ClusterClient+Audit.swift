@@ -29,6 +29,27 @@ package struct RepairView: Sendable, Decodable, Equatable {
     }
 }
 
+/// The largest head that a node signed for an organization, where it contradicts what the node holds.
+package struct SignedHeadView: Sendable, Decodable, Equatable {
+    package var organization: String
+    package var node: Int
+    package var cleared: Bool
+    package var readable: Bool
+    package var signedSize: Int
+    package var signedRoot: String
+    package var trustedSize: Int
+    package var trustedRoot: String
+    /// A signed note of the node.
+    package var evidence: String
+
+    /// For people.
+    package var text: String {
+        let signed = self.readable ? "\(Grouped.number(self.signedSize)) records, root \(self.signedRoot)" : "unreadable"
+        return "\(self.organization) on node \(self.node)\n  had signed: \(signed)\n"
+            + "  signs from now on what continues: \(Grouped.number(self.trustedSize)) records, root \(self.trustedRoot)\n"
+    }
+}
+
 /// Comparing and repairing replicas.
 extension ClusterClient {
     /// Compares the replicas of two nodes by their trees; the answer's bytes, and decoded.
@@ -43,6 +64,23 @@ extension ClusterClient {
         request.timeout = Self.verificationTimeout
         let bytes = try await self.send(request).bytes
         return (bytes, try Self.decode(ComparisonView.self, from: bytes))
+    }
+
+    /// Shows the head that a node signed and that contradicts what it holds; with `clearing` the node forgets that one.
+    package func signedHead(
+        _ organization: String,
+        node: Int,
+        clearing view: SignedHeadView? = nil,
+        reason: String = ""
+    ) async throws -> SignedHeadView {
+        let head = view.map {
+            ",\"size\":\($0.signedSize),\"root\":\"\($0.signedRoot)\",\"reason\":\(JSONText.quoted(reason))"
+        }
+        let body = "{\"organization\":\(JSONText.quoted(organization)),\"node\":\(node)\(head ?? "")}"
+        var request = APIRequest(.post, "/v1/audit/clear-signed-head", body: ByteBuffer(string: body))
+        request.isReadOnly = view == nil
+        request.timeout = Self.verificationTimeout
+        return try Self.decode(SignedHeadView.self, from: try await self.send(request).bytes)
     }
 
     /// Has a node repair its replica; the answer's bytes, and decoded.

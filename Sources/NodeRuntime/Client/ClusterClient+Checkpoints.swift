@@ -20,9 +20,11 @@ package struct RotatedKeyView: Sendable, Decodable, Equatable {
 extension ClusterClient {
     private struct KeyList: Decodable { var keys: [NodeKeyView] }
 
-    /// The keys of all nodes, as bytes for `--format json` and decoded.
-    package func keys() async throws -> (json: [UInt8], list: [NodeKeyView]) {
-        let bytes = try await self.send(APIRequest(.get, "/v1/keys")).bytes
+    /// The keys of all nodes, as bytes for `--format json` and decoded; for an organization with the sizes of its
+    /// checkpoints that each may sign.
+    package func keys(for organization: String? = nil) async throws -> (json: [UInt8], list: [NodeKeyView]) {
+        let path = APIRequest.target("/v1/keys", organization.map { [("organization", $0)] } ?? [])
+        let bytes = try await self.send(APIRequest(.get, path)).bytes
         return (bytes, try Self.decode(KeyList.self, from: bytes).keys)
     }
 

@@ -1,4 +1,5 @@
 internal import AuditLedger
+internal import AuditPackage
 internal import Primitives
 
 /// Checks a receipt without asking anyone: no cluster, no network, only the receipt, the record and keys that the
@@ -39,7 +40,10 @@ package struct ReceiptCheck: Sendable {
             proof = try TransparencyProof(parsing: receipt)
             let expected = try origin.map { try LogOrigin($0) } ?? proof.checkpoint.checkpoint.origin
             let policy = try self.policy(keys, origin: expected)
-            verifier = try CheckpointVerifier(origin: expected, policy: policy)
+            // A policy says nothing of when its keys are valid; a list may.
+            let listed = keys.first == UInt8(ascii: "{") ? try PackageKey.parse(keys) : []
+            let validity = try listed.flatMap { try $0.validity(for: expected) }
+            verifier = try CheckpointVerifier(origin: expected, policy: policy, validity: validity)
         } catch {
             return ReceiptCheck(verdict: .unreadable, lines: ["unreadable: \(error)"])
         }

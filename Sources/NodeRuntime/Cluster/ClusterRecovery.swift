@@ -72,7 +72,7 @@ package struct ClusterRecovery: Sendable {
         guard FilePaths.exists(directory + "/" + Node.storeFolder) else {
             throw NodeError(.dataDirectory, "data directory \(directory) is empty: there is nothing to recover")
         }
-        let store = try NodeGround.openStore(directory)
+        let store = try NodeGround.openRows(directory)
         do {
             let logs = try NodeGround.openLogs(directory)
             defer { try? logs.close() }

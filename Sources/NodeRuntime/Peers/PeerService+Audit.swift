@@ -78,4 +78,39 @@ extension PeerService {
         }
         return response
     }
+
+    func clearSignedHead(_ request: WireClearSignedHeadRequest) async -> WireClearSignedHeadResponse {
+        var response = WireClearSignedHeadResponse()
+        guard let entry = self.entry(request.key, request.organization), let repairs = self.repairs() else {
+            response.problem = Problem.Code.shardUnavailable.rawValue
+            response.detail = "node \(self.node) has no replica of \(request.key) now"
+            return response
+        }
+        do {
+            let root = Digest(bytes: [UInt8](request.root))
+            let outcome = try await repairs.clearSignedHead(
+                entry,
+                expected: root.map { TreeHead(size: request.size, root: $0) },
+                reason: request.reason,
+                origin: CommandOrigin(
+                    actor: request.actor,
+                    kind: .user,
+                    requestID: request.requestID,
+                    channel: .api
+                )
+            )
+            response.evidence = outcome.evidence
+            response.isReadable = outcome.signed != nil
+            response.signedSize = outcome.signed?.size ?? 0
+            response.signedRoot = Data((outcome.signed?.root ?? .zero).bytes)
+            response.trustedSize = outcome.trusted.size
+            response.trustedRoot = Data(outcome.trusted.root.bytes)
+            response.cleared = outcome.isCleared
+        } catch {
+            let problem = Problem.wrapping(error)
+            response.problem = problem.code.rawValue
+            response.detail = problem.detail
+        }
+        return response
+    }
 }

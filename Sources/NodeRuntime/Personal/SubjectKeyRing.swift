@@ -54,8 +54,9 @@ final class SubjectKeyRing: Sendable {
     func keys(of subject: Subject) throws(StorageError) -> [(name: SubjectKeyName, key: SubjectKey)] {
         guard let wrapping = self.wrapping else { return [] }
         var found: [(name: SubjectKeyName, key: SubjectKey)] = []
-        try self.store.scan(.subjectKeys, prefix: Self.prefix(subject)) { row, value in
-            if let key = Self.unwrap(value, of: row, under: wrapping), let name = SubjectKeyName(hex: key.fingerprint) {
+        // A key that is not as it was written is none: another replica gives it again.
+        try self.store.visitRows(of: .subjectKeys, prefix: Self.prefix(subject)) { row, value in
+            if let value, let key = Self.unwrap(value, of: row, under: wrapping), let name = SubjectKeyName(hex: key.fingerprint) {
                 found.append((name, key))
             }
             return true
@@ -70,7 +71,7 @@ final class SubjectKeyRing: Sendable {
         var from: [UInt8]? = after.map { keyAfter(prefix: Self.prefix($0)) ?? [] } ?? []
         while let lower = from, found.count < limit {
             var next: Subject?
-            try self.store.scan(.subjectKeys, from: lower, to: nil) { row, _ in
+            try self.store.visitRows(of: .subjectKeys, from: lower, to: nil) { row, _ in
                 var reader = ByteReader(row)
                 next = Subject(organization: OrganizationID(try reader.read()), digest: try reader.readDigest())
                 return false
@@ -156,7 +157,7 @@ final class SubjectKeyRing: Sendable {
             do throws(StorageError) {
                 var batch = WriteBatch()
                 for prefix in prefixes {
-                    try self.store.scan(.subjectKeys, prefix: prefix) { row, _ in
+                    try self.store.visitRows(of: .subjectKeys, prefix: prefix) { row, _ in
                         batch.delete(.subjectKeys, key: row)
                         return true
                     }

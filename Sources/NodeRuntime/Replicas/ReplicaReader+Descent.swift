@@ -150,6 +150,16 @@ extension DescentAnswer {
 }
 
 extension ReplicaReader {
+    /// Has a node replace, or show, the memory of what it signed.
+    /// - Throws: ``PeerError`` when it does not answer.
+    func clearSignedHead(
+        _ request: WireClearSignedHeadRequest,
+        on node: NodeID
+    ) async throws -> WireClearSignedHeadResponse {
+        if node == self.node { return await self.service.clearSignedHead(request) }
+        return try await self.links.call(PeerPath.clearSignedHead, of: node, request, timeout: self.verifyTimeout)
+    }
+
     /// Has a node repair its replica.
     /// - Throws: ``PeerError`` when it does not answer.
     func repair(_ request: WireRepairRequest, on node: NodeID) async throws -> WireRepairResponse {

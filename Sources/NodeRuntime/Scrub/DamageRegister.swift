@@ -16,14 +16,29 @@ final class DamageRegister: Sendable {
     init(store: any KeyValueStore) throws(StorageError) {
         self.store = store
         var found: [OrganizationID: LedgerFinding] = [:]
-        try store.scan(.scrubState, from: [], to: nil) { key, value in
+        var unsound: [OrganizationID: LedgerFinding] = [:]
+        try store.visitRows(of: .scrubState) { key, value in
             var reader = ByteReader(key)
             let organization = OrganizationID(try reader.read())
+            guard let value else {
+                // Whether it was damaged is not known any more: then it counts as damaged until it was read again.
+                let finding = LedgerFinding(
+                    sequence: .zero,
+                    kind: .unreadable,
+                    detail: "what the node remembers of reading the ledger is not as it was written",
+                    place: RowAudit.place(.scrubState, key)
+                )
+                found[organization] = finding
+                unsound[organization] = finding
+                return true
+            }
             if let finding = try? ScrubRow(value, of: organization).finding { found[organization] = finding }
             return true
         }
         self.count.store(found.count, ordering: .releasing)
         self.findings.withLock { $0 = found }
+        // The rows are whole again; what they say ends when the ledger was read.
+        for (organization, finding) in unsound { try self.write(finding, organization) }
     }
 
     /// Whether the node must not serve the organization; from any thread.

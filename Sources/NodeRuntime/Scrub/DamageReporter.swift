@@ -71,7 +71,7 @@ struct DamageReporter: Sendable {
     func foundNothing(in entry: OrganizationEntry, _ level: VerificationLevel) async {
         guard let finding = self.register.finding(of: entry.id) else { return }
         // Another history, or a shorter one, can be sound in itself: only a repair ends that.
-        guard level >= .tree, finding.kind != .fork, finding.kind != .truncated else { return }
+        guard level >= finding.level, finding.kind != .fork, finding.kind != .truncated else { return }
         let register = self.register
         guard (try? await self.threads.run({ try register.clear(entry.id) })) != nil else { return }
         self.logger.notice("history sound again; served", metadata: ["organization.key": "\(entry.key)"])
@@ -147,12 +147,28 @@ struct DamageReporter: Sendable {
             attestation.begunAt.description, attestation.endedAt.description,
             finding.map { "\($0.kind.rawValue) \($0.place)" } ?? "sound",
         ]
-        let text = Array((lines.joined(separator: "\n") + "\n").utf8)
+        return self.signed(lines.joined(separator: "\n") + "\n")
+    }
+
+    /// A text as a note signed by this node; nil without a key.
+    func signed(_ text: String) -> String? {
+        let text = Array(text.utf8)
         guard let key = self.keys().first, var note = try? SignedNote(text: text),
             // The key signs checkpoints as a cosigner; under the same name it signs this as plain Ed25519.
             let signer = try? NoteSignerKey(name: key.name, type: .ed25519, seed: key.seed),
             let signature = try? signer.signature(over: text), (try? note.add(signature)) != nil
         else { return nil }
         return String(decoding: note.encoded, as: UTF8.self)
+    }
+}
+
+extension LedgerFinding {
+    /// The least level of a verification that reads what was found damaged.
+    fileprivate var level: VerificationLevel {
+        switch self.place.prefix(while: { $0 != "/" }) {
+        case ColumnFamily.records.rawValue, ColumnFamily.treeNodes.rawValue, ColumnFamily.ledgerHeads.rawValue: .tree
+        case ColumnFamily.checkpoints.rawValue, ColumnFamily.signedHeads.rawValue: .signatures
+        default: .projections
+        }
     }
 }

@@ -77,6 +77,7 @@ struct RepairService: Sendable {
     let trusted: TrustedHeads
     let inspector: ReplicaInspector
     let reporter: DamageReporter
+    let checkpoints: CheckpointService
     /// Makes what is derived from an organization's records anew.
     let rebuildProjections: @Sendable (OrganizationID) async throws -> Void
     private let running = Running()
@@ -92,6 +93,7 @@ struct RepairService: Sendable {
         trusted: TrustedHeads,
         inspector: ReplicaInspector,
         reporter: DamageReporter,
+        checkpoints: CheckpointService,
         rebuildProjections: @escaping @Sendable (OrganizationID) async throws -> Void
     ) {
         self.node = node
@@ -104,6 +106,7 @@ struct RepairService: Sendable {
         self.trusted = trusted
         self.inspector = inspector
         self.reporter = reporter
+        self.checkpoints = checkpoints
         self.rebuildProjections = rebuildProjections
     }
 

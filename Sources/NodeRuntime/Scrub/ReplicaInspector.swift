@@ -63,6 +63,10 @@ struct ReplicaInspector: Sendable {
         if level >= .projections {
             let store = self.store
             let size = inspection.size
+            let rows = try await self.threads.run { try RowAudit(store: store.snapshot()).run(entry) }
+            inspection.rows += rows.rows
+            inspection.finding = rows.finding
+            guard inspection.finding == nil else { return inspection }
             let answers = try await self.threads.run {
                 try IdempotencyAudit.run(store: store.snapshot(), organization: entry.id, size: size)
             }

@@ -25,9 +25,13 @@ struct ScrubRow: Sendable, Equatable {
     static func key(_ organization: OrganizationID) -> [UInt8] { LedgerKeys.head(organization) }
 
     static func read(_ organization: OrganizationID, from store: any KeyValueReader) throws(StorageError) -> ScrubRow {
-        guard let value = try store.get(Self.key(organization), in: .scrubState) else { return ScrubRow() }
         // A row that cannot be read is forgotten: everything is read again from the beginning.
-        return (try? ScrubRow(value, of: organization)) ?? ScrubRow()
+        do throws(StorageError) {
+            guard let value = try store.get(Self.key(organization), in: .scrubState) else { return ScrubRow() }
+            return (try? ScrubRow(value, of: organization)) ?? ScrubRow()
+        } catch  where error.code == .corruption {
+            return ScrubRow()
+        }
     }
 
     init() {}

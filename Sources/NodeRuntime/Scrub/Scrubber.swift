@@ -132,9 +132,13 @@ struct Scrubber: Sendable {
             from: row.head,
             bytesMax: Self.partBytes
         )
-        row.bytesRead += part.bytesRead
+        // Rows beside the records, once in each reading.
+        var beside = RowAudit.Outcome()
+        if part.isLast, part.finding == nil, !wasThrough { beside = try RowAudit(store: store.snapshot()).run(entry) }
+        let finding = part.finding ?? beside.finding
+        row.bytesRead += part.bytesRead + beside.bytes
         row.head = part.head
-        let isThrough = part.isLast && part.finding == nil && !wasThrough
+        let isThrough = part.isLast && finding == nil && !wasThrough
         if isThrough { row.throughAt = now }
         // Once for each size: who reads the same again and again need not say so.
         let isNews = isThrough && row.recordedSize != part.head.size
@@ -150,8 +154,8 @@ struct Scrubber: Sendable {
             endedAt: now
         )
         return Step(
-            bytesRead: part.bytesRead,
-            finding: part.finding,
+            bytesRead: part.bytesRead + beside.bytes,
+            finding: finding,
             isLast: part.isLast,
             isNews: isNews,
             attestation: attestation

@@ -8,11 +8,13 @@ extension AuditCommand {
             abstract: "Show the public keys with which the nodes sign checkpoints.",
             discussion: """
                 Keep them away from the cluster: whoever has them can check receipts and packages without trusting it. \
-                With --org, prints a policy (C2SP tlog-policy) for that organization's checkpoints instead.
+                With --org, prints a policy (C2SP tlog-policy) for that organization's checkpoints instead; with --org and \
+                --format json the keys, each with the sizes of that organization's checkpoints that it may have signed.
 
                 Examples:
                   ftnode audit keys
                   ftnode audit keys --org lab-a > lab-a.policy
+                  ftnode audit keys --org lab-a --format json > lab-a.keys.json
                 """
         )
         @OptionGroup var connection: ConnectionOptions
@@ -24,11 +26,11 @@ extension AuditCommand {
         mutating func run() async throws {
             let (org, format) = (self.org, self.format)
             try await self.connection.withClient { client in
-                if let org {
+                if let org, format == .table {
                     let policy = try await client.organizationResource(org, path: ["policy"], parameters: [])
                     return try Terminal.write(policy, to: 1)
                 }
-                let (json, keys) = try await client.keys()
+                let (json, keys) = try await client.keys(for: org)
                 switch format {
                 case .json: try Terminal.write(json + [UInt8(ascii: "\n")], to: 1)
                 case .table:

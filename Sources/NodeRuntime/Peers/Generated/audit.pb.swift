@@ -175,6 +175,62 @@ nonisolated struct WireRepairResponse: Sendable {
   init() {}
 }
 
+/// Asks a node to replace the memory of the largest head that it signed for an organization, or to show what that would be.
+nonisolated struct WireClearSignedHeadRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var organization: UInt32 = 0
+
+  var key: String = String()
+
+  /// The head that is to be replaced, zeros for one that cannot be read; without a root nothing is changed.
+  var size: UInt64 = 0
+
+  var root: Data = Data()
+
+  var reason: String = String()
+
+  var actor: String = String()
+
+  var requestID: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireClearSignedHeadResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The code of a problem document; empty when it was done, or shown.
+  var problem: String = String()
+
+  var detail: String = String()
+
+  /// A signed note of the node over what it had signed.
+  var evidence: String = String()
+
+  var isReadable: Bool = false
+
+  var signedSize: UInt64 = 0
+
+  var signedRoot: Data = Data()
+
+  var trustedSize: UInt64 = 0
+
+  var trustedRoot: Data = Data()
+
+  var cleared: Bool = false
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
 /// An organization that a node does not serve because its history is damaged.
 nonisolated struct WireDamageStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -429,6 +485,136 @@ nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.size != rhs.size {return false}
     if lhs.root != rhs.root {return false}
     if lhs.source != rhs.source {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireClearSignedHeadRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ClearSignedHeadRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}size\0\u{1}root\0\u{1}reason\0\u{1}actor\0\u{3}request_id\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.size) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.root) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.actor) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.requestID) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.organization != 0 {
+      try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
+    }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
+    }
+    if self.size != 0 {
+      try visitor.visitSingularUInt64Field(value: self.size, fieldNumber: 3)
+    }
+    if !self.root.isEmpty {
+      try visitor.visitSingularBytesField(value: self.root, fieldNumber: 4)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 5)
+    }
+    if !self.actor.isEmpty {
+      try visitor.visitSingularStringField(value: self.actor, fieldNumber: 6)
+    }
+    if !self.requestID.isEmpty {
+      try visitor.visitSingularStringField(value: self.requestID, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireClearSignedHeadRequest, rhs: WireClearSignedHeadRequest) -> Bool {
+    if lhs.organization != rhs.organization {return false}
+    if lhs.key != rhs.key {return false}
+    if lhs.size != rhs.size {return false}
+    if lhs.root != rhs.root {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.actor != rhs.actor {return false}
+    if lhs.requestID != rhs.requestID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireClearSignedHeadResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ClearSignedHeadResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}problem\0\u{1}detail\0\u{1}evidence\0\u{3}is_readable\0\u{3}signed_size\0\u{3}signed_root\0\u{3}trusted_size\0\u{3}trusted_root\0\u{1}cleared\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.detail) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.evidence) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.isReadable) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.signedSize) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.signedRoot) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.trustedSize) }()
+      case 8: try { try decoder.decodeSingularBytesField(value: &self.trustedRoot) }()
+      case 9: try { try decoder.decodeSingularBoolField(value: &self.cleared) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.problem.isEmpty {
+      try visitor.visitSingularStringField(value: self.problem, fieldNumber: 1)
+    }
+    if !self.detail.isEmpty {
+      try visitor.visitSingularStringField(value: self.detail, fieldNumber: 2)
+    }
+    if !self.evidence.isEmpty {
+      try visitor.visitSingularStringField(value: self.evidence, fieldNumber: 3)
+    }
+    if self.isReadable != false {
+      try visitor.visitSingularBoolField(value: self.isReadable, fieldNumber: 4)
+    }
+    if self.signedSize != 0 {
+      try visitor.visitSingularUInt64Field(value: self.signedSize, fieldNumber: 5)
+    }
+    if !self.signedRoot.isEmpty {
+      try visitor.visitSingularBytesField(value: self.signedRoot, fieldNumber: 6)
+    }
+    if self.trustedSize != 0 {
+      try visitor.visitSingularUInt64Field(value: self.trustedSize, fieldNumber: 7)
+    }
+    if !self.trustedRoot.isEmpty {
+      try visitor.visitSingularBytesField(value: self.trustedRoot, fieldNumber: 8)
+    }
+    if self.cleared != false {
+      try visitor.visitSingularBoolField(value: self.cleared, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireClearSignedHeadResponse, rhs: WireClearSignedHeadResponse) -> Bool {
+    if lhs.problem != rhs.problem {return false}
+    if lhs.detail != rhs.detail {return false}
+    if lhs.evidence != rhs.evidence {return false}
+    if lhs.isReadable != rhs.isReadable {return false}
+    if lhs.signedSize != rhs.signedSize {return false}
+    if lhs.signedRoot != rhs.signedRoot {return false}
+    if lhs.trustedSize != rhs.trustedSize {return false}
+    if lhs.trustedRoot != rhs.trustedRoot {return false}
+    if lhs.cleared != rhs.cleared {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
