@@ -86,7 +86,7 @@ let package = Package(
         ),
         .target(
             name: "AuditLedger",
-            dependencies: ["Primitives", "Storage", crypto],
+            dependencies: ["Primitives", "Storage", "CChecksum", crypto],
             exclude: overview,
             swiftSettings: nodeSettings
         ),
@@ -155,8 +155,9 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Primitives", "Storage", "Consensus", "Columnar", "Transport", argumentParser, crypto, httpTypes,
-                nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"),
+                "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Shards", "Columnar",
+                "Transport", argumentParser, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOFoundationCompat"),
             ],
             path: "Benchmarks/Bench",
             swiftSettings: columnarUserSettings

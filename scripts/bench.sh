@@ -5,7 +5,7 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query append get groups core"
+#   BENCH_PARTS="etcd query append get groups core ledger"
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +18,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query append get groups core} "
+parts=" ${BENCH_PARTS:-etcd query append get groups core ledger} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -205,6 +205,15 @@ run_get() {
   stop_all
 }
 
+# Chain, tree, proofs, verification, scrub and packages, in one process on RocksDB; no node runs.
+run_ledger() {
+  local records=1000000 large=10000000
+  if [ -n "$quick" ]; then records=20000 large=50000; fi
+  "$bin/bench" ledger --folder "$work/ledger" --records "$records" --large "$large" --size "$size" --results "$results" \
+    | tee -a "$work/notes" >&2
+  rm -rf "$work/ledger"
+}
+
 : >"$results"
 machine="$(describe_machine)"
 command -v openssl >/dev/null && make_certificates || fail 'openssl is missing: apt-get install openssl'
@@ -227,6 +236,7 @@ if wanted groups; then
 fi
 stop_all
 if wanted core; then "$bin/bench" core >>"$work/notes"; fi
+if wanted ledger; then run_ledger; fi
 echo
 echo "$machine"
 echo

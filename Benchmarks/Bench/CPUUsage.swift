@@ -12,19 +12,24 @@ struct CPUUsage: Sendable {
 
     /// Looks at the counters now. Processes that are gone count as nothing.
     static func sample(processes: [Int]) -> CPUUsage {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
         let machine = Self.numbers(ofLine: "cpu ", in: "/proc/stat")
         // user nice system idle iowait irq softirq steal
         let counted = machine.prefix(8)
         let idle = machine.count > 4 ? machine[3] + machine[4] : 0
         return CPUUsage(
-            driverSeconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+            driverSeconds: Self.processSeconds,
             serverTicks: processes.reduce(0) { $0 + Self.ticks(ofProcess: $1) },
             busyTicks: counted.reduce(0, +) - idle,
             allTicks: counted.reduce(0, +)
         )
+    }
+
+    /// CPU time of this process, all of its threads together.
+    static var processSeconds: Double {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+        return seconds(usage.ru_utime) + seconds(usage.ru_stime)
     }
 
     /// What was used since `earlier`.

@@ -48,6 +48,27 @@ struct Report: Sendable {
             peerName: Self.etcdBest,
             oursName: "append_batched"
         ),
+        Row(key: "ledger_verify", title: "verification, MB/s of CPU time", peer: "openssl", peerName: "ledger_verify"),
+        Row(
+            key: "ledger_verify_all",
+            title: "verification, all cores, MB/s",
+            peer: "openssl",
+            peerName: "ledger_verify_all"
+        ),
+        Row(
+            key: "ledger_apply_single",
+            title: "apply with chain and tree / without",
+            peer: "bare",
+            peerName: "ledger_apply_single",
+            isTime: true
+        ),
+        Row(
+            key: "ledger_apply_batched",
+            title: "the same in batches of 500",
+            peer: "bare",
+            peerName: "ledger_apply_batched",
+            isTime: true
+        ),
         Row(key: "get", title: "GET, 8 connections x 32 streams", peer: "nghttpd", peerName: "get"),
         Row(key: "get_1", title: "GET, 8 connections x 1 stream", peer: "nghttpd", peerName: "get_1"),
         Row(

@@ -18,6 +18,10 @@ package struct ApplierFaults: OptionSet, Sendable {
     /// A snapshot sets the applied index without the heads and the state that go with it.
     package static let snapshotWithoutState = ApplierFaults(rawValue: 1 << 4)
 
+    /// Records are stored without links, checksums and tree nodes; tells the benchmarks what those cost. Not in ``all``: no
+    /// store with it is a ledger.
+    package static let chainAndTreeLeftOut = ApplierFaults(rawValue: 1 << 5)
+
     /// Every fault with its name.
     package static let all: [(name: String, fault: ApplierFaults)] = [
         ("applied-index-lost", .appliedIndexLost),

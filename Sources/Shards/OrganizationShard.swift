@@ -38,7 +38,7 @@ package actor OrganizationShard {
         self.lane = lane
         self.store = store
         let head = faults.restored(try LedgerReader(store: store, organization: organization).head())
-        self.appender = LedgerAppender(head: head)
+        self.appender = LedgerAppender(head: head, isBare: faults.contains(.chainAndTreeLeftOut))
         self.published = Mutex(head)
     }
 
@@ -88,7 +88,7 @@ package actor OrganizationShard {
     /// Adds records that no client asked for by a key of its own.
     @discardableResult
     func append(_ drafts: [EventDraft], stampedAt stamp: Timestamp, into batch: inout WriteBatch) -> AppendReceipt {
-        let first = self.appender.head.lastSequence.next
+        let first = self.appender.nextSequence
         let (checksums, recordedAt) = self.appender.append(drafts, stampedAt: stamp, into: &batch)
         return AppendReceipt(firstSequence: first, checksums: checksums, recordedAt: recordedAt, isReplay: false)
     }

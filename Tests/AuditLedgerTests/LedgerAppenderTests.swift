@@ -24,6 +24,28 @@ struct LedgerAppenderTests {
         #expect(try LedgerHead.decode(head.encode()) == head)
     }
 
+    @Test func aBareAppenderMakesNoLedger() throws {
+        let store = InMemoryStore()
+        var bare = LedgerAppender(head: LedgerHead(empty: LedgerFixture.organization), isBare: true)
+        var batch = WriteBatch()
+        for number in UInt64(0)..<5 {
+            let draft = try LedgerFixture.draft(number)
+            let record = bare.append(draft, stampedAt: Timestamp(microseconds: 5), into: &batch)
+            #expect(record.sequence == SequenceNumber(number + 1))
+        }
+        bare.finish(into: &batch)
+        try store.write(batch)
+        let reader = LedgerReader(store: store, organization: LedgerFixture.organization)
+        #expect(try reader.head().size == 0)
+        #expect(try reader.record(at: SequenceNumber(5)) != nil)
+        let verified = try LedgerVerifier.verify(
+            store: store,
+            organization: LedgerFixture.organization,
+            key: LedgerFixture.key
+        )
+        #expect(!verified.isSound)
+    }
+
     @Test func neverLetsTimeGoBack() throws {
         var appender = LedgerAppender(head: LedgerHead(empty: OrganizationID(1)))
         var batch = WriteBatch()

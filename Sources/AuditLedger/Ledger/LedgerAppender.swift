@@ -33,7 +33,20 @@ package struct LedgerAppender: Sendable {
     private var unwrittenNodes: [[NodeRun]] = []
     private var command = 0
 
-    package init(head: LedgerHead) { self.head = head }
+    /// Records so far when there is neither chain nor tree, else nil.
+    private var bareSize: UInt64?
+
+    /// - Parameter isBare: For measuring alone: records get their places, but neither links nor checksums nor tree nodes;
+    ///   the head stays as it is.
+    package init(head: LedgerHead, isBare: Bool = false) {
+        self.head = head
+        self.bareSize = isBare ? head.size : nil
+    }
+
+    /// The sequence of the record that comes next.
+    package var nextSequence: SequenceNumber {
+        self.bareSize.map { SequenceNumber($0 + 1) } ?? self.head.lastSequence.next
+    }
 
     /// Adds one record.
     ///
@@ -72,15 +85,20 @@ package struct LedgerAppender: Sendable {
         into batch: inout WriteBatch
     ) -> AppendedRecord {
         let recordedAt = self.head.lastRecordedAt.map { max($0, stampedAt) } ?? stampedAt
-        let sequence = self.head.lastSequence.next
+        let sequence = self.nextSequence
         let organization = self.head.organization
         let bytes = draft.record(
             previous: self.head.lastChecksum,
             recordedAt: self.text(of: recordedAt),
             sequence: sequence
         )
-        let checksum = LedgerHash.leaf(bytes)
         batch.put(.records, key: LedgerKeys.record(organization, sequence), value: bytes)
+        if let size = self.bareSize {
+            self.bareSize = size + 1
+            self.isChanged = true
+            return AppendedRecord(sequence: sequence, checksum: .zero, recordedAt: recordedAt, bytes: bytes)
+        }
+        let checksum = LedgerHash.leaf(bytes)
         self.push(checksum, recordedAt: recordedAt)
         return AppendedRecord(sequence: sequence, checksum: checksum, recordedAt: recordedAt, bytes: bytes)
     }

@@ -30,8 +30,9 @@ extension LedgerVerifier {
     /// When everything is sound, the verifier stands after the chunk; otherwise it has not moved.
     /// - Returns: The next chunk, or how reading it failed; nil when there is none.
     mutating func checkInBulk(
-        _ chunk: inout RecordChunk,
-        head: LedgerHead?
+        _ chunk: RecordChunk,
+        head: LedgerHead?,
+        memory: ChunkMemory
     ) throws(LedgerError) -> Result<RecordChunk, LedgerError>? {
         let parts = stride(from: 0, to: chunk.count, by: Self.partRecords).map {
             $0..<min($0 + Self.partRecords, chunk.count)
@@ -44,7 +45,13 @@ extension LedgerVerifier {
             case 0:
                 guard goesOn else { return }
                 let following = Result<RecordChunk, LedgerError> { () throws(LedgerError) in
-                    try Self.readChunk(first: whole.nextSequence, reader: reader, head: head)
+                    try Self.readChunk(
+                        first: whole.nextSequence,
+                        reader: reader,
+                        head: head,
+                        memory: memory,
+                        capacityBytes: Self.chunkRoomBytes
+                    )
                 }
                 made.change { $0.following = following }
             case 1:

@@ -6,10 +6,16 @@ package import Storage
 /// What is read is every key of the organization, never only as many as the head or any other stored number says.
 package struct LedgerVerifier {
     /// Records that are read before their tree nodes are.
-    static let chunkRecordsMax = 8192
+    static let chunkRecordsMax = 16_384
+    /// Room that the first chunk begins with when no more than so many records are expected: most ledgers are small.
+    private static let firstChunkBytes = 1 << 20
+    private static let firstChunkRecordsMax = UInt64(1024)
+    /// Room for any chunk.
+    static let chunkRoomBytes = Self.chunkBytesMax + EventLimits.recordBytesMax + Self.chunkRecordsMax
     private static let chunkBytesMax = 8 << 20
-    /// Bytes that the store reads at once.
-    static let readAheadBytes = 2 << 20
+    /// Bytes that the store reads at once: what a chunk does not need of them is read again for the next one, and a part
+    /// that stays in the core's cache is copied faster.
+    static let readAheadBytes = 256 << 10
 
     let reader: LedgerReader
     let organizationText: [UInt8]
@@ -101,10 +107,18 @@ package struct LedgerVerifier {
         } catch {
             guard error.code == .damaged else { throw error }
         }
-        var chunk = try Self.readChunk(first: self.expected, reader: self.reader, head: head)
+        let memory = ChunkMemory()
+        let isLong = head.map { $0.size > self.tree.size + Self.firstChunkRecordsMax } ?? false
+        var chunk = try Self.readChunk(
+            first: self.expected,
+            reader: self.reader,
+            head: head,
+            memory: memory,
+            capacityBytes: isLong ? Self.chunkRoomBytes : Self.firstChunkBytes
+        )
         while true {
             self.bytesRead += UInt64(chunk.sizeBytes)
-            let following = try self.checkInBulk(&chunk, head: head)
+            let following = try self.checkInBulk(chunk, head: head, memory: memory)
             if self.expected != chunk.nextSequence, let finding = try self.check(chunk, head: head) {
                 return (finding, false)
             }
@@ -117,6 +131,7 @@ package struct LedgerVerifier {
             }
             if chunk.isLast { break }
             guard let following else { return (nil, false) }
+            chunk.end(into: memory)
             chunk = try following.get()
         }
         if let finding = try self.checkNodesBeyondEnd() { return (finding, true) }
@@ -129,9 +144,11 @@ package struct LedgerVerifier {
     static func readChunk(
         first: SequenceNumber,
         reader: LedgerReader,
-        head: LedgerHead?
+        head: LedgerHead?,
+        memory: ChunkMemory,
+        capacityBytes: Int
     ) throws(LedgerError) -> RecordChunk {
-        var chunk = RecordChunk(first: first, capacityBytes: 1 << 20)
+        var chunk = RecordChunk(first: first, memory: memory, capacityBytes: capacityBytes)
         var strangeKey: SequenceNumber?
         var hasStrangeKey = false
         // The first chunk begins at the organization's first possible key, so that a record 0 is seen.

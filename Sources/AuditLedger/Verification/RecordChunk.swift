@@ -1,4 +1,5 @@
 internal import Primitives
+internal import Synchronization
 
 /// Records with gapless sequences, one after the other in one buffer, and what stopped them.
 struct RecordChunk: Sendable {
@@ -13,9 +14,18 @@ struct RecordChunk: Sendable {
     /// What is wrong after the last record.
     var finding: LedgerFinding?
 
-    init(first: SequenceNumber, capacityBytes: Int) {
+    init(first: SequenceNumber, memory: ChunkMemory, capacityBytes: Int) {
         self.first = first
+        (self.buffer, self.ends) = memory.take()
         self.buffer.reserveCapacity(capacityBytes)
+    }
+
+    /// Gives the memory back; the chunk is then empty.
+    mutating func end(into memory: ChunkMemory) {
+        var (buffer, ends): ([UInt8], [Int]) = ([], [])
+        swap(&buffer, &self.buffer)
+        swap(&ends, &self.ends)
+        memory.give(buffer, ends)
     }
 
     var count: Int { self.ends.count }
@@ -64,12 +74,11 @@ struct RecordChunk: Sendable {
         var last = (checksum: Digest.zero, recordedAt: Timestamp(microseconds: 0))
         let isSound = leaves.withUnsafeMutableBytes { leaves in
             self.buffer.withUnsafeBytes { buffer in
+                self.hash(places, of: buffer, into: leaves)
                 for place in places {
-                    let range = self.prefixedRange(place)
                     let offset = (place - places.lowerBound) * Digest.byteCount
-                    let leaf = UnsafeMutableRawBufferPointer(rebasing: leaves[offset..<offset + Digest.byteCount])
-                    LedgerHash.hash(UnsafeRawBufferPointer(rebasing: buffer[range]), into: leaf)
-                    let text = UnsafeRawBufferPointer(rebasing: buffer[range.dropFirst()])
+                    let leaf = UnsafeRawBufferPointer(rebasing: leaves[offset..<offset + Digest.byteCount])
+                    let text = UnsafeRawBufferPointer(rebasing: buffer[self.prefixedRange(place).dropFirst()])
                     guard let facts = Self.facts(text.assumingMemoryBound(to: UInt8.self), organization),
                         facts.isOurs, facts.sequence == self.first.rawValue + UInt64(place)
                     else { return false }
@@ -79,7 +88,7 @@ struct RecordChunk: Sendable {
                     } else if facts.previous != last.checksum || facts.recordedAt < last.recordedAt {
                         return false
                     }
-                    last = (Digest(stored: UnsafeRawBufferPointer(leaf)), facts.recordedAt)
+                    last = (Digest(stored: leaf), facts.recordedAt)
                 }
                 return true
             }
@@ -93,11 +102,51 @@ struct RecordChunk: Sendable {
         )
     }
 
+    /// The leaf hashes of records, two at a time.
+    private func hash(
+        _ places: Range<Int>,
+        of buffer: UnsafeRawBufferPointer,
+        into leaves: UnsafeMutableRawBufferPointer
+    ) {
+        func text(_ place: Int) -> UnsafeRawBufferPointer {
+            UnsafeRawBufferPointer(rebasing: buffer[self.prefixedRange(place)])
+        }
+        func leaf(_ place: Int) -> UnsafeMutableRawBufferPointer {
+            let offset = (place - places.lowerBound) * Digest.byteCount
+            return UnsafeMutableRawBufferPointer(rebasing: leaves[offset..<offset + Digest.byteCount])
+        }
+        var place = places.lowerBound
+        while place + 1 < places.upperBound {
+            LedgerHash.hash(text(place), into: leaf(place), and: text(place + 1), into: leaf(place + 1))
+            place += 2
+        }
+        if place < places.upperBound { LedgerHash.hash(text(place), into: leaf(place)) }
+    }
+
     private static func facts(_ text: UnsafeBufferPointer<UInt8>, _ organization: [UInt8]) -> RecordScan? {
         if let scan = RecordScan(text, organization: organization) { return scan }
         guard let fields = try? RecordFields(scanning: Array(text)) else { return nil }
         return RecordScan(fields, organization: organization)
     }
+}
+
+/// Memory of a chunk that is done, for the next one: fresh memory costs as much as reading into it.
+final class ChunkMemory: Sendable {
+    private let spare = Mutex<(buffer: [UInt8], ends: [Int])?>(nil)
+
+    /// Empty arrays, with room if a chunk was done before.
+    func take() -> (buffer: [UInt8], ends: [Int]) {
+        var taken = self.spare.withLock { spare in
+            let taken = spare
+            spare = nil
+            return taken
+        }
+        taken?.buffer.removeAll(keepingCapacity: true)
+        taken?.ends.removeAll(keepingCapacity: true)
+        return taken ?? ([], [])
+    }
+
+    func give(_ buffer: [UInt8], _ ends: [Int]) { self.spare.withLock { $0 = (buffer, ends) } }
 }
 
 /// Rows of digests as they are stored, 32 bytes each.
@@ -117,19 +166,39 @@ enum DigestRow {
         var parents = [UInt8](repeating: 0, count: count * Digest.byteCount)
         row.withUnsafeBytes { row in
             parents.withUnsafeMutableBytes { parents in
-                withUnsafeTemporaryAllocation(byteCount: pairBytes + 1, alignment: 8) { text in
-                    text[0] = 1
-                    let pair = UnsafeMutableRawBufferPointer(rebasing: text[1...])
-                    for place in 0..<count {
-                        let start = place * pairBytes
-                        pair.copyMemory(from: UnsafeRawBufferPointer(rebasing: row[start..<start + pairBytes]))
-                        let end = (place + 1) * Digest.byteCount
-                        let parent = UnsafeMutableRawBufferPointer(rebasing: parents[end - Digest.byteCount..<end])
-                        LedgerHash.hash(UnsafeRawBufferPointer(text), into: parent)
-                    }
-                }
+                Self.hash(pairs: row, count: count, into: parents)
             }
         }
         return parents
+    }
+
+    private static func hash(
+        pairs: UnsafeRawBufferPointer,
+        count: Int,
+        into parents: UnsafeMutableRawBufferPointer
+    ) {
+        let pairBytes = 2 * Digest.byteCount
+        let textBytes = pairBytes + 1
+        withUnsafeTemporaryAllocation(byteCount: 2 * textBytes, alignment: 8) { texts in
+            texts[0] = 0x01
+            texts[textBytes] = 0x01
+            func text(_ place: Int) -> UnsafeRawBufferPointer {
+                let start = (place & 1) * textBytes
+                let nodes = UnsafeMutableRawBufferPointer(rebasing: texts[start + 1..<start + textBytes])
+                let from = place * pairBytes
+                nodes.copyMemory(from: UnsafeRawBufferPointer(rebasing: pairs[from..<from + pairBytes]))
+                return UnsafeRawBufferPointer(rebasing: texts[start..<start + textBytes])
+            }
+            func parent(_ place: Int) -> UnsafeMutableRawBufferPointer {
+                let start = place * Digest.byteCount
+                return UnsafeMutableRawBufferPointer(rebasing: parents[start..<start + Digest.byteCount])
+            }
+            var place = 0
+            while place + 1 < count {
+                LedgerHash.hash(text(place), into: parent(place), and: text(place + 1), into: parent(place + 1))
+                place += 2
+            }
+            if place < count { LedgerHash.hash(text(place), into: parent(place)) }
+        }
     }
 }

@@ -1,3 +1,4 @@
+internal import CChecksum
 internal import Primitives
 
 /// What verifying needs of a record, read in one pass without copying.
@@ -52,7 +53,10 @@ struct RecordScan {
         guard cursor.take(#","organization":"#) else { return false }
         let start = cursor.next
         guard cursor.string() else { return false }
-        self.isOurs = UnsafeBufferPointer(start: start, count: cursor.next - start).elementsEqual(organization)
+        let count = cursor.next - start
+        self.isOurs =
+            count == organization.count
+            && organization.withUnsafeBytes { ft_is_same(start, $0.baseAddress, count) != 0 }
         guard cursor.take(#","outcome":"#), cursor.string(),
             cursor.optionalValue(#","personal":"#, UInt8(ascii: "[")), cursor.take(#","previous":"#),
             let previous = cursor.digest(), cursor.optionalString(#","reason":"#),
@@ -81,7 +85,6 @@ private struct Cursor {
     var next: UnsafePointer<UInt8>
 
     private static let ones: UInt64 = 0x0101_0101_0101_0101
-    private static let tops: UInt64 = 0x8080_8080_8080_8080
 
     var current: UInt8 { self.next.pointee }
 
@@ -129,18 +132,7 @@ private struct Cursor {
         self.next += 1
         var isASCII = true
         while true {
-            let word = self.word(at: 0)
-            let quotes = word ^ (Self.ones &* UInt64(JSONText.quote))
-            let backslashes = word ^ (Self.ones &* UInt64(JSONText.backslash))
-            // A byte is below n when subtracting n borrows into its top bit; only the lowest mark is sure, since a
-            // borrow can mark the bytes above it.
-            let marks =
-                (word | (word &- Self.ones &* 0x20) | (quotes &- Self.ones) | (backslashes &- Self.ones)) & Self.tops
-            guard marks != 0 else {
-                self.next += 8
-                continue
-            }
-            self.next += marks.trailingZeroBitCount >> 3
+            self.next += ft_plain_count(self.next)
             let byte = self.current
             if byte == JSONText.quote {
                 self.next += 1
