@@ -20,7 +20,7 @@ extension NodeParts {
     func run() async throws {
         let store = self.store
         let mustAsk = try await self.threads.run { try FoundingCheck.isDemanded(in: store) }
-        let startFindings = try await self.checkHeads()
+        let start = try await self.checkHeads()
         if !mustAsk { try self.begin() }
         let services = self.makeServices()
         let repairs = LateService<RepairService>()
@@ -51,7 +51,7 @@ extension NodeParts {
                 "api.listen": "\(self.configuration.apiListen)", "peer.listen": "\(self.configuration.peerListen)",
             ]
         )
-        let scrubber = self.makeScrubber(services, startFindings)
+        let scrubber = self.makeScrubber(services, start)
         // Stopped in the reverse order: leadership first, while clients are still served, then the clients.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

@@ -32,10 +32,10 @@ extension NodeParts {
     }
 
     /// Looks at every ledger's head before anything is applied.
-    func checkHeads() async throws -> [(LedgerFinding, OrganizationEntry)] {
-        let (store, applier, damage) = (self.store, self.applier, self.damage)
+    func checkHeads() async throws -> StartCheck.Outcome {
+        let (store, logs, applier, damage) = (self.store, self.logs, self.applier, self.damage)
         return try await self.threads.run {
-            try StartCheck(store: store, applier: applier, register: damage).run()
+            try StartCheck(store: store, applier: applier, register: damage) { try logs.load($0).terms.last }.run()
         }
     }
 
@@ -121,8 +121,9 @@ extension NodeParts {
 
     func makeScrubber(
         _ services: NodeServices,
-        _ startFindings: [(LedgerFinding, OrganizationEntry)]
+        _ start: StartCheck.Outcome
     ) -> Scrubber {
+        let (host, owed) = (self.host, OwedLedgers(start.owed, store: self.store))
         let (applier, damage, placement) = (self.applier, self.damage, self.placement)
         let (reporter, metrics) = (services.reporter, self.scrubMetrics)
         return Scrubber(
@@ -134,6 +135,7 @@ extension NodeParts {
                     let all = state.organizations.values.sorted { $0.id < $1.id }
                     return (all + [state.clusterLedger].compactMap { $0 }).filter { placement.servesHere($0.group) }
                 },
+                late: { try owed.judge { host.appliedMark($0)?.index ?? .zero } },
                 isSettled: { try !applier.hasStaged($0.id, in: $0.group) },
                 isDamaged: { damage.contains($0) },
                 found: { await reporter.found($0, in: $1, attestation: $2) },
@@ -148,7 +150,7 @@ extension NodeParts {
             ),
             interval: .seconds(self.configuration.scrubIntervalHours * 3600),
             clock: NodeClock.monotonic,
-            startFindings: startFindings,
+            startFindings: start.findings,
             logger: self.logger
         )
     }

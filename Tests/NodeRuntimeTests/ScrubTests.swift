@@ -27,6 +27,8 @@ struct ScrubTests {
             var bytesRead = 0
             var now = Timestamp(microseconds: 1_000_000)
             var isSettled = true
+            /// What is judged in the next round.
+            var late: [(LedgerFinding, OrganizationEntry)] = []
         }
 
         let store = InMemoryStore()
@@ -83,6 +85,12 @@ struct ScrubTests {
                 threads: self.threads,
                 ports: Scrubber.Ports(
                     organizations: { [ScrubTests.entry] },
+                    late: {
+                        self.told.withLock { told in
+                            defer { told.late = [] }
+                            return told.late
+                        }
+                    },
                     isSettled: { _ in self.told.withLock { $0.isSettled } },
                     isDamaged: { register.contains($0) },
                     found: { finding, _, _ in
@@ -183,6 +191,24 @@ struct ScrubTests {
         try fixture.append(20)
         fixture.told.withLock { $0.isSettled = false }
         #expect(try await fixture.round(try DamageRegister(store: fixture.store)).bytesRead == 0)
+    }
+
+    @Test func restsLongerBetweenRoundsOverMany() {
+        #expect(Scrubber.pause(after: 0) == .seconds(30))
+        #expect(Scrubber.pause(after: 1_500) == .seconds(30))
+        #expect(Scrubber.pause(after: 10_000) == .seconds(200))
+    }
+
+    @Test(.timeLimit(.minutes(1))) func tellsOfWhatWasJudgedLate() async throws {
+        let fixture = try Fixture()
+        defer { fixture.threads.shutdown() }
+        try fixture.append(5)
+        let register = try DamageRegister(store: fixture.store)
+        let finding = LedgerFinding(sequence: SequenceNumber(6), kind: .truncated, detail: "test")
+        fixture.told.withLock { $0.late = [(finding, Self.entry)] }
+        #expect(try await fixture.round(register).found == [finding])
+        #expect(register.contains(Self.entry.id))
+        #expect(try await fixture.round(register).found.isEmpty)
     }
 
     @Test func rowsComeBackAsTheyWere() throws {

@@ -14,13 +14,22 @@ internal import Storage
 struct Scrubber: Sendable {
     /// Bytes of records between two rests.
     static let partBytes = UInt64(4 << 20)
-    /// The rest between two rounds over all organizations.
+    /// The shortest rest between two rounds over all organizations.
     static let roundPause = Duration.seconds(30)
+    /// The rest for each organization that was looked at, so that looking at thousands of idle ones costs next to nothing.
+    static let organizationPause = Duration.milliseconds(20)
+
+    /// The rest after a round.
+    static func pause(after organizations: Int) -> Duration {
+        max(Self.roundPause, Self.organizationPause * organizations)
+    }
 
     /// What is re-read, and who is told.
     struct Ports: Sendable {
         /// Organizations with a replica on this node now.
         let organizations: @Sendable () -> [OrganizationEntry]
+        /// What was found of ledgers that could not be judged at start. Blocks.
+        let late: @Sendable () throws -> [(LedgerFinding, OrganizationEntry)]
         /// Whether the organization's replica can be judged now: not while it takes a snapshot. Blocks.
         let isSettled: @Sendable (OrganizationEntry) throws -> Bool
         let isDamaged: @Sendable (OrganizationID) -> Bool
@@ -46,15 +55,19 @@ struct Scrubber: Sendable {
     func run() async {
         for (finding, entry) in self.startFindings { await self.ports.announce(finding, entry) }
         while !Task.isCancelled {
-            await self.round()
-            try? await self.clock.sleep(for: Self.roundPause)
+            let visited = await self.round()
+            try? await self.clock.sleep(for: Self.pause(after: visited))
         }
     }
 
     /// Goes once over all organizations.
-    func round() async {
-        for entry in self.ports.organizations() where !self.ports.isDamaged(entry.id) {
-            if Task.isCancelled { return }
+    /// - Returns: How many there are.
+    @discardableResult
+    func round() async -> Int {
+        await self.judgeLate()
+        let organizations = self.ports.organizations()
+        for entry in organizations where !self.ports.isDamaged(entry.id) {
+            if Task.isCancelled { return organizations.count }
             do {
                 try await self.scrub(entry)
             } catch {
@@ -63,6 +76,18 @@ struct Scrubber: Sendable {
                     metadata: ["organization.key": "\(entry.key)", "error.chain": "\(errorChain(error))"]
                 )
             }
+        }
+        return organizations.count
+    }
+
+    private func judgeLate() async {
+        let late = self.ports.late
+        do {
+            for (finding, entry) in try await self.threads.run({ try late() }) {
+                await self.ports.found(finding, entry, nil)
+            }
+        } catch {
+            self.logger.info("scrub put off", metadata: ["error.chain": "\(errorChain(error))"])
         }
     }
 
