@@ -213,7 +213,18 @@ private struct JudgedPackage {
             )
             return
         }
-        let bytes = try self.parts.archive.content(of: member).bytes
+        let (bytes, isIntact) = try self.parts.archive.content(of: member)
+        // The manifest cannot name the hash of its own signature; an unknown signer may be a damaged one.
+        guard isIntact else {
+            self.result.findings.append(
+                PackageFinding(
+                    .changedFile,
+                    file: PackageLayout.manifestSignature,
+                    "the bytes have not the archive's checksum"
+                )
+            )
+            return
+        }
         let signers = keys.compactMap {
             try? NoteVerifierKey(name: $0.key.name, type: .ed25519, publicKey: $0.key.publicKey)
         }
