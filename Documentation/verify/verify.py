@@ -134,6 +134,50 @@ def check_note(note, keys):
     return origin, int(size), base64.b64decode(root), has_log, cosigners
 
 
+# --- what explains records: opened personal values, records about erasures (C2SP tlog-proof)
+
+def check_openings(lines, organization, records):
+    for line in lines:
+        opening = json.loads(line, parse_float=Number, parse_int=Number)
+        where = f"record {opening['sequence']}: {opening['path']}"
+        need(int(opening["sequence"]) in records, TAMPERED, f"{where}: opened, and the record is not shown")
+        record = json.loads(records[int(opening["sequence"])])
+        place = record
+        for token in opening["path"].split("/")[1:]:
+            token = token.replace("~1", "/").replace("~0", "~")
+            place = place[int(token)] if isinstance(place, list) else place[token]
+        key, value = organization.encode(), canonical(opening["value"]).encode()
+        text = (b"flasktrack/personal/1\n" + len(key).to_bytes(2, "big") + key + bytes.fromhex(opening["salt"])
+                + len(value).to_bytes(4, "big") + value)
+        need(place == {"$commitment": hashlib.sha256(text).hexdigest()}, TAMPERED, f"{where}: another value is opened")
+        owner = {"path": opening["path"], "subject": opening["subject"]}
+        need(owner in record["personal"], TAMPERED, f"{where}: opened as of another data subject")
+
+
+def climb(value, index, size, path):
+    """The root that an inclusion proof leads to: RFC 9162 section 2.1.3.2."""
+    last = size - 1
+    for other in path:
+        if index & 1 or index == last:
+            value = hashlib.sha256(b"\x01" + other + value).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            value = hashlib.sha256(b"\x01" + value + other).digest()
+        index, last = index >> 1, last >> 1
+    return value if last == 0 else None
+
+
+def check_erasures(lines, organization, size, root):
+    for line in map(json.loads, lines):
+        head, record = line["proof"].split("\n\n")[0].split("\n"), json.loads(line["record"])
+        where = f"record {record['sequence']}: about an erasure"
+        index, path = int(head[1].split(" ")[1]), [base64.b64decode(text) for text in head[2:]]
+        need(record["organization"] == organization and record["action"] in ("erase_requested", "erase_completed")
+             and record["sequence"] == index + 1 <= size, TAMPERED, f"{where}: it is none")
+        need(climb(leaf(line["record"].encode()), index, size, path) == root, TAMPERED, f"{where}: not in the log")
+
+
 # --- packages
 
 def tile_name(kind, index, width):
@@ -144,7 +188,7 @@ def tile_name(kind, index, width):
     return f"tile/{kind}/{'/'.join(parts)}" + ("" if width == 256 else f".p/{width}")
 
 
-def check_full(parts, size, organization):
+def check_full(parts, size, organization, personal):
     hashes, previous, time = [], bytes(32), ""
     for first in range(0, size, 256):
         width = min(256, size - first)
@@ -155,6 +199,8 @@ def check_full(parts, size, organization):
             need(record, INCOMPLETE, f"record {sequence}: missing")
             need(leaf(record) == tile[32 * place:32 * place + 32], TAMPERED, f"record {sequence}: modified, or its tile")
             time = check_record(record, sequence, organization, previous, time)
+            if b'"personal":[' in record:
+                personal[sequence] = record
             previous = leaf(record)
             hashes.append(previous)
         need(not bundle, TAMPERED, f"record {first + width + 1}: more than was signed")
@@ -168,7 +214,7 @@ def check_full(parts, size, organization):
     return root, size
 
 
-def check_selection(parts, names, size, organization):
+def check_selection(parts, names, size, organization, personal):
     tree, shown, previous, time = Tree(), 0, bytes(32), ""
     for name in sorted(name for name in names if name.startswith("outline/")):
         records = iter(parts(name.replace("outline/", "records/")).split(b"\n")[:-1])
@@ -180,6 +226,8 @@ def check_selection(parts, names, size, organization):
                 need(record is not None, INCOMPLETE, f"record {line['sequence']}: missing")
                 need(leaf(record) == value, TAMPERED, f"record {line['sequence']}: modified, or its line of the outline")
                 time = check_record(record, line["sequence"], organization, previous, time)
+                if b'"personal":[' in record:
+                    personal[line["sequence"]] = record
                 shown += 1
             tree.add(value, line["level"])
             previous = value if line["level"] == 0 else None
@@ -206,14 +254,18 @@ def verify(path, key_files):
     keys = set().union(*(read_keys(open(file).read()) for file in key_files))
     own = keys or read_keys(parts("keys.json").decode())
     origin, size, root, has_log, cosigners = check_note(note, own)
-    organization = origin.rpartition("/")[2]
+    organization, personal = origin.rpartition("/")[2], {}
     if manifest["kind"] == "full":
-        found, shown = check_full(parts, size, organization)
+        found, shown = check_full(parts, size, organization, personal)
     else:
-        found, shown = check_selection(parts, names, size, organization)
+        found, shown = check_selection(parts, names, size, organization, personal)
     need(found == root, TAMPERED, "the records are not those of the signed root")
     need(manifest["tree"] == {"root": root.hex(), "size": size} and manifest["origin"] == origin, TAMPERED,
          "MANIFEST.json: not about this checkpoint")
+    for name, check in (("personal/openings.ndjson", lambda lines: check_openings(lines, organization, personal)),
+                        ("personal/erasures.ndjson", lambda lines: check_erasures(lines, organization, size, root))):
+        if name in names:
+            check(parts(name).decode().splitlines())
     for name in files:
         need(hashlib.sha256(parts(name)).hexdigest() == files[name]["sha256"], TAMPERED, f"{name}: changed")
     extra = set(names) - set(files) - {"MANIFEST.json", "MANIFEST.sig"}

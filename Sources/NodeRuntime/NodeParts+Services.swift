@@ -157,7 +157,14 @@ extension NodeParts {
             queries: queries,
             audit: self.audit,
             gateway: services.gateway,
-            maker: services.packages
+            maker: services.packages,
+            supplements: SupplementReader(
+                directory: self.applier.directory,
+                filter: filter,
+                records: services.records,
+                checkpoints: services.checkpoints,
+                subjects: services.subjects
+            )
         )
     }
 
@@ -174,7 +181,8 @@ extension NodeParts {
             reads: reads,
             gateway: gateway,
             timeout: timeout,
-            logger: self.logger
+            logger: self.logger,
+            pending: self.pendingErasures
         )
         self.subjectNews.receive { organization, subject in keeper.changed(organization, subject) }
         self.groupNews.receive { keeper.groupChanged($0) }

@@ -67,6 +67,7 @@ final class NodeParts: Sendable {
     let damage: DamageRegister
     let scrubMetrics: ScrubMetrics
     let keyRing: SubjectKeyRing
+    let pendingErasures: PendingErasures
     /// Destroys keys of data subjects.
     let erasing: SerialThread
     /// Data subjects whose keys changed or must go.
@@ -184,10 +185,16 @@ final class NodeParts: Sendable {
             projector.advanced(organization)
             audit.service.advanced(organization)
         }
+        let pendingErasures = PendingErasures(registry: registry)
+        self.pendingErasures = pendingErasures
         self.status = NodeStatus(
             node: configuration.nodeID,
             startedAt: NodeClock.monotonic.now,
-            audit: { audit.status },
+            audit: {
+                var status = audit.status
+                status.erasuresPending = UInt64(pendingErasures.total)
+                return status
+            },
             damaged: { damage.all.map { WireDamageStatus($0.organization, $0.finding) } }
         )
         changedGroups.receive { group in

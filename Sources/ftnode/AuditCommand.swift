@@ -7,7 +7,8 @@ struct AuditCommand: ParsableCommand {
         commandName: "audit",
         abstract: "Read and verify the audit ledger.",
         subcommands: [
-            Log.self, Verify.self, State.self, Diff.self, Investigate.self, Rebuild.self,
+            Log.self, Verify.self, State.self, Diff.self, Investigate.self, Investigations.self,
+            Rebuild.self,
             Keys.self, Checkpoint.self, Prove.self, CheckReceipt.self, Export.self, VerifyPackage.self, Compare.self,
             Repair.self, ClearSignedHead.self,
             Subjects.self, Hold.self, Erase.self, Reveal.self,

@@ -32,6 +32,17 @@ struct PackageFixture {
         try self.store.write(batch)
     }
 
+    mutating func append(_ drafts: [EventDraft]) throws {
+        var batch = WriteBatch()
+        for draft in drafts {
+            let number = self.appender.head.size + 1
+            let time = Timestamp(microseconds: Self.startedAt.rawValue + Int64(number) * 1_000_000)
+            _ = self.appender.append(draft, stampedAt: time, into: &batch)
+        }
+        self.appender.finish(into: &batch)
+        try self.store.write(batch)
+    }
+
     static func draft(
         _ number: UInt64,
         organization: OrganizationKey = Self.organization,

@@ -227,6 +227,17 @@ import Testing
         #expect(report.exit == .tampered)
     }
 
+    @Test func namesDamageToTheManifestsSignature() async throws {
+        var bytes = try PackageFixture(records: 12).package()
+        let note = try #require(bytes.firstRange(of: Array("flask-track-audit-manifest/1\n".utf8))?.upperBound)
+        let key = try #require(bytes[note...].firstRange(of: Array("/node-1 ".utf8))?.upperBound)
+        // The key's id: as damaged it is nobody's.
+        bytes[key] = bytes[key] == UInt8(ascii: "A") ? UInt8(ascii: "B") : UInt8(ascii: "A")
+        let report = try await verify(bytes)
+        #expect(report.findings.map(\.kind) == [.changedFile] && report.exit == .tampered, "\(report.findings)")
+        #expect(report.findings.first?.file == PackageLayout.manifestSignature)
+    }
+
     @Test func namesAChangedReport() async throws {
         var package = try LoosePackage(try PackageFixture(records: 20).package())
         package[PackageLayout.report] += Array("<p>all is well</p>".utf8)

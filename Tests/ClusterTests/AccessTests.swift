@@ -162,7 +162,7 @@ extension RealCluster.Shared {
                 "/v1/query",
                 authorization: bench.stranger,
                 contentType: "application/json",
-                body: Array("{\"sql\":\"select count(*) from audit_log where action <> 'authorization_denied'\"}".utf8)
+                body: Array("{\"sql\":\"select count(*) from audit_log where action <> 'restricted_attempt'\"}".utf8)
             )
             #expect(try Oracle.rows(all.body) == "[[0]]", "\(all)")
         }

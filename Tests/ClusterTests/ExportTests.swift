@@ -5,7 +5,7 @@ internal import Testing
 extension RealCluster {
     @Suite("An exported package")
     struct ExportTests {
-        private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "Documentation/verify/verify.py").path
 

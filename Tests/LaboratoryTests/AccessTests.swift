@@ -43,6 +43,24 @@ import Testing
         }
     }
 
+    @Test func auditorsExportAndWhoMayNotOnlyLookKeepsInvestigations() throws {
+        for (role, keeps, exports) in [(Role.writer, true, false), (.reader, false, false), (.auditor, true, true)] {
+            let grant = try self.grant(role)
+            #expect(grant.decide(.keepInvestigations, in: self.mine) == (keeps ? .allowed : .forbidden))
+            #expect(grant.decide(.exportRecords, in: self.mine) == (exports ? .allowed : .forbidden))
+        }
+    }
+
+    @Test func readingsOfThoseWhoOverseeAreRecorded() {
+        #expect(Role.allCases.filter(\.readingIsRecorded) == [.operator, .auditor])
+    }
+
+    @Test func operationsAreRecordedUnderNamesOfTheirOwn() {
+        let names = AccessOperation.allCases.map(\.rawValue)
+        #expect(Set(names).count == names.count)
+        #expect(names.allSatisfy { $0.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F } })
+    }
+
     @Test(arguments: [Role.writer, .reader, .auditor])
     func nobodyButAnOperatorRunsTheCluster(role: Role) throws {
         for operation in [AccessOperation.createOrganization, .manageTokens, .readCluster] {

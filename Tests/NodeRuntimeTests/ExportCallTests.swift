@@ -29,6 +29,12 @@ struct ExportCallTests {
         #expect(call.format == .csv)
     }
 
+    @Test func opensPersonalValuesOnlyWhenAsked() throws {
+        #expect(try !self.call([]).opensPersonal)
+        let call = try self.call([("personal", "reveal")])
+        #expect(call.opensPersonal && call.isWhole && call.filters.isEmpty)
+    }
+
     @Test func endsAtTheCheckpoint() throws {
         #expect(try self.call([("first", "3"), ("last", "900")]).range(size: 9) == 3...9)
     }
@@ -40,6 +46,7 @@ struct ExportCallTests {
             [("first", "0")], [("first", "9"), ("last", "8")], [("size", "-1")], [("since", "x")],
             [("severity", "loud")],
             [("from", "2026-02-01T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")], [("nonsense", "1")],
+            [("personal", "all")], [("personal", "reveal"), ("format", "csv")],
         ] as [[(name: String, value: String)]]
     )
     func refusesWhatMakesNoSense(parameters: [(name: String, value: String)]) {

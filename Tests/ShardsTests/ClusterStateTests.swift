@@ -239,6 +239,23 @@ struct ClusterStateTests {
         #expect(try self.apply(.registerNode(self.node(4, features: old)), &machine) == .refused(.featureUnsupported))
     }
 
+    @Test func aNodesRecordIsTakenFromLevelFourOnAndTheAnswerSaysWhereItStands() throws {
+        let command = Command.appendToSystem(try Fixture.draft(5, of: SystemState.ledgerID))
+        #expect(Command.level(of: command.encoded()[...]) == .four)
+        let old = try self.machine(level: .three)
+        #expect(!old.applier.admits(command.encoded(), to: .system))
+        var machine = try self.machine(level: .four)
+        #expect(machine.applier.admits(command.encoded(), to: .system))
+        let result = try self.apply(command, &machine)
+        guard case .appended(let receipt) = result else {
+            Issue.record("\(result)")
+            return
+        }
+        let reader = LedgerReader(store: machine.store, organization: SystemState.ledgerID)
+        let stored = try #require(try reader.record(at: receipt.firstSequence))
+        #expect(receipt.checksums == [LedgerHash.leaf(stored)])
+    }
+
     @Test func aProgramStopsAtALevelThatItDoesNotKnow() throws {
         let store = InMemoryStore()
         var machine = try self.machine(store, level: .one)
@@ -298,6 +315,7 @@ struct ClusterStateTests {
             ),
             .setTarget(SetTargetCommand(group: GroupID(3), replicas: [NodeID(3), NodeID(1)])),
             .setRebalancing(true), .raiseFeatureLevel(.two), .setFeatureLevel(.two),
+            .appendToSystem(try Fixture.draft(5, of: SystemState.ledgerID)),
             .recordClusterEvent(
                 ClusterEventCommand(action: "a", entityType: "b", entityID: "c", details: [1], severity: .critical)
             ),

@@ -53,6 +53,19 @@ struct ClusterTextTests {
         )
     }
 
+    @Test func statusCountsErasuresThatWait() throws {
+        let audit = "\"audit\":{\"signing\":true,\"forks\":0,\"contradictions\":0,\"erasures_pending\":"
+        func text(_ first: Int, _ second: Int) throws -> String {
+            let json = Self.json
+                .replacing("\"replicas\":1,\"leaders\":1}", with: "\"replicas\":1,\"leaders\":1,\(audit)\(first)}}")
+                .replacing("\"replicas\":1,\"leaders\":0}", with: "\"replicas\":1,\"leaders\":0,\(audit)\(second)}}")
+            return ClusterText.text(try ClusterClient.decode(ClusterView.self, from: Array(json.utf8)))
+        }
+        #expect(try text(2, 1).contains("ERASURES: 3 wait until every replica has destroyed its keys"))
+        #expect(try text(0, 1).contains("ERASURES: 1 waits until"))
+        #expect(try !text(0, 0).contains("ERASURES"))
+    }
+
     @Test func aClusterIsSettledWhenNothingMovesOrWillMove() throws {
         var view = try Self.view()
         #expect(!view.isSettled)

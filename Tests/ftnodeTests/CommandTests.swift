@@ -40,6 +40,10 @@ struct CommandTests {
             "csv",
         ],
         ["audit", "verify", "--org", "a", "--org", "b", "--context", "c"],
+        ["audit", "investigations", "--org", "a", "--format", "json"],
+        ["audit", "investigations", "--org", "a", "--save", "n", "--title", "t", "--filter", "action=delete"],
+        ["audit", "investigations", "--org", "a", "--delete", "n"],
+        ["audit", "export", "--org", "a", "--output", "f", "--reveal"],
         ["query", "select 1", "--org", "a", "--consistency", "a=3", "--format", "arrow", "--output", "f"], ["version"],
     ])
     func takesWhatItsHelpSays(arguments: [String]) { #expect(self.parsingStatus(arguments) == nil) }
@@ -58,6 +62,9 @@ struct CommandTests {
         ["token", "create", "--role", "king"], ["token", "create", "--role", "writer"],
         ["token", "create", "--role", "operator", "--org", "a"], ["import"], ["import", "f", "--timeout", "0"],
         ["audit", "log"], ["audit", "log", "--org", "a", "--limit", "0"], ["query"],
+        ["audit", "investigations", "--org", "a", "--save", "n"],
+        ["audit", "investigations", "--org", "a", "--save", "n", "--filter", "action"],
+        ["audit", "investigations", "--org", "a", "--save", "n", "--filter", "a=b", "--delete", "n"],
         ["query", "select 1", "--consistency", "strong"], ["query", "select 1", "--unknown"],
     ])
     func wrongUsageEndsWithTwo(arguments: [String]) { #expect(self.parsingStatus(arguments) == 2) }

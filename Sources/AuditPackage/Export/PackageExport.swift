@@ -229,7 +229,8 @@ package struct PackageExport: Sendable {
             var bytes = try self.member(PackageLayout.keys, PackageKey.encode(bounded))
             for key in self.request.keys { bytes += try self.member(key.fileName, key.key.text + [0x0A]) }
             return bytes
-        case 4:
+        case 4: return try self.supplement()
+        case 5:
             let page = self.report.page(
                 manifest,
                 checkpoint: self.request.checkpoint,
@@ -240,6 +241,35 @@ package struct PackageExport: Sendable {
             self.step = .manifest
             return try self.member(PackageLayout.instructions, InstructionText.text(manifest))
         }
+    }
+
+    private mutating func supplement() throws -> [UInt8] {
+        let supplement = self.request.supplement
+        var bytes: [UInt8] = []
+        var openings: [UInt8] = []
+        for opening in supplement.openings.prefix(PackageSupplement.openingsMax) {
+            guard let line = opening.line else { throw PackageError(.source, "a personal value is no JSON") }
+            openings += line + [0x0A]
+        }
+        if !openings.isEmpty { bytes += try self.member(PackageLayout.openings, openings) }
+        var erasures: [UInt8] = []
+        for sequence in supplement.erasures.prefix(PackageSupplement.erasuresMax)
+        where (1...self.tree.size).contains(sequence) {
+            guard let record = try self.reader.record(at: SequenceNumber(sequence)) else {
+                throw PackageError(.source, "record \(sequence) is missing")
+            }
+            let inclusion = try InclusionProof.build(index: sequence - 1, size: self.tree.size, from: self.reader)
+            let proof = try TransparencyProof(inclusion: inclusion, checkpoint: self.request.checkpoint)
+            erasures += ErasureLine(record: record, proof: proof.encoded).line + [0x0A]
+        }
+        if !erasures.isEmpty { bytes += try self.member(PackageLayout.erasures, erasures) }
+        for (number, note) in supplement.scrubs.prefix(PackageSupplement.scrubsMax).enumerated() {
+            bytes += try self.member(PackageLayout.scrub(number), note)
+        }
+        for (number, proof) in supplement.forks.prefix(PackageSupplement.forksMax).enumerated() {
+            bytes += try self.member(PackageLayout.fork(number), proof)
+        }
+        return bytes
     }
 
     private mutating func end() throws -> [UInt8] {

@@ -30,6 +30,8 @@ package struct PackageRequest: Sendable {
     package var exportedAt: Timestamp
     package var node: String
     package var record: PackageManifest.ExportRecord?
+    /// What stands beside the records.
+    package var supplement = PackageSupplement()
     /// Signs the manifest; nil when the node has no key.
     package var manifestSigner: NoteSignerKey?
 

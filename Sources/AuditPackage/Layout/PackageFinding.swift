@@ -28,6 +28,8 @@ package struct PackageFinding: Hashable, Sendable, CustomStringConvertible {
         case wrongSignature = "wrong_signature"
         /// A tile, an outline or a proof that is not that of the signed tree; the records may be sound.
         case proofMismatch = "proof_mismatch"
+        /// A personal value is opened that is not the one to which the record commits.
+        case openingMismatch = "opening_mismatch"
         /// The manifest contradicts the package.
         case manifestMismatch = "manifest_mismatch"
         /// A part that the manifest does not know.

@@ -19,6 +19,18 @@ package enum PackageLayout {
     package static let recordFolder = "records/"
     package static let outlineFolder = "outline/"
     package static let tileFolder = "tile/"
+    /// Personal values that the recipient may see; absent when none were asked for.
+    package static let openings = "personal/openings.ndjson"
+    /// Records about erasures, each with its proof; absent when there are none.
+    package static let erasures = "personal/erasures.ndjson"
+    /// Notes of nodes on what they have read again.
+    package static let scrubFolder = "scrub/"
+    /// Proofs that two histories were signed.
+    package static let forkFolder = "forks/"
+
+    static func scrub(_ number: Int) -> String { "\(self.scrubFolder)\(self.padded(number)).note" }
+
+    static func fork(_ number: Int) -> String { "\(self.forkFolder)\(self.padded(number)).txt" }
 
     /// The proof of one record, as C2SP tlog-proof.
     static func proof(_ sequence: UInt64) -> String { "\(self.proofFolder)\(sequence).tlog-proof" }

@@ -50,6 +50,17 @@ enum InstructionText {
         """
 
     private static let format = """
+        Beside the records
+        ------------------
+
+        `personal/openings.ndjson`, when it was asked for: personal values that you may see. Each is the one that the
+        record commits to: {"$commitment": SHA-256("flasktrack/personal/1\\n" || u16 length || organization || salt ||
+        u32 length || value)}, lengths big-endian, the value as canonical JSON.
+        `personal/erasures.ndjson`: records about erased data subjects, each with its C2SP tlog-proof: their values can
+        be opened by nobody, and everything else of their records verifies as before.
+        `scrub/`: signed notes of nodes that have read all their bytes again. `forks/`: proofs that two histories were
+        signed; with one of these nothing that the cluster says may be relied upon without asking why.
+
         What is hashed
         --------------
 

@@ -56,7 +56,8 @@ package struct PackageInspection: Sendable {
         for key in self.keys {
             // The text of a key has two plus signs; a file of that name would be a strange one.
             let isText = key.utf8.count { $0 == UInt8(ascii: "+") } >= 2
-            trust.keys += try PackageKey.parse(try isText ? Array(key.utf8) : Self.read(key))
+            let text = try isText ? Array(key.utf8) : Self.read(key)
+            trust.keys += try Self.keys(text, named: key)
         }
         do {
             trust.policy = try self.policy.map { try TrustPolicy(parsing: try Self.read($0)) }
@@ -66,6 +67,16 @@ package struct PackageInspection: Sendable {
             throw PackageError(.malformed, "the policy, origin or checkpoint that you bring", cause: error)
         }
         return trust
+    }
+
+    private static func keys(_ text: [UInt8], named name: String) throws(PackageError) -> [PackageKey] {
+        do {
+            return try PackageKey.parse(text)
+        } catch {
+            let isPolicy = (try? TrustPolicy(parsing: text)) != nil
+            guard isPolicy else { throw error }
+            throw PackageError(.malformed, "\(name) is a policy and no list of keys: give it with --policy")
+        }
     }
 
     private static func read(_ path: String) throws(PackageError) -> [UInt8] {

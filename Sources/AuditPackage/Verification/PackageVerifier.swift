@@ -40,6 +40,7 @@ package struct PackageVerifier: Sendable {
             try judged.compareEarlier(self.trust, shown: checkpoint.size) { size throws(PackageError) in
                 try check.root(at: size)
             }
+            try judged.checkSupplement { size throws(PackageError) in try check.root(at: size) }
         case .selection:
             let check = try await OutlineCheck(
                 parts,
@@ -50,6 +51,7 @@ package struct PackageVerifier: Sendable {
             content = check.result
             completeness = judged.completeness(shown: check.shownCount, hidden: check.hidden)
             try judged.compareEarlier(self.trust, shown: check.shownCount) { _ throws(PackageError) in nil }
+            try judged.checkSupplement { _ throws(PackageError) in nil }
         }
         return judged.report(content, completeness)
     }
@@ -66,6 +68,8 @@ private struct JudgedPackage {
     private var result = ContentResult()
     private var remarks: [String] = []
     private var manifestSigners: [NoteVerifierKey] = []
+    /// Those that the auditor brings, or the package's own.
+    private let keys: [PackageKey]
 
     init(_ parts: PackageParts, _ trust: PackageTrust) throws {
         self.parts = parts
@@ -85,6 +89,7 @@ private struct JudgedPackage {
         }
         self.organization = organization
         let own = try Self.ownTrust(parts, &self.result)
+        self.keys = trust.keys.isEmpty ? own.keys : trust.keys
         do {
             guard
                 let resolved = try trust.resolve(
@@ -101,7 +106,7 @@ private struct JudgedPackage {
         self.addSignatureFindings(self.verdict, file: PackageLayout.checkpoint)
         try self.addNames()
         self.compareManifest(own.policyBytes)
-        try self.verifyManifest(trust.keys.isEmpty ? own.keys : trust.keys)
+        try self.verifyManifest(self.keys)
     }
 
     /// Policy and keys of the package; they count only when the auditor brings none.
@@ -136,7 +141,8 @@ private struct JudgedPackage {
     private mutating func addNames() throws(PackageError) {
         let plain: Set<String> = [
             PackageLayout.checkpoint, PackageLayout.earlierCheckpoint, PackageLayout.consistency, PackageLayout.policy,
-            PackageLayout.keys, PackageLayout.report, PackageLayout.instructions,
+            PackageLayout.keys, PackageLayout.report, PackageLayout.instructions, PackageLayout.openings,
+            PackageLayout.erasures,
         ]
         let size = self.checkpoint.checkpoint.size
         let isFull = self.parts.manifest.kind == .full
@@ -144,8 +150,14 @@ private struct JudgedPackage {
         let numbered = Set(
             (0..<outlines).flatMap { [PackageLayout.outline(part: $0), PackageLayout.records(part: $0)] }
         )
+        let supplement = Set(
+            (0..<PackageSupplement.scrubsMax).map { PackageLayout.scrub($0) }
+                + (0..<PackageSupplement.forksMax).map { PackageLayout.fork($0) }
+        )
         self.result.partFindings += self.parts.namesFindings { name in
-            if plain.contains(name) || name.hasPrefix(PackageLayout.keyFolder) { return true }
+            if plain.contains(name) || supplement.contains(name) || name.hasPrefix(PackageLayout.keyFolder) {
+                return true
+            }
             guard isFull else { return numbered.contains(name) || name.hasPrefix(PackageLayout.proofFolder) }
             guard let path = try? TilePath(parsing: name.utf8) else { return false }
             return switch path.content {
@@ -201,7 +213,18 @@ private struct JudgedPackage {
             )
             return
         }
-        let bytes = try self.parts.archive.content(of: member).bytes
+        let (bytes, isIntact) = try self.parts.archive.content(of: member)
+        // The manifest cannot name the hash of its own signature; an unknown signer may be a damaged one.
+        guard isIntact else {
+            self.result.findings.append(
+                PackageFinding(
+                    .changedFile,
+                    file: PackageLayout.manifestSignature,
+                    "the bytes have not the archive's checksum"
+                )
+            )
+            return
+        }
         let signers = keys.compactMap {
             try? NoteVerifierKey(name: $0.key.name, type: .ed25519, publicKey: $0.key.publicKey)
         }
@@ -276,6 +299,20 @@ private struct JudgedPackage {
             return nil
         }
         return verdict.logKeys.isEmpty ? nil : signed.checkpoint
+    }
+
+    /// What stands beside the records.
+    mutating func checkSupplement(rootAt: (UInt64) throws(PackageError) -> Digest?) throws(PackageError) {
+        let check = try SupplementCheck(
+            self.parts,
+            checkpoint: self.checkpoint.checkpoint,
+            organization: self.organization,
+            keys: self.keys,
+            rootAt: rootAt
+        )
+        self.result.findings += check.result.findings
+        self.result.partFindings += check.result.partFindings
+        self.remarks += check.remarks
     }
 
     // MARK: Conclusion

@@ -15,7 +15,9 @@ extension APIRouter {
     func exportPlan(_ request: APICall, _ key: String) throws(Problem) -> RoutePlan {
         try self.only(.post, request) { request, _ in
             let entry = try await self.organization(key, for: request, .exportRecords)
-            return try await self.exports.answer(try ExportCall(request), entry, request)
+            let call = try ExportCall(request)
+            if call.opensPersonal { try request.allow(.readSensitive, in: entry.key) }
+            return try await self.exports.answer(call, entry, request)
         }
     }
 }

@@ -28,12 +28,7 @@ extension APIRouter {
             return try self.only(.get, request) { request, _ in try await self.entityDiff(request, key, name) }
         case ("diff", 4):
             return try self.only(.get, request) { request, _ in try await self.organizationDiff(request, key) }
-        case ("investigations", 4):
-            return try self.only(.get, request) { request, _ in try await self.investigations(request, key) }
-        case ("investigations", 5):
-            return try self.only(.get, request) { request, _ in
-                try await self.investigate(request, key, segments[4])
-            }
+        case ("investigations", 4), ("investigations", 5): return try self.investigationPlan(request, segments)
         default: throw Problem(.notFound, "there is no such route")
         }
     }
@@ -231,50 +226,6 @@ extension APIRouter {
         }
         json.endArray()
         json.endObject()
-    }
-
-    // MARK: Investigations
-
-    private func investigations(_ request: APICall, _ key: String) async throws -> ServerResponse {
-        _ = try await self.organization(key, for: request, .readRecords)
-        try request.requireOnly(parameters: [])
-        var json = JSONOutput(capacity: 1024)
-        json.beginObject()
-        json.beginArray("investigations")
-        for investigation in Investigation.all {
-            json.beginObject()
-            json.member("name", investigation.name)
-            json.member("title", investigation.title)
-            json.beginArray("parameters")
-            for parameter in investigation.parameters {
-                json.beginObject()
-                json.member("name", parameter.name)
-                json.member("needed", parameter.isNeeded)
-                json.endObject()
-            }
-            json.endArray()
-            json.endObject()
-        }
-        json.endArray()
-        json.endObject()
-        return Self.json(.ok, json)
-    }
-
-    private func investigate(_ request: APICall, _ key: String, _ name: String) async throws -> ServerResponse {
-        let entry = try await self.organization(key, for: request, .readRecords)
-        guard let investigation = Investigation.all.first(where: { $0.name == name }) else {
-            let known = Investigation.all.map(\.name).joined(separator: ", ")
-            throw Problem(.notFound, "there is no investigation \"\(name)\"; known are \(known)")
-        }
-        let names = investigation.parameters.map(\.name)
-        var values: [String: String] = [:]
-        for name in names { values[name] = request.parameter(name) }
-        let search = try RecordSearch(
-            request,
-            condition: try investigation.condition(values),
-            further: names
-        )
-        return try await self.records(matching: search, of: entry)
     }
 
     // MARK: Rebuilding

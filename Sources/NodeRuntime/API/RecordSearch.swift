@@ -13,6 +13,10 @@ struct RecordSearch: Sendable {
         ("correlation", "correlation"), ("causation", "causation"), ("session", "session"),
     ]
 
+    /// Parameters that choose records, as saved investigations may have them.
+    static let filterParameters =
+        equalColumns.map(\.parameter) + ["reason", "compliance", "from", "to"]
+
     let equal: [(column: String, value: String)]
     let reason: String?
     let compliance: ComplianceFilter?

@@ -145,15 +145,15 @@ struct AccessTally: Sendable {
     // MARK: Rows
 
     private mutating func add(_ entry: AccessEntry, uptime: Duration, isNew: Bool) -> Bool {
-        if var row = self.rows[entry.act] {
-            if row.pending == nil {
-                row.pending = entry
+        // Found once and changed in its place: every reading of an auditor comes by here.
+        if let place = self.rows.index(forKey: entry.act) {
+            if self.rows.values[place].pending == nil {
+                self.rows.values[place].pending = entry
             } else {
-                row.pending?.add(entry)
+                self.rows.values[place].pending?.add(entry)
                 if isNew { self.counts.folded += 1 }
             }
-            self.rows[entry.act] = row
-            return row.dueAt <= uptime
+            return self.rows.values[place].dueAt <= uptime
         }
         let act = self.place(for: entry.act)
         guard act == entry.act else {

@@ -40,6 +40,8 @@ package struct ClusterView: Sendable, Decodable, Equatable {
         package var forks: Int
         /// Organizations of which it stores something else than it has signed.
         package var contradictions: Int
+        /// Erasures in groups that it leads whose keys not every replica has destroyed.
+        package var erasuresPending: Int?
     }
 
     /// One replica of a group.

@@ -14,7 +14,7 @@ struct ExportCall: Sendable {
         case parquet
     }
 
-    static let parameters = ["format", "first", "last", "size", "since"]
+    static let parameters = ["format", "first", "last", "size", "since", "personal"]
     /// Parameters of listings that mean nothing here.
     private static let listing = ["order", "limit", "cursor", "consistency"]
 
@@ -27,6 +27,8 @@ struct ExportCall: Sendable {
     let size: UInt64?
     /// An earlier stored checkpoint, which the package is shown to continue.
     let since: UInt64?
+    /// Whether personal values that can still be opened shall be opened in the package.
+    let opensPersonal: Bool
     /// The filters in the words of the request.
     let filters: [JSONMember]
 
@@ -41,6 +43,10 @@ struct ExportCall: Sendable {
         self.last = try RecordSearch.number("last", request, 1...MerkleTree.sizeMax)
         self.size = try RecordSearch.number("size", request, 1...MerkleTree.sizeMax)
         self.since = try RecordSearch.number("since", request, 1...MerkleTree.sizeMax)
+        self.opensPersonal = try RecordSearch.choice("personal", request, ["sealed", "reveal"]) == "reveal"
+        guard !self.opensPersonal || self.format == .package else {
+            throw Problem(.invalidParameter, "personal values are opened in packages only")
+        }
         if let first = self.first, let last = self.last, first > last {
             throw Problem(.invalidParameter, "the range is backwards: first is after last")
         }

@@ -29,6 +29,7 @@ struct ExportService: Sendable {
         let by: Actor
         let at: Timestamp
         let record: PackageManifest.ExportRecord?
+        let supplement: PackageSupplement
 
         /// The number of records.
         var count: UInt64 {
@@ -52,12 +53,13 @@ struct ExportService: Sendable {
     let audit: NodeAudit
     let gateway: CommandGateway
     let maker: PackageMaker
+    let supplements: SupplementReader
 
     /// - Throws: ``Problem`` and what reading and proposing throw.
     func answer(_ call: ExportCall, _ entry: OrganizationEntry, _ request: APICall) async throws -> ServerResponse {
         let slot = try self.maker.slots.take()
         let prepared = try await self.prepare(call, entry, request)
-        var response = try await self.respond(prepared, slot)
+        var response = self.accounted(try await self.respond(prepared, slot), prepared, request)
         response.head.headerFields[.contentDisposition] = "attachment; filename=\"\(Self.fileName(prepared))\""
         response.head.headerFields[.exportManifest] = String(decoding: self.summary(prepared), as: UTF8.self)
         return response
@@ -89,6 +91,15 @@ struct ExportService: Sendable {
             name: request.token.name.isEmpty ? nil : request.token.name,
             role: request.token.grant.role.rawValue
         )
+        var supplement = PackageSupplement()
+        if call.format == .package {
+            supplement = try await self.supplements.supplement(
+                of: entry,
+                ranges: ranges ?? [range],
+                size: size,
+                opensPersonal: call.opensPersonal
+            )
+        }
         var prepared = Prepared(
             call: call,
             entry: entry,
@@ -97,7 +108,8 @@ struct ExportService: Sendable {
             ranges: ranges,
             by: by,
             at: SystemTime.now(),
-            record: nil
+            record: nil,
+            supplement: supplement
         )
         prepared = prepared.recorded(as: try await self.putOnRecord(prepared, request))
         return prepared
@@ -152,46 +164,7 @@ struct ExportService: Sendable {
         return ranges
     }
 
-    /// The record of the export, before anything leaves; the cluster's own ledger has commands of its own and gets none.
-    private func putOnRecord(
-        _ prepared: Prepared,
-        _ request: APICall
-    ) async throws -> PackageManifest.ExportRecord? {
-        guard prepared.entry.key != SystemState.ledgerKey else { return nil }
-        let tree = prepared.checkpoint.checkpoint
-        let after = JSONValue.object([
-            JSONMember("filters", .object(prepared.call.filters)),
-            JSONMember("first", Self.number(prepared.range.lowerBound)),
-            JSONMember("format", .text(prepared.call.format.rawValue)),
-            JSONMember("last", Self.number(prepared.range.upperBound)),
-            JSONMember("records", Self.number(prepared.count)),
-            JSONMember("root", .text(tree.root.hex)),
-            JSONMember("size", Self.number(tree.size)),
-        ])
-        let event = JSONValue.object([
-            JSONMember("action", .text("export")),
-            JSONMember("after", after),
-            JSONMember("entity_id", .text(prepared.entry.key.rawValue)),
-            JSONMember("entity_type", .text("organization")),
-            JSONMember("severity", .text(Severity.notice.rawValue)),
-        ])
-        let context = EventContext(
-            organization: prepared.entry.key,
-            request: request.recordInfo,
-            defaultActor: prepared.by,
-            format: self.directory.featureLevel >= .three ? .second : .first
-        )
-        let draft = try EventDraft.parse(CanonicalJSON.encode(event), defaults: context)
-        let command = AppendCommand(organization: prepared.entry.id, idempotency: nil, drafts: [draft])
-        switch try await self.gateway.submit(.append(command), to: prepared.entry.group, mayRepeat: false) {
-        case .appended(let receipt):
-            return PackageManifest.ExportRecord(sequence: receipt.firstSequence, checksum: receipt.checksums[0])
-        case .refused(let refusal): throw Problem(refusal: refusal)
-        default: throw Problem(refusal: .malformed)
-        }
-    }
-
-    private static func number(_ value: UInt64) -> JSONValue {
+    static func number(_ value: UInt64) -> JSONValue {
         JSONNumber(Int64(clamping: value)).map { .number($0) } ?? .null
     }
 
@@ -260,6 +233,7 @@ struct ExportService: Sendable {
         request.range = prepared.range
         request.filters = prepared.call.filters
         request.record = prepared.record
+        request.supplement = prepared.supplement
         if let since = prepared.call.since {
             let note = try await self.checkpoints.answer(.checkpoint(size: since), about: prepared.entry).body
             request.earlier = try? SignedCheckpoint(parsing: note)
@@ -346,7 +320,8 @@ extension ExportService.Prepared {
             ranges: self.ranges,
             by: self.by,
             at: self.at,
-            record: record
+            record: record,
+            supplement: self.supplement
         )
     }
 }

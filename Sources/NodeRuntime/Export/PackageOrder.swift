@@ -43,6 +43,15 @@ struct PackageOrder {
             let pair = JSONValue.array([Self.number(record.sequence.rawValue), .text(record.checksum.hex)])
             members.append(JSONMember("record", pair))
         }
+        let supplement = request.supplement
+        if !supplement.isEmpty {
+            members.append(
+                JSONMember("openings", .array(supplement.openings.compactMap(\.line).map { .string($0) }))
+            )
+            members.append(JSONMember("erasures", .array(supplement.erasures.map { Self.number($0) })))
+            members.append(JSONMember("scrubs", .array(supplement.scrubs.map { .string($0) })))
+            members.append(JSONMember("forks", .array(supplement.forks.map { .string($0) })))
+        }
         if case .ranges(let ranges) = request.selection {
             members.append(JSONMember("ranges", .array(ranges.map { Self.pair($0.lowerBound, $0.upperBound) })))
         }
@@ -100,10 +109,29 @@ struct PackageOrder {
                 checksum: checksum
             )
         }
+        request.supplement = try self.supplement(order)
         if let ranges = try order.optional("ranges") {
             request.selection = .ranges(try ranges.array().map { try self.range($0) })
         }
         return (request, entry)
+    }
+
+    /// What stands beside the records; a node of an earlier release sends none.
+    private static func supplement(_ order: JSONPlace) throws -> PackageSupplement {
+        func texts(_ name: String) throws -> [[UInt8]] {
+            try order.optional(name)?.array().map { Array(try $0.string().utf8) } ?? []
+        }
+        var supplement = PackageSupplement()
+        supplement.openings = try texts("openings").map { line in
+            guard let opening = PackageSupplement.Opening(line) else {
+                throw Problem(.invalidField, "the order is malformed")
+            }
+            return opening
+        }
+        supplement.erasures = try order.optional("erasures")?.array().map { UInt64(clamping: try $0.integer()) } ?? []
+        supplement.scrubs = try texts("scrubs")
+        supplement.forks = try texts("forks")
+        return supplement
     }
 
     private static func range(_ place: JSONPlace) throws -> ClosedRange<UInt64> {

@@ -179,6 +179,7 @@ extension SubjectKeeper {
     func completeErasures(of group: GroupID) async -> Bool {
         guard group != .system, self.host.leader(of: group) == self.node, let status = self.host.status(of: group)
         else {
+            self.pending.set(group, 0)
             return true
         }
         let applier = self.applier
@@ -186,6 +187,7 @@ extension SubjectKeeper {
             let pending = try await self.threads.run {
                 try applier.pendingErasures(of: group, limit: Self.erasuresMax)
             }
+            self.pending.set(group, pending.count)
             guard !pending.isEmpty else { return true }
             let replicas = status.membership.replicas.sorted()
             let wanted = pending.map { (organization: $0.organization, key: $0.key, subject: $0.subject) }
@@ -210,6 +212,7 @@ extension SubjectKeeper {
                 )
                 if case .refused(let refusal) = result { throw Problem(refusal: refusal) }
             }
+            self.pending.set(group, done.count { !$0 })
             return !done.contains(false) && pending.count < Self.erasuresMax
         } catch {
             self.logger.warning(

@@ -71,6 +71,8 @@ final class SubjectKeeper: Sendable {
     let gateway: CommandGateway
     let timeout: Duration
     let logger: Logger
+    /// Erasures that wait for replicas, in groups that this node leads.
+    let pending: PendingErasures
     let state = Mutex(State())
     private let signals: AsyncStream<Void>
     private let signal: AsyncStream<Void>.Continuation
@@ -87,7 +89,8 @@ final class SubjectKeeper: Sendable {
         reads: ReadGate,
         gateway: CommandGateway,
         timeout: Duration,
-        logger: Logger
+        logger: Logger,
+        pending: PendingErasures
     ) {
         self.node = node
         self.ring = ring
@@ -102,6 +105,7 @@ final class SubjectKeeper: Sendable {
         self.gateway = gateway
         self.timeout = timeout
         self.logger = logger
+        self.pending = pending
         (self.signals, self.signal) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 

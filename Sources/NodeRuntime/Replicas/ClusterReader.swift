@@ -94,6 +94,7 @@ struct ClusterReader: Sendable {
         json.member("forks", audit.forks)
         json.member("contradictions", audit.contradictions)
         json.member("pending", audit.pending)
+        json.member("erasures_pending", audit.erasuresPending)
         json.beginArray("witnesses")
         for witness in audit.witnesses {
             json.beginObject()

@@ -56,10 +56,23 @@ package struct BodyIterator: AsyncIteratorProtocol {
 /// Writes a response's body.
 package struct ResponseBodyWriter: Sendable {
     let pipe: OutboundBody
+    private var observer: (@Sendable (ByteBuffer) -> Void)?
+
+    init(pipe: OutboundBody) { self.pipe = pipe }
 
     /// Queues bytes; returns once few enough are waiting to be sent.
     /// - Throws: ``TransportError`` when the stream or connection is gone, `CancellationError` when cancelled.
-    package func write(_ bytes: ByteBuffer) async throws { try await self.pipe.write(bytes) }
+    package func write(_ bytes: ByteBuffer) async throws {
+        self.observer?(bytes)
+        try await self.pipe.write(bytes)
+    }
+
+    /// A writer of the same body that shows all bytes to `observer` first, in order.
+    package func observed(by observer: @escaping @Sendable (ByteBuffer) -> Void) -> ResponseBodyWriter {
+        var writer = self
+        writer.observer = observer
+        return writer
+    }
 }
 
 /// Writes a request's body.

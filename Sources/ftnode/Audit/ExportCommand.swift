@@ -24,7 +24,8 @@ extension AuditCommand {
                 with filters, the records that they find and the proof that the others exist. The other formats hold \
                 records only; what they are of is written beside them, to FILE.manifest.json.
 
-                The export is itself a record of the organization.
+                The export is itself a record of the organization, and a second one names the SHA-256 and the size of what \
+                was sent. --reveal is recorded with the data subjects concerned.
 
                 Examples:
                   ftnode audit export --org lab-a --output lab-a.zip
@@ -66,6 +67,9 @@ extension AuditCommand {
         @Option(help: ArgumentHelp("An earlier stored checkpoint that the package shall continue.", valueName: "size"))
         var since: UInt64?
 
+        @Flag(help: "Open the personal values of the records in the package, as far as your role may see them.")
+        var reveal = false
+
         private var parameters: [(String, String)] {
             let choices: [(String, String?)] = [
                 ("format", self.format.rawValue), ("entity_type", self.entityType), ("entity_id", self.entityID),
@@ -73,6 +77,7 @@ extension AuditCommand {
                 ("reason", self.reason), ("severity", self.severity), ("compliance", self.compliance),
                 ("first", self.first.map(String.init)), ("last", self.last.map(String.init)),
                 ("size", self.checkpoint.map(String.init)), ("since", self.since.map(String.init)),
+                ("personal", self.reveal ? "reveal" : nil),
             ]
             return choices.compactMap { name, value in value.map { (name, $0) } }
         }

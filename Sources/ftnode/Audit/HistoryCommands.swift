@@ -154,6 +154,7 @@ extension AuditCommand {
                 contamination-timeline  contaminations and the events, alerts and escalations around them
                 user-actions            everything that one user did (--actor)
                 workflow-changes        how workflows were made, changed, approved and retired
+                NAME                    one that the organization keeps: ftnode audit investigations
 
                 Examples:
                   ftnode audit investigate sample-history --org lab-a --entity-id S-17

@@ -5,7 +5,7 @@ enum ClusterText {
     static func text(_ view: ClusterView) -> String {
         let shown = view.nodes.filter { $0.membership != "removed" }.sorted { $0.id < $1.id }
         return self.nodes(shown).rendered() + "\n" + self.groups(view.groups, ids: shown.map(\.id)).rendered()
-            + self.moves(view) + self.damage(shown) + "\n" + self.summary(view, shown)
+            + self.moves(view) + self.damage(shown) + self.erasures(shown) + "\n" + self.summary(view, shown)
     }
 
     /// What nodes do not serve because their history is damaged there; nothing when there is none.
@@ -16,6 +16,13 @@ enum ClusterText {
             }
         }
         return lines.isEmpty ? "" : "\nDAMAGED:\n" + lines.joined()
+    }
+
+    /// Erasures that wait for a replica; nothing when there are none.
+    private static func erasures(_ nodes: [ClusterView.Node]) -> String {
+        let pending = nodes.compactMap { $0.audit?.erasuresPending }.reduce(0, +)
+        guard pending > 0 else { return "" }
+        return "\nERASURES: \(pending) \(pending == 1 ? "waits" : "wait") until every replica has destroyed its keys\n"
     }
 
     private static func nodes(_ nodes: [ClusterView.Node]) -> TextTable {

@@ -287,6 +287,9 @@ nonisolated struct WireAuditStatus: Sendable {
 
   var witnesses: [WireWitnessStatus] = []
 
+  /// Erasures in groups that the node leads whose keys not every replica has destroyed.
+  var erasuresPending: UInt64 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -767,7 +770,7 @@ nonisolated extension WireRotateKeyResponse: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension WireAuditStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".AuditStatus"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}signing\0\u{1}forks\0\u{1}contradictions\0\u{1}pending\0\u{1}witnesses\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}signing\0\u{1}forks\0\u{1}contradictions\0\u{1}pending\0\u{1}witnesses\0\u{3}erasures_pending\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -780,6 +783,7 @@ nonisolated extension WireAuditStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.contradictions) }()
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.pending) }()
       case 5: try { try decoder.decodeRepeatedMessageField(value: &self.witnesses) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.erasuresPending) }()
       default: break
       }
     }
@@ -801,6 +805,9 @@ nonisolated extension WireAuditStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.witnesses.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.witnesses, fieldNumber: 5)
     }
+    if self.erasuresPending != 0 {
+      try visitor.visitSingularUInt64Field(value: self.erasuresPending, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -810,6 +817,7 @@ nonisolated extension WireAuditStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.contradictions != rhs.contradictions {return false}
     if lhs.pending != rhs.pending {return false}
     if lhs.witnesses != rhs.witnesses {return false}
+    if lhs.erasuresPending != rhs.erasuresPending {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
