@@ -78,7 +78,7 @@ import Testing
             if names.contains("fork") {
                 // What it takes to show it to others.
                 let proof = try ForkProof(self.held, now)
-                let all = try self.policy.logs.map(\.key) + self.keys.map(\.key)
+                let all = self.policy.logs.map(\.key) + self.keys.map(\.key)
                 _ = try proof.verify(keys: all)
             }
             return names
