@@ -125,7 +125,9 @@ struct PackageKeyValidityTests {
     @Test func aKeyThatWasLostLeavesTheOthersValid() async throws {
         let fixture = try PackageFixture(records: 100)
         // Nobody has the key of node 2 any more, and it has no other yet.
-        let keys = try Self.keys(fixture: fixture).filter { $0.key.name.description != "\(PackageFixture.cluster)/node-2" }
+        let keys = try Self.keys(fixture: fixture).filter {
+            $0.key.name.description != "\(PackageFixture.cluster)/node-2"
+        }
         let all = try Self.keys(fixture: fixture)
         let without = try Self.sign(fixture, size: 100, log: 1, [(1, 1, 100), (3, 3, 100)])
         #expect(try await Self.report(fixture, without, all).exit == .valid)

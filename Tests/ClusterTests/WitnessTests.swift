@@ -94,21 +94,27 @@ extension RealCluster {
 
             /// A checkpoint of everything, whatever the witness does.
             func fresh() async throws -> String {
-                let reply = try await self.send("GET", "/v1/organizations/lab-a/checkpoint?fresh=true")
-                #expect(reply.status == 200, "\(reply)")
-                return reply.text
+                var last = ""
+                for _ in 0..<WitnessTests.looksMax {
+                    let reply = try await self.send("GET", "/v1/organizations/lab-a/checkpoint?fresh=true")
+                    if reply.status == 200 { return reply.text }
+                    // The key of a node that has just begun may be on its way.
+                    last = reply.text
+                }
+                Issue.record("no checkpoint: \(last)")
+                return last
             }
 
             /// Asks the node until its witness is as it must become.
-            func waitFor(_ state: String, pending: Int) async throws {
+            func waitFor(_ state: String, hasPending: Bool) async throws {
                 var last = ""
                 for _ in 0..<WitnessTests.looksMax {
                     let reply = try await self.send("GET", "/v1/cluster")
                     last = reply.text
                     let witness = try reply.decode(Sight.self).nodes.first?.audit?.witnesses.first
-                    if witness?.state == state, witness?.pending == pending { return }
+                    if let witness, witness.state == state, (witness.pending > 0) == hasPending { return }
                 }
-                Issue.record("the witness never became \(state) with \(pending): \(last)")
+                Issue.record("the witness never became \(state): \(last)")
             }
 
             /// One request to the witness itself.
@@ -138,14 +144,14 @@ extension RealCluster {
                 // Nobody is there: checkpoints are published, and the state is seen.
                 let first = try await setting.fresh()
                 #expect(first.hasPrefix("lab/lab-a\n1\n") && !first.contains("w.example"), "\(first)")
-                try await setting.waitFor("unreachable", pending: 1)
+                try await setting.waitFor("unreachable", hasPending: true)
 
                 // It comes, and catches up.
                 var witness = try await setting.startWitness()
-                try await setting.waitFor("ok", pending: 0)
+                try await setting.waitFor("ok", hasPending: false)
                 try await setting.append()
                 _ = try await setting.fresh()
-                try await setting.waitFor("ok", pending: 0)
+                try await setting.waitFor("ok", hasPending: false)
                 let second = try await setting.send("GET", "/v1/organizations/lab-a/checkpoint?size=2")
                 #expect(second.text.contains("\u{2014} w.example/w1 "), "\(second)")
 
@@ -163,7 +169,7 @@ extension RealCluster {
                 // And goes on where it was.
                 try await setting.append()
                 _ = try await setting.fresh()
-                try await setting.waitFor("ok", pending: 0)
+                try await setting.waitFor("ok", hasPending: false)
                 let third = try await setting.send("GET", "/v1/organizations/lab-a/checkpoint?size=3")
                 #expect(third.text.contains("\u{2014} w.example/w1 "), "\(third)")
                 #expect(await witness.stop() == .exited(0))

@@ -3,12 +3,12 @@ internal import Consensus
 internal import Laboratory
 internal import Logging
 internal import Primitives
-@testable internal import Shards
 internal import Storage
 internal import Synchronization
 internal import Testing
 
 @testable internal import NodeRuntime
+@testable internal import Shards
 
 /// A clock that test and services share: short sleeps take no time and move it, long ones end when they are cancelled.
 final class PassingTime: Sendable {

@@ -40,7 +40,12 @@ struct ScrubSignedHeadTests {
             facts.last = TreeHead(size: 30, root: Self.root(1))
             facts.rootAtLast = nil
         }
-        #expect(self.decide { short(&$0); $0.isLongest = false } == .behind)
+        #expect(
+            self.decide {
+                short(&$0)
+                $0.isLongest = false
+            } == .behind
+        )
         // After the loss of a majority nobody has the records that it signed.
         #expect(self.decide(short) == .replace(by: TreeHead(size: 15, root: Self.root(3))))
     }

@@ -44,7 +44,8 @@ package struct SignedHeadView: Sendable, Decodable, Equatable {
 
     /// For people.
     package var text: String {
-        let signed = self.readable ? "\(Grouped.number(self.signedSize)) records, root \(self.signedRoot)" : "unreadable"
+        let signed =
+            self.readable ? "\(Grouped.number(self.signedSize)) records, root \(self.signedRoot)" : "unreadable"
         return "\(self.organization) on node \(self.node)\n  had signed: \(signed)\n"
             + "  signs from now on what continues: \(Grouped.number(self.trustedSize)) records, root \(self.trustedRoot)\n"
     }

@@ -56,7 +56,9 @@ final class SubjectKeyRing: Sendable {
         var found: [(name: SubjectKeyName, key: SubjectKey)] = []
         // A key that is not as it was written is none: another replica gives it again.
         try self.store.visitRows(of: .subjectKeys, prefix: Self.prefix(subject)) { row, value in
-            if let value, let key = Self.unwrap(value, of: row, under: wrapping), let name = SubjectKeyName(hex: key.fingerprint) {
+            if let value, let key = Self.unwrap(value, of: row, under: wrapping),
+                let name = SubjectKeyName(hex: key.fingerprint)
+            {
                 found.append((name, key))
             }
             return true

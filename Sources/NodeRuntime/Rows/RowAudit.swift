@@ -72,7 +72,8 @@ struct RowAudit {
             parts = [String(number(key.dropFirst(4).prefix(8)))] + (digest.isEmpty ? [] : [Hex.encode(Array(digest))])
         case .groupState:
             let rest = key.dropFirst(5)
-            parts = [String(number(key.prefix(4))), String(number(key.dropFirst(4).prefix(1)))]
+            parts =
+                [String(number(key.prefix(4))), String(number(key.dropFirst(4).prefix(1)))]
                 + (rest.isEmpty ? [] : [Hex.encode(Array(rest))])
         case .signedHeads, .scrubState: parts = []
         case .meta: parts = [Hex.encode(key)]

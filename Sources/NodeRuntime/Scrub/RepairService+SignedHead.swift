@@ -37,7 +37,10 @@ extension RepairService {
         }
         let inspection = try await self.inspector.inspect(entry, .tree)
         if let finding = inspection.finding {
-            throw Failure(.notMended, "record \(finding.sequence) is \(finding.kind.rawValue): repair the replica first")
+            throw Failure(
+                .notMended,
+                "record \(finding.sequence) is \(finding.kind.rawValue): repair the replica first"
+            )
         }
         let facts = try await self.facts(entry)
         let trusted: TreeHead

@@ -43,7 +43,9 @@ extension AuditCommand {
                 try Self.keep(found.evidence, in: file)
                 Terminal.out("evidence: \(file)\n")
                 guard let reason else {
-                    Terminal.out(found.text + "nothing was changed: give --reason, and another --evidence, to clear it\n")
+                    Terminal.out(
+                        found.text + "nothing was changed: give --reason, and another --evidence, to clear it\n"
+                    )
                     return
                 }
                 let cleared = try await client.signedHead(org, node: node, clearing: found, reason: reason)
