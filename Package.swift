@@ -155,7 +155,8 @@ let package = Package(
         .executableTarget(
             name: "bench",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Shards", "Columnar",
+                "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Shards",
+                "Columnar",
                 "Transport", argumentParser, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
                 nio("NIOFoundationCompat"),
             ],

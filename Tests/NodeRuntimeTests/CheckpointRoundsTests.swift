@@ -126,6 +126,29 @@ struct CheckpointRoundsTests {
         #expect(begun.contains(last), "nobody who waits takes a turn")
     }
 
+    @Test func keysThatComeAfterOrDuringARefusalEndIt() throws {
+        var bench = Bench()
+        func refuse(_ bench: inout Bench, _ now: Int) {
+            bench.rounds.didSign([(Self.one, .refused, Self.quorum)], at: .milliseconds(now))
+        }
+        bench.change(5, 0)
+        #expect(bench.next(20) == [.sign([Self.one])])
+        refuse(&bench, 21)
+        #expect(bench.next(1_000).isEmpty, "nothing that time heals: it is not tried again soon")
+        bench.rounds.keysChanged(at: .milliseconds(1_001))
+        #expect(bench.next(1_001) == [.sign([Self.one])])
+        bench.rounds.keysChanged(at: .milliseconds(1_002))
+        refuse(&bench, 1_003)
+        #expect(bench.next(1_003) == [.sign([Self.one])], "the key came while the ring was read")
+        try bench.sign(5, 1_004)
+        #expect(Self.asked(bench.next(1_004)) == [Self.two, Self.three])
+        bench.rounds.keysChanged(at: .milliseconds(1_005))
+        try bench.answer(Self.two, 5, 1_006, .refused)
+        try bench.answer(Self.three, 5, 1_006, .refused)
+        let actions = bench.next(1_006) + bench.next(1_204)
+        #expect(actions.contains(.sign([Self.one])), "the others had their keys a moment later")
+    }
+
     @Test func aMajorityIsPublishedWhenTheThirdIsSilent() throws {
         var bench = Bench()
         bench.change(5, 0)

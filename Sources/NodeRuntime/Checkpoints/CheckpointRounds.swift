@@ -129,6 +129,8 @@ struct CheckpointRounds: Sendable {
         var awaited: [NodeID: Int]
         var demands: [Demand]
         let endsAt: Duration
+        /// How often keys had changed when it began.
+        let keyChanges: Int
         var quorumAt: Duration?
         var isPublished = false
     }
@@ -179,6 +181,9 @@ struct CheckpointRounds: Sendable {
     private var peers: [NodeID: Peer] = [:]
     private var toSign: [OrganizationID] = []
     private var isSigning = false
+    /// How often keys were published or retired, and how often they had been when the present signing began.
+    private var keyChanges = 0
+    private var signedUnder = 0
     /// When the next round that nobody waits for would begin if all were ``Pace/spacing`` apart.
     private var nextPlace = Duration.zero
     private var ready: [Action] = []
@@ -234,6 +239,16 @@ struct CheckpointRounds: Sendable {
         for (organization, work) in self.works where work.group == group { self.due.push(organization, at: now) }
     }
 
+    /// Keys were published or retired: what nobody could sign, or too few, may be signed now.
+    mutating func keysChanged(at now: Duration) {
+        self.keyChanges += 1
+        for organization in self.works.keys {
+            self.works[organization]?.blockedUntil = .zero
+            self.works[organization]?.failures = 0
+            self.due.push(organization, at: now)
+        }
+    }
+
     /// A checkpoint that a majority has signed was stored here.
     mutating func stored(_ organization: OrganizationID, size: UInt64, at now: Duration) {
         guard var work = self.works[organization] else { return }
@@ -276,6 +291,10 @@ struct CheckpointRounds: Sendable {
             case .later:
                 work.waiting = demands + work.waiting
                 work.blockedUntil = now + self.pace.againMax
+            case .refused where self.signedUnder != self.keyChanges:
+                // Perhaps only for want of a key that has come meanwhile.
+                work.waiting = demands + work.waiting
+                work.restsUntil = now
             case .refused:
                 self.end(demands + work.waiting, .refused)
                 work.waiting = []
@@ -301,7 +320,8 @@ struct CheckpointRounds: Sendable {
             signatures: [(self.node, head.signatures)],
             awaited: [:],
             demands: demands,
-            endsAt: now + self.pace.roundMax
+            endsAt: now + self.pace.roundMax,
+            keyChanges: self.signedUnder
         )
         for peer in quorum.signers where peer != self.node {
             round.awaited[peer] = 0
@@ -404,6 +424,7 @@ struct CheckpointRounds: Sendable {
             let batch = Array(self.toSign.prefix(self.pace.batchMax))
             self.toSign.removeFirst(batch.count)
             self.isSigning = true
+            self.signedUnder = self.keyChanges
             self.ready.append(.sign(batch))
         }
         var again = self.due.first
@@ -475,6 +496,11 @@ struct CheckpointRounds: Sendable {
         var round = round
         guard let quorumAt = round.quorumAt else {
             guard isLeading, !round.awaited.isEmpty, now < round.endsAt else {
+                if isLeading, round.keyChanges != self.keyChanges {
+                    work.waiting = round.demands + work.waiting
+                    self.due.push(organization, at: now)
+                    return .idle
+                }
                 self.end(round.demands, isLeading ? .noQuorum : .notLeader)
                 work.failures += 1
                 work.blockedUntil = now + self.delay(after: work.failures)

@@ -142,9 +142,11 @@ final class CheckpointService: Sendable {
 
     /// Keys were published or retired: what did not sign may sign now.
     func keysChanged() {
+        let now = self.ports.now()
         let groups = self.state.withLock { state in
             state.changedGroups.formUnion(state.rounds.groups)
             state.changedGroups.formUnion(state.knownGroups)
+            state.rounds.keysChanged(at: now)
             return state.changedGroups
         }
         if !groups.isEmpty { self.signal.yield() }
