@@ -227,6 +227,24 @@ import Testing
         #expect(report.exit == .tampered)
     }
 
+    /// Whoever strips the signature can say anything of exporter, time and filters.
+    @Test func aManifestThatNobodyKnownHasSignedIsNotValid() async throws {
+        let sound = try PackageFixture(records: 20).package()
+        let before = try await verify(sound)
+        #expect(before.exit == .valid && before.manifestIsVouchedFor, "\(before.findings)")
+        var stripped = try LoosePackage(sound)
+        stripped.remove(PackageLayout.manifestSignature)
+        var renamed = try LoosePackage(sound)
+        let note = String(decoding: renamed[PackageLayout.manifestSignature], as: UTF8.self)
+        renamed[PackageLayout.manifestSignature] = Array(note.replacing("/node-1 ", with: "/node-7 ").utf8)
+        for package in [stripped, renamed] {
+            let report = try await verify(package.packed())
+            #expect(report.isSound && report.policyIsMet, "\(report.findings)")
+            #expect(report.exit == .policyNotMet && !report.manifestIsVouchedFor)
+            #expect(!report.remarks.isEmpty)
+        }
+    }
+
     @Test func namesDamageToTheManifestsSignature() async throws {
         var bytes = try PackageFixture(records: 12).package()
         let note = try #require(bytes.firstRange(of: Array("flask-track-audit-manifest/1\n".utf8))?.upperBound)

@@ -49,8 +49,12 @@ package struct VerdictText {
             let agrees = self.report.checkpointVerdict.isTrusted ? "consistent with its own keys" : problems
             return ("NOT PINNED", "keys taken from the package itself, which proves nothing: \(agrees)")
         case .keys, .policy:
-            return self.report.policyIsMet
-                ? ("MET", groups.isEmpty ? "no cosignatures asked for" : groups) : ("NOT MET", problems)
+            guard self.report.policyIsMet else { return ("NOT MET", problems) }
+            let met = groups.isEmpty ? "no cosignatures asked for" : groups
+            guard self.report.manifestIsVouchedFor else {
+                return ("NOT MET", "\(met), but nobody known has signed the manifest")
+            }
+            return ("MET", met)
         }
     }
 

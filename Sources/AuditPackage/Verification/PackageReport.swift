@@ -45,9 +45,14 @@ package struct PackageReport: Sendable {
     /// Whether the checkpoint is vouched for by those whom the auditor trusts; never with the package's own keys.
     package var policyIsMet: Bool { self.trustSource != .package && self.checkpointVerdict.isTrusted }
 
+    /// Whether a known node has signed the manifest; one that nobody known has signed may say anything of who exported,
+    /// when, and which filters left records out.
+    package var manifestIsVouchedFor: Bool { !self.manifestSigners.isEmpty }
+
     package var exit: Exit {
         if !self.isSound { return .tampered }
         if !self.policyIsMet { return .policyNotMet }
-        return self.completeness == .incomplete ? .incomplete : .valid
+        if self.completeness == .incomplete { return .incomplete }
+        return self.manifestIsVouchedFor ? .valid : .policyNotMet
     }
 }
