@@ -38,7 +38,7 @@ struct AccessTallyTests {
             kind: kind,
             actor: Actor(kind: .apiKey, id: actor),
             ledger: try Fixture.key(key),
-            entity: key,
+            entity: .organization(try Fixture.key(key)),
             subject: subject
         )
     }
@@ -201,9 +201,19 @@ struct AccessTallyTests {
         #expect(hidden.kind == .restricted && hidden.ledger.rawValue == "lab-b")
         #expect(hidden.actor.id == "t-9" && hidden.actor.name == nil, "another laboratory's names are its own")
         let nowhere = try act(.readRecords, "nowhere")
-        #expect(nowhere.ledger == SystemState.ledgerKey && nowhere.entity == "unknown")
+        #expect(nowhere.ledger == SystemState.ledgerKey && nowhere.entity == .unknownOrganization)
         let cluster = try act(.manageCluster, nil)
-        #expect(cluster.kind == .denied && cluster.ledger == SystemState.ledgerKey && cluster.entity == "cluster")
+        #expect(cluster.kind == .denied && cluster.ledger == SystemState.ledgerKey && cluster.entity == .cluster)
+    }
+
+    /// Keys are people's choice: one may read as what this node calls its own things.
+    @Test(arguments: ["cluster", "unknown", "various"]) func anOrganizationIsItselfWhateverItsKey(key: String) throws {
+        let refusal = try self.refusal(.reader, .readRecords, key)
+        let act = AccessRecorder.act(refusal, by: try self.token(.reader)) { _ in true }
+        let entry = AccessEntry(act, at: Timestamp(microseconds: 1), by: RequestInfo(id: "r-1"))
+        let event = AccessRecord.event(entry, node: NodeID(3), cluster: "c")
+        let text = String(decoding: event, as: UTF8.self)
+        #expect(text.contains("\"entity_id\":\"\(key)\",\"entity_type\":\"organization\""), "\(text)")
     }
 
     @Test func everyEntryIsARecordThatTheLedgerTakes() throws {

@@ -79,7 +79,7 @@ final class AccessRecorder: Sendable {
             kind: .unknownCaller,
             actor: Actor(kind: .system, id: "unknown"),
             ledger: SystemState.ledgerKey,
-            entity: Self.cluster,
+            entity: .cluster,
             subject: "bearer"
         )
         self.note(act, by: request)
@@ -92,7 +92,7 @@ final class AccessRecorder: Sendable {
             kind: .reading,
             actor: Self.actor(call.token),
             ledger: organization,
-            entity: organization.rawValue,
+            entity: .organization(organization),
             subject: part.rawValue
         )
         self.note(act, by: call.recordInfo)
@@ -116,8 +116,6 @@ final class AccessRecorder: Sendable {
         if isDue { self.bell.ring() }
     }
 
-    private static let cluster = "cluster"
-
     private static func actor(_ token: TokenEntry) -> Actor {
         Actor(
             kind: .apiKey,
@@ -139,7 +137,7 @@ final class AccessRecorder: Sendable {
                 kind: refusal.isRestricted ? .restricted : .denied,
                 actor: actor,
                 ledger: SystemState.ledgerKey,
-                entity: self.cluster,
+                entity: .cluster,
                 subject: refusal.what
             )
         }
@@ -148,7 +146,7 @@ final class AccessRecorder: Sendable {
                 kind: .denied,
                 actor: actor,
                 ledger: organization,
-                entity: organization.rawValue,
+                entity: .organization(organization),
                 subject: refusal.what
             )
         }
@@ -159,7 +157,7 @@ final class AccessRecorder: Sendable {
             kind: .restricted,
             actor: actor,
             ledger: isKnown ? organization : SystemState.ledgerKey,
-            entity: isKnown ? organization.rawValue : "unknown",
+            entity: isKnown ? .organization(organization) : .unknownOrganization,
             subject: refusal.what
         )
     }
@@ -266,16 +264,26 @@ enum AccessRecord {
             after.append(JSONMember("at", .text(entry.firstAt.description)))
         }
         after.append(JSONMember("node", .text("node-\(node)")))
-        let isCluster = act.entity == "cluster"
+        let (type, id) = self.entity(of: act, cluster: cluster)
         let members = [
             JSONMember("action", .text(act.kind.rawValue)),
             JSONMember("after", .object(after)),
-            JSONMember("entity_id", .text(isCluster ? cluster : act.entity)),
-            JSONMember("entity_type", .text(isCluster ? "cluster" : isReading ? "ledger" : "organization")),
+            JSONMember("entity_id", .text(id)),
+            JSONMember("entity_type", .text(type)),
             JSONMember("outcome", .text((isReading ? Outcome.success : .denied).rawValue)),
             JSONMember("severity", .text((isReading ? Severity.notice : .warning).rawValue)),
         ]
         return CanonicalJSON.encode(.object(members))
+    }
+
+    private static func entity(of act: AccessAct, cluster: String) -> (type: String, id: String) {
+        let type = act.kind == .reading ? "ledger" : "organization"
+        return switch act.entity {
+        case .cluster: ("cluster", cluster)
+        case .organization(let key): (type, key.rawValue)
+        case .unknownOrganization: (type, "unknown")
+        case .various: (type, AccessAct.various)
+        }
     }
 }
 

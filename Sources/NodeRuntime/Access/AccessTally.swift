@@ -15,6 +15,16 @@ struct AccessAct: Hashable, Sendable {
         case reading = "read_ledger"
     }
 
+    /// What was concerned.
+    enum Entity: Hashable, Sendable {
+        case organization(OrganizationKey)
+        /// An organization that does not exist.
+        case unknownOrganization
+        case cluster
+        /// Many different things at once.
+        case various
+    }
+
     /// What stands for many different things at once.
     static let various = "various"
 
@@ -23,8 +33,7 @@ struct AccessAct: Hashable, Sendable {
     let actor: Actor
     /// In whose ledger it is recorded.
     let ledger: OrganizationKey
-    /// What was concerned: an organization's key, or `cluster`.
-    let entity: String
+    let entity: Entity
     /// What was tried or read: from a closed set.
     let subject: String
 }
@@ -181,7 +190,7 @@ struct AccessTally: Sendable {
             kind: act.kind,
             actor: isRest || self.rows.count >= Self.rowsMax ? Self.everybody : act.actor,
             ledger: self.system,
-            entity: AccessAct.various,
+            entity: .various,
             subject: AccessAct.various
         )
         return self.rows[rest] != nil ? rest : self.place(for: rest)
@@ -199,7 +208,7 @@ struct AccessTally: Sendable {
     private static func precedes(_ left: AccessEntry, _ right: AccessEntry) -> Bool {
         if left.firstAt != right.firstAt { return left.firstAt < right.firstAt }
         func words(_ act: AccessAct) -> [String] {
-            [act.kind.rawValue, act.actor.id, act.ledger.rawValue, act.entity, act.subject]
+            [act.kind.rawValue, act.actor.id, act.ledger.rawValue, "\(act.entity)", act.subject]
         }
         return words(left.act).lexicographicallyPrecedes(words(right.act))
     }
