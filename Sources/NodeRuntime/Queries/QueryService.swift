@@ -55,13 +55,18 @@ struct QueryService: Sendable {
             by: caller
         )
         switch format {
-        case .json, .table: return try await self.gathered(outcome, format, started: started)
+        case .json, .table, .box, .markdown: return try await self.gathered(outcome, format, started: started)
         case .ndjson, .csv, .arrow: return try await self.streamed(outcome, format)
         case .parquet: return try await self.file(outcome)
         }
     }
 
-    private func isGathered(_ format: ResultFormat) -> Bool { format == .json || format == .table }
+    private func isGathered(_ format: ResultFormat) -> Bool {
+        switch format {
+        case .json, .table, .box, .markdown: true
+        case .ndjson, .csv, .arrow, .parquet: false
+        }
+    }
 
     private func gathered(
         _ outcome: QueryOutcome,
@@ -131,7 +136,7 @@ struct QueryService: Sendable {
 
     private func fields(_ outcome: QueryOutcome, _ format: ResultFormat) -> HTTPFields {
         var fields: HTTPFields = [.contentType: format.mediaType, .queryPlan: outcome.plan.rawValue]
-        if !self.isGathered(format) || format == .table, outcome.provenance.count <= Self.provenanceHeaderMax {
+        if format != .json, outcome.provenance.count <= Self.provenanceHeaderMax {
             fields[.queryProvenance] = Self.provenance(outcome)
         }
         return fields
