@@ -305,7 +305,8 @@ struct ExportService: Sendable {
             sql: "SELECT * FROM audit_log WHERE \(conditions.joined(separator: " AND ")) ORDER BY sequence",
             organizations: [prepared.entry.key],
             consistency: .linearizable,
-            format: prepared.call.format == .csv ? .csv : .parquet
+            format: prepared.call.format == .csv ? .csv : .parquet,
+            seesReserved: true
         )
     }
 }

@@ -8,6 +8,22 @@ internal import QueryRouter
 internal import Shards
 internal import Transport
 
+/// The routers of a node: over everything, and over shards that show no reserved records.
+///
+/// Which records a caller sees is settled by the shards that the router asks, below every statement and every plan.
+struct QueryRouters: Sendable {
+    let all: QueryRouter
+    let withoutReserved: QueryRouter
+
+    subscript(seesReserved seesReserved: Bool) -> QueryRouter { seesReserved ? self.all : self.withoutReserved }
+
+    /// Ends both.
+    func close() async {
+        await self.all.close()
+        await self.withoutReserved.close()
+    }
+}
+
 /// Runs a statement and encodes its result in the form that was asked for.
 struct QueryService: Sendable {
     /// Largest result that is gathered before it is sent (`json`, `table`), in bytes of Arrow; larger ones stream in the other forms.
@@ -17,7 +33,7 @@ struct QueryService: Sendable {
     /// Provenance of more organizations than this is left out of the header, which would grow too long.
     static let provenanceHeaderMax = 32
 
-    let router: QueryRouter
+    let routers: QueryRouters
     let parquet: ParquetExporter
     let resultBytesMax: Int
     let timeLimit: Duration
@@ -26,10 +42,11 @@ struct QueryService: Sendable {
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
-        format: ResultFormat
+        format: ResultFormat,
+        seesReserved: Bool
     ) async throws -> ServerResponse {
         let started = NodeClock.monotonic.now
-        let outcome = try await self.router.run(
+        let outcome = try await self.routers[seesReserved: seesReserved].run(
             QueryRequest(
                 sql: sql,
                 organizations: organizations,
@@ -173,7 +190,8 @@ extension APIRouter {
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
-            format: format
+            format: format,
+            seesReserved: request.seesReserved
         )
         self.access.read(.query, of: organizations, by: request)
         return response
