@@ -69,6 +69,7 @@ let package = Package(
         .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CChecksum"),
+        .systemLibrary(name: "CSandbox"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -129,7 +130,7 @@ let package = Package(
             name: "NodeRuntime",
             dependencies: [
                 "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
-                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc",
+                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc", "CSandbox",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],

@@ -26,6 +26,7 @@ ALLOWED = {
     "CDuckDB": set(),
     "CJemalloc": set(),
     "CChecksum": set(),
+    "CSandbox": set(),
     "Primitives": set(),
     "Laboratory": {"Primitives"},
     "Storage": {"Primitives"},
@@ -37,7 +38,7 @@ ALLOWED = {
     "Columnar": {"Primitives", "CDuckDB"},
     "QueryRouter": {"Primitives", "Columnar"},
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
-    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "Crypto"} | NIO | OPERATIONS,
+    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "CSandbox", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
         "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
     },
