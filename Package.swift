@@ -275,9 +275,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime",
-                "ftnode",
-                crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter", "Transport",
+                "NodeRuntime", "ftnode", logging, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings
         ),

@@ -13,10 +13,11 @@ enum WorkerSandbox {
         var description: String { "\(self.step): \(String(cString: strerror(self.code)))" }
     }
 
-    /// - Returns: What holds, for the log.
+    /// Enters the sandbox and tries its doors.
+    /// - Returns: What holds and which doors are open, for the log.
     static func enter(_ settings: WorkerSettings) throws(Failure) -> String {
         try self.step("limit memory", ft_limit_resources(settings.memoryBytesMax))
-        guard settings.isSandboxed else { return "off" }
+        guard settings.isSandboxed else { return "off; open: \(self.openDoors().joined(separator: ", "))" }
         let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count) ?? 1
         guard threads == 1 else { throw Failure(step: "\(threads) threads run already", code: EBUSY) }
         try self.step("drop privileges", ft_drop_privileges())
@@ -25,7 +26,20 @@ enum WorkerSandbox {
         let hasLandlock = files != ENOSYS && files != EOPNOTSUPP
         if hasLandlock { try self.step("restrict files", files) }
         try self.step("restrict system calls", ft_restrict_calls())
-        return hasLandlock ? "seccomp, landlock \(ft_landlock_version())" : "seccomp; no landlock on this system"
+        let doors = self.openDoors()
+        guard doors.isEmpty || (doors == ["file"] && !hasLandlock) else {
+            throw Failure(step: "doors are open: \(doors.joined(separator: ", "))", code: EPERM)
+        }
+        return "seccomp, " + (hasLandlock ? "landlock \(ft_landlock_version())" : "no landlock; open: file")
+    }
+
+    private static func openDoors() -> [String] {
+        let doors = ft_open_doors()
+        let names: [(Int, String)] = [
+            (FT_DOOR_SOCKET, "socket"), (FT_DOOR_PROCESS, "process"), (FT_DOOR_PROGRAM, "program"),
+            (FT_DOOR_SIGNAL, "signal"), (FT_DOOR_FILE, "file"),
+        ]
+        return names.filter { Int(doors) & $0.0 != 0 }.map(\.1)
     }
 
     private static func step(_ name: String, _ code: Int32) throws(Failure) {
