@@ -17,7 +17,7 @@ struct ShardQueries: ShardQueryService {
     let placement: Placement
     let applier: ShardApplier
     let projector: Projector
-    let stores: ColumnarStores
+    let stores: any OrganizationStores
     let reads: ReadGate
     let storeThreads: StoreThreads
     let keyValueStore: any KeyValueStore
@@ -123,36 +123,25 @@ struct ShardQueries: ShardQueryService {
         } catch let error as TimedOut {
             throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
         }
-        let store = try await self.stores.lend(entry.id)
-        let result: ColumnarResult
-        let root: Digest
-        do {
-            result = try await store.query(
-                sql,
-                limits: QueryLimits(
-                    timeLimit: limits.timeLimit,
-                    rowsMax: limits.resultRowsMax,
-                    bytesMax: limits.resultBytesMax,
-                    hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
-                )
-            )
-            let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
-            let position = result.position
-            root = try await self.storeThreads.run { try reader.root(at: position) }
-        } catch {
-            await self.stores.release(store, of: entry.id)
-            throw error
-        }
-        let lease = StoreLease(stores: self.stores, store: store, organization: entry.id)
+        let limits = QueryLimits(
+            timeLimit: limits.timeLimit,
+            rowsMax: limits.resultRowsMax,
+            bytesMax: limits.resultBytesMax,
+            hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
+        )
+        let result = try await self.stores.query(StoreQuestion(sql: sql, limits: limits), of: entry.id)
+        let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
+        let position = result.position.rawValue
+        let root = try await self.storeThreads.run { try reader.root(at: position) }
         return ShardResult(
             schema: result.schema,
             provenance: ShardProvenance(
                 organization: entry.key,
-                sequence: SequenceNumber(result.position),
+                sequence: result.position,
                 root: root,
                 node: self.node
             ),
-            batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+            batches: result.batches
         )
     }
 
@@ -206,44 +195,6 @@ struct ShardQueries: ShardQueryService {
             names: [entry.key.rawValue],
             cause: failure
         )
-    }
-}
-
-/// Keeps a columnar store lent until the last reader of its result is gone.
-final class StoreLease: Sendable {
-    private let stores: ColumnarStores
-    private let store: ColumnarStore
-    private let organization: OrganizationID
-
-    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
-        self.stores = stores
-        self.store = store
-        self.organization = organization
-    }
-
-    deinit {
-        let (stores, store, organization) = (self.stores, self.store, self.organization)
-        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
-    }
-}
-
-/// Batches of a local store that hold its lease.
-struct LeasedBatches: AsyncSequence, Sendable {
-    typealias Element = ArrowRecordBatch
-    typealias Failure = any Error
-
-    let batches: ColumnarBatches
-    let lease: StoreLease
-
-    struct AsyncIterator: AsyncIteratorProtocol {
-        var iterator: ColumnarBatches.AsyncIterator
-        let lease: StoreLease
-
-        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
-    }
-
-    func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
     }
 }
 
