@@ -27,7 +27,7 @@ struct ShardQueries: ShardQueryService {
 
     func query(
         organization key: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -38,7 +38,7 @@ struct ShardQueries: ShardQueryService {
         var reason: (any Error)?
         if self.placement.servesHere(entry) {
             do {
-                return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
+                return try await self.queryHere(entry, statement: statement, requirement: requirement, limits: limits)
             } catch let error as ShardError where !others.isEmpty {
                 // This replica cannot serve now; another may.
                 reason = error
@@ -47,11 +47,15 @@ struct ShardQueries: ShardQueryService {
         return try await self.queryElsewhere(
             entry,
             among: others,
-            sql: sql,
+            statement: statement,
             requirement: requirement,
             limits: limits,
             reason: reason
         )
+    }
+
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [AuditLogDataset.table])
     }
 
     // MARK: Here
@@ -102,7 +106,7 @@ struct ShardQueries: ShardQueryService {
 
     func queryHere(
         _ entry: OrganizationEntry,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -119,7 +123,9 @@ struct ShardQueries: ShardQueryService {
         let root: Digest
         do {
             result = try await store.query(
-                sql,
+                statement.sql,
+                parameters: statement.parameters,
+                origin: statement.origin,
                 limits: QueryLimits(
                     timeLimit: limits.timeLimit,
                     rowsMax: limits.resultRowsMax,
@@ -151,7 +157,7 @@ struct ShardQueries: ShardQueryService {
     private func queryElsewhere(
         _ entry: OrganizationEntry,
         among nodes: [NodeID],
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits,
         reason: (any Error)?
@@ -166,7 +172,9 @@ struct ShardQueries: ShardQueryService {
         var request = WireQueryRequest()
         request.organization = entry.id.rawValue
         request.key = entry.key.rawValue
-        request.sql = sql
+        request.sql = statement.sql
+        request.parameters = try WireParameters.encode(statement.parameters)
+        request.generated = statement.origin == .router
         request.atLeast = atLeast.rawValue
         request.latest = isLatest
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
