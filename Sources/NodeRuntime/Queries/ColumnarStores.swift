@@ -8,6 +8,7 @@ internal import Shards
 actor ColumnarStores: ProjectionStore {
     private struct Open {
         let store: ColumnarStore
+        let datasets: OrganizationDatasets
         var users = 0
         var lastUse: UInt64 = 0
     }
@@ -64,12 +65,12 @@ actor ColumnarStores: ProjectionStore {
             threads: self.threads
         )
         do {
-            try await store.createTable(AuditLogDataset.table)
+            let datasets = try await OrganizationDatasets.open(store)
+            self.open[organization] = Open(store: store, datasets: datasets, users: 1, lastUse: self.uses)
         } catch {
             await store.close()
             throw error
         }
-        self.open[organization] = Open(store: store, users: 1, lastUse: self.uses)
         await self.closeIdle()
         return store
     }
@@ -114,16 +115,20 @@ actor ColumnarStores: ProjectionStore {
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
-        guard let last = records.last else { return }
-        let lane: ColumnarThreads.Lane = isUrgent ? .query : .ingest
-        let batch = try await self.threads.run(on: lane) { try AuditLogDataset.batch(of: records) }
+        guard !records.isEmpty else { return }
+        try await self.withDatasets(organization) { try await $0.project(records, on: isUrgent ? .query : .ingest) }
+    }
+
+    /// Lends the organization's datasets to `body`.
+    func withDatasets<Value: Sendable>(
+        _ organization: OrganizationID,
+        _ body: (OrganizationDatasets) async throws -> Value
+    ) async throws -> Value {
         try await self.withStore(organization) { store in
-            _ = try await store.ingest(
-                table: AuditLogDataset.table.name,
-                batch: batch,
-                position: last.sequence.rawValue,
-                on: lane
-            )
+            guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
+                throw ColumnarError(.closed, "the columnar store was closed")
+            }
+            return try await body(datasets)
         }
     }
 
