@@ -8,7 +8,8 @@ enum Parameters {
             guard node.text("class") == "PARAMETER", let number = Int(node.text("identifier")),
                 open.contains(number - 1)
             else { return nil }
-            return SyntaxNode.cast(node.setting("alias", .string("")), to: "VARCHAR", alias: "$\(number)")
+            let alias = node.text("alias").isEmpty ? "$\(number)" : node.text("alias")
+            return SyntaxNode.cast(node.setting("alias", .string("")), to: "VARCHAR", alias: alias)
         }
     }
 }
