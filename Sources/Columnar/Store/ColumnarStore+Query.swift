@@ -9,7 +9,12 @@ extension ColumnarStore {
     /// limit counts from this call to the last batch. Cancelling the calling task stops the query.
     /// - Throws: ``ColumnarError``: `.syntax`, `.binder`, `.catalog` with the position in `sql`; `.notAllowed`;
     ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
-    package func query(_ sql: String, limits: QueryLimits = .init()) async throws -> ColumnarResult {
+    /// - Parameter scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
+    package func query(
+        _ sql: String,
+        limits: QueryLimits = .init(),
+        scope: (@Sendable (StoreSnapshot) throws -> QueryScope)? = nil
+    ) async throws -> ColumnarResult {
         let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
         let deadline = DispatchTime.now() + .nanoseconds(limit.nanoseconds)  // ambient-ok: a time limit is wall time
         let start = QueryStart(threads: self.threads)
@@ -17,7 +22,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, on: connection)
+                    try self.prepare(sql, scope: scope, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -43,12 +48,18 @@ extension ColumnarStore {
 
     private func prepare(
         _ sql: String,
+        scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?,
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
         try self.passGate(sql, on: connection)
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
-        let position = try Self.readPosition(connection)
+        var position = try Self.readPosition(connection)
+        if let scope {
+            let seen = try scope(StoreSnapshot(connection: connection, position: position))
+            try seen.install(on: connection)
+            position = seen.position
+        }
         let statement = try EngineStatement(connection, sql: sql)
         let schema = try statement.schema()
         try statement.start()
@@ -61,11 +72,26 @@ extension ColumnarStore {
         guard sql.utf8.count <= StatementGate.statementBytesMax else {
             throw ColumnarError(.notAllowed, "a statement may have \(StatementGate.statementBytesMax) bytes")
         }
-        if self.gatePassed.withLock({ $0.contains(sql) }) { return }
-        try StatementGate.check(tree: Self.serialize(sql, on: connection))
+        if self.gatePassed.withLock({ $0[sql] != nil }) { return }
+        let tree = try Self.serialize(sql, on: connection)
+        try StatementGate.check(tree: tree)
+        let names = StatementGate.tableNames(tree: tree)
         self.gatePassed.withLock { passed in
             if passed.count >= Self.gatePassedMax { passed.removeAll(keepingCapacity: true) }
-            passed.insert(sql)
+            passed[sql] = names
+        }
+    }
+
+    /// The names, in lower case, that stand in the place of a table in a statement that may run; those of its own common
+    /// tables are among them.
+    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
+    package func tableNames(in sql: String) async throws -> Set<String> {
+        if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+        return try await self.threads.run(on: .query) {
+            let connection = try self.database().connect()
+            try self.passGate(sql, on: connection)
+            if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+            return StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
         }
     }
 
@@ -115,7 +141,7 @@ extension ColumnarStore {
     }
 
     /// Binds a statement without running it: names and types of its result.
-    /// - Throws: ``ColumnarError``, as ``query(_:limits:)`` before execution.
+    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
     package func describe(_ sql: String) async throws -> ArrowSchema {
         try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
