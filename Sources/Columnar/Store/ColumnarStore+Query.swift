@@ -22,7 +22,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, scope: scope, on: connection)
+                    try self.prepare(sql, hiding: limits.hidden, scope: scope, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -48,22 +48,23 @@ extension ColumnarStore {
 
     private func prepare(
         _ sql: String,
+        hiding hidden: [HiddenRows],
         scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?,
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
         try self.passGate(sql, on: connection)
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
-        var position = try Self.readPosition(connection)
-        if let scope {
-            let seen = try scope(StoreSnapshot(connection: connection, position: position))
-            try seen.install(on: connection)
-            position = seen.position
+        let snapshot = StoreSnapshot(connection: connection, position: try Self.readPosition(connection))
+        let seen = try scope?(snapshot) ?? QueryScope(position: snapshot.position)
+        if !seen.replacements.isEmpty || !hidden.isEmpty {
+            try StatementGate.checkNamesNoDatabase(tree: Self.serialize(sql, on: connection))
+            try seen.install(on: connection, hiding: hidden, database: try snapshot.database())
         }
         let statement = try EngineStatement(connection, sql: sql)
         let schema = try statement.schema()
         try statement.start()
-        return (statement, schema, position)
+        return (statement, schema, seen.position)
     }
 
     /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.

@@ -29,9 +29,17 @@ package struct QueryScope: Sendable {
         self.replacements = replacements
     }
 
-    /// Puts temporary views of this connection before the tables.
-    func install(on connection: EngineConnection) throws {
-        for (name, statement) in self.replacements.sorted(by: { $0.key < $1.key }) {
+    /// Puts temporary views of this connection before the tables, without the rows that are hidden.
+    func install(on connection: EngineConnection, hiding hidden: [HiddenRows], database: String) throws {
+        let hidden = Dictionary(grouping: hidden, by: \.table)
+        for name in Set(self.replacements.keys).union(hidden.keys).sorted() {
+            var statement =
+                self.replacements[name]
+                ?? "SELECT * FROM \(quoteIdentifier(database)).main.\(quoteIdentifier(name))"
+            if let conditions = hidden[name] {
+                let shown = conditions.map { "(\($0.condition)) IS NOT TRUE" }.joined(separator: " AND ")
+                statement = "SELECT * FROM (\(statement)) WHERE \(shown)"
+            }
             try connection.execute(
                 "CREATE TEMP VIEW \(quoteIdentifier(name)) AS \(statement)",
                 doing: "narrow what the query sees"

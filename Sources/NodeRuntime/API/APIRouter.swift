@@ -24,6 +24,7 @@ final class APIRouter: RequestRouter {
     let records: RecordReader
     let recordFilter: RecordFilter
     let queries: QueryService
+    let queryWatch: QueryWatch
     let replicas: ReplicaReader
     let trusted: TrustedHeads
     let cluster: ClusterReader
@@ -49,6 +50,7 @@ final class APIRouter: RequestRouter {
         records: RecordReader,
         recordFilter: RecordFilter,
         queries: QueryService,
+        queryWatch: QueryWatch,
         replicas: ReplicaReader,
         trusted: TrustedHeads,
         cluster: ClusterReader,
@@ -73,6 +75,7 @@ final class APIRouter: RequestRouter {
         self.records = records
         self.recordFilter = recordFilter
         self.queries = queries
+        self.queryWatch = queryWatch
         self.replicas = replicas
         self.trusted = trusted
         self.cluster = cluster
@@ -121,7 +124,12 @@ final class APIRouter: RequestRouter {
             return try self.plan(request, segments)
         } catch {
             if call == nil, (error as? Problem)?.code == .unauthenticated {
-                self.access.unknownCaller(RequestInfo(id: id, head: head, connection: connection, authentication: nil))
+                let info = RequestInfo(id: id, head: head, connection: connection, authentication: nil)
+                if let token = Self.bearer(head).flatMap({ self.directory.revokedToken(hash: $0) }) {
+                    self.access.revokedCaller(token, info)
+                } else {
+                    self.access.unknownCaller(info)
+                }
             }
             // The body is taken first: some clients do not read an answer that ends their upload.
             let refusal = self.refuse(error, id: id, head: head, of: call)
@@ -137,11 +145,21 @@ final class APIRouter: RequestRouter {
         guard let field = head.headerFields.value(of: .authorization) else {
             throw Problem(.unauthenticated, "an Authorization header with a bearer token is needed")
         }
-        let bytes = Array(field.utf8)
-        guard bytes.count > Self.scheme.count, Self.isBearer(bytes),
-            let token = self.directory.token(hash: sha256(Array(bytes[Self.scheme.count...])))
-        else { throw Problem(.unauthenticated, "the token is not known") }
+        guard let token = Self.tokenHash(field).flatMap({ self.directory.token(hash: $0) }) else {
+            throw Problem(.unauthenticated, "the token is not known")
+        }
         return token
+    }
+
+    /// The hash of the token that a request shows; nil when it shows none.
+    private static func bearer(_ head: HTTPRequest) -> Digest? {
+        head.headerFields.value(of: .authorization).flatMap(self.tokenHash)
+    }
+
+    private static func tokenHash(_ field: String) -> Digest? {
+        let bytes = Array(field.utf8)
+        guard bytes.count > self.scheme.count, self.isBearer(bytes) else { return nil }
+        return sha256(Array(bytes[self.scheme.count...]))
     }
 
     /// The scheme of RFC 6750 in lowercase, with the space after it.
@@ -170,6 +188,7 @@ final class APIRouter: RequestRouter {
                 return try self.only(.get, request, self.listOrganizations)
             case "actions": return try self.only(.get, request) { request, _ in try self.actions(request) }
             case "query": return try self.only(.post, request, self.query)
+            case "queries": return try self.only(.get, request, self.listQueries)
             case "cluster": return try self.only(.get, request, self.clusterStatus)
             case "keys": return try self.only(.get, request, self.listKeys)
             case "tokens":
@@ -180,6 +199,8 @@ final class APIRouter: RequestRouter {
         case 3... where segments[1] == "cluster": return try self.clusterPlan(request, Array(segments.dropFirst(2)))
         case 3 where segments[1] == "organizations":
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
+        case 3 where segments[1] == "queries":
+            return try self.only(.delete, request) { request, _ in try await self.endQuery(request, segments[2]) }
         case 3 where segments[1] == "tokens":
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":
