@@ -102,17 +102,22 @@ enum DatasetStorage {
         try transaction.append(try ColumnBatch(columns: columns), to: self.findings.name)
     }
 
+    /// Reads what was found, for ``finding(_:_:)``.
+    static let findingsStatement = """
+        SELECT \(findings.columns.map(\.name).joined(separator: ", ")) FROM \(findings.name) ORDER BY place
+        """
+
     private static func catalog(_ transaction: StoreTransaction) throws -> TypeCatalog {
         var catalog = self.emptyCatalog()
-        let names = self.findings.columns.map(\.name).joined(separator: ", ")
-        try transaction.rows("SELECT \(names) FROM \(self.findings.name) ORDER BY place") { batch in
+        try transaction.rows(self.findingsStatement) { batch in
             for row in 0..<batch.rowCount { catalog.restore(try self.finding(batch, row)) }
             return true
         }
         return catalog
     }
 
-    private static func finding(_ batch: ArrowRecordBatch, _ row: Int) throws -> TypeCatalog.Finding {
+    /// What stands in a row of ``findingsStatement``.
+    static func finding(_ batch: ArrowRecordBatch, _ row: Int) throws -> TypeCatalog.Finding {
         let type = batch.utf8(row: row, column: 0) ?? []
         let sequence = SequenceNumber(UInt64(batch.int64(row: row, column: 5) ?? 0))
         if let view = batch.string(row: row, column: 1) {
