@@ -297,6 +297,10 @@ extension NodeParts {
         let queries = QueryService(
             routers: routers,
             running: self.runningQueries,
+            cache: QueryCache(bytesMax: self.configuration.queryCacheBytes, registry: self.registry),
+            sequences: { [queries = services.queries] keys, consistency in
+                try await queries.sequences(of: keys, consistency)
+            },
             parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
             resultBytesMax: self.configuration.queryResultBytesMax,
             timeLimit: queryLimit

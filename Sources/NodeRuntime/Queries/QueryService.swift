@@ -30,6 +30,9 @@ struct QueryService: Sendable {
 
     let routers: QueryRouters
     let running: RunningQueries
+    let cache: QueryCache
+    /// Where organizations stand, as new as was asked for; nil when another node would have to say.
+    let sequences: @Sendable ([OrganizationKey], QueryConsistency) async throws -> [OrganizationKey: SequenceNumber]?
     let parquet: ParquetExporter
     let resultBytesMax: Int
     let timeLimit: Duration
@@ -41,8 +44,27 @@ struct QueryService: Sendable {
     /// - Throws: ``QueryError``.
     func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
         let router = self.routers[seesReserved: caller.seesReserved]
+        let (cache, sequences) = (self.cache, self.sequences)
+        let key = QueryCache.Key(
+            sql: request.sql,
+            parameters: request.parameters,
+            organizations: Set(request.organizations).sorted(),
+            plan: request.planChoice,
+            seesReserved: caller.seesReserved
+        )
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
-            try await router.run(request)
+            guard cache.keeps(request),
+                let positions = try await sequences(key.organizations, request.consistency)
+            else { return try await router.run(request) }
+            if let kept = cache.find(key, at: positions, within: request) { return kept }
+            // What was just confirmed need not be confirmed again.
+            var request = request
+            request.consistency = .atLeast(positions)
+            let outcome = try await router.run(request)
+            // Only what reflects exactly these records may be kept.
+            guard outcome.provenance.allSatisfy({ positions[$0.organization] == $0.sequence }) else { return outcome }
+            let batches = KeptBatches(outcome: outcome, cache: cache, key: key, sequences: positions)
+            return outcome.replacing(batches: RecordBatchStream(batches))
         }
     }
 

@@ -67,6 +67,36 @@ struct ShardQueries: ShardQueryService {
         ShardTables(version: 1, tables: [AuditLogDataset.table])
     }
 
+    // MARK: Where organizations stand
+
+    /// The last sequence of each organization, as new as `consistency` asks; nil when one of them is not served here.
+    /// - Throws: ``QueryError`` `.unavailable` when no majority confirms the newest.
+    func sequences(
+        of keys: [OrganizationKey],
+        _ consistency: QueryConsistency
+    ) async throws -> [OrganizationKey: SequenceNumber]? {
+        var entries: [OrganizationEntry] = []
+        for key in keys {
+            guard let entry = self.directory.organization(key), self.placement.servesHere(entry) else { return nil }
+            entries.append(entry)
+        }
+        if case .linearizable = consistency {
+            // One round for each group, however many of its organizations are asked for.
+            let firsts = Dictionary(entries.map { ($0.group, $0) }) { first, _ in first }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for entry in firsts.values { group.addTask { try await self.linearize(entry) } }
+                try await group.waitForAll()
+            }
+        }
+        var sequences: [OrganizationKey: SequenceNumber] = [:]
+        for entry in entries {
+            let last = try await self.localHead(entry.id).lastSequence
+            if case .atLeast(let wanted) = consistency, let least = wanted[entry.key], last < least { return nil }
+            sequences[entry.key] = last
+        }
+        return sequences
+    }
+
     // MARK: Here
 
     /// The sequence that the columnar store must have reached, after waiting for the ledger to have it.
