@@ -28,7 +28,10 @@ extension NodeParts {
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
         let engine = try await self.makeQueryEngine()
-        let router = try self.makeQueryRouter(service.queries, engine)
+        let routers = QueryRouters(
+            all: try self.makeQueryRouter(service.queries, engine),
+            withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
+        )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
         let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
@@ -42,7 +45,7 @@ extension NodeParts {
             service,
             on: self.peerLoops
         )
-        let api = self.makeAPI(services, replicas, router, health)
+        let api = self.makeAPI(services, replicas, routers, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
         try await self.listen(apiServer, self.configuration.apiListen, "clients")

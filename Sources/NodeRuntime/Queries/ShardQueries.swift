@@ -17,13 +17,22 @@ struct ShardQueries: ShardQueryService {
     let placement: Placement
     let applier: ShardApplier
     let projector: Projector
-    let stores: ColumnarStores
+    let stores: any OrganizationStores
     let reads: ReadGate
     let storeThreads: StoreThreads
     let keyValueStore: any KeyValueStore
     let links: PeerLinks
     /// How long a statement waits for the columnar store to reach the wanted sequence.
     let freshnessMax: Duration
+    /// Whether statements see no reserved records, whatever they say: those of callers who may not.
+    var hidesReserved = false
+
+    /// The same shards for callers who may not see reserved records.
+    var withoutReserved: ShardQueries {
+        var queries = self
+        queries.hidesReserved = true
+        return queries
+    }
 
     func query(
         organization key: OrganizationKey,
@@ -118,37 +127,28 @@ struct ShardQueries: ShardQueryService {
         } catch let error as TimedOut {
             throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
         }
-        let store = try await self.stores.lend(entry.id)
-        let result: ColumnarResult
-        let root: Digest
-        do {
-            result = try await store.query(
-                statement.sql,
-                parameters: statement.parameters,
-                origin: statement.origin,
-                limits: QueryLimits(
-                    timeLimit: limits.timeLimit,
-                    rowsMax: limits.resultRowsMax,
-                    bytesMax: limits.resultBytesMax
-                )
-            )
-            let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
-            let position = result.position
-            root = try await self.storeThreads.run { try reader.root(at: position) }
-        } catch {
-            await self.stores.release(store, of: entry.id)
-            throw error
-        }
-        let lease = StoreLease(stores: self.stores, store: store, organization: entry.id)
+        let limits = QueryLimits(
+            timeLimit: limits.timeLimit,
+            rowsMax: limits.resultRowsMax,
+            bytesMax: limits.resultBytesMax,
+            hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
+        )
+        let result = try await self.stores.query(
+            StoreQuestion(statement, limits: limits),
+            of: entry.id
+        )
+        let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
+        let position = result.position.rawValue
+        let root = try await self.storeThreads.run { try reader.root(at: position) }
         return ShardResult(
             schema: result.schema,
             provenance: ShardProvenance(
                 organization: entry.key,
-                sequence: SequenceNumber(result.position),
+                sequence: result.position,
                 root: root,
                 node: self.node
             ),
-            batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+            batches: result.batches
         )
     }
 
@@ -180,11 +180,13 @@ struct ShardQueries: ShardQueryService {
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
         request.resultBytesMax = UInt64(limits.resultBytesMax)
         request.resultRowsMax = UInt64(limits.resultRowsMax)
+        // A path of its own: a node whose program cannot hide them refuses instead of showing all.
+        let path = self.hidesReserved ? PeerPath.queryWithoutReserved : PeerPath.query
         var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
         for peer in nodes where self.links.isConnected(to: peer) {
             do {
                 let response = try await self.links.open(
-                    PeerPath.query,
+                    path,
                     of: peer,
                     request,
                     timeout: limits.timeLimit + self.freshnessMax
@@ -202,44 +204,6 @@ struct ShardQueries: ShardQueryService {
             names: [entry.key.rawValue],
             cause: failure
         )
-    }
-}
-
-/// Keeps a columnar store lent until the last reader of its result is gone.
-final class StoreLease: Sendable {
-    private let stores: ColumnarStores
-    private let store: ColumnarStore
-    private let organization: OrganizationID
-
-    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
-        self.stores = stores
-        self.store = store
-        self.organization = organization
-    }
-
-    deinit {
-        let (stores, store, organization) = (self.stores, self.store, self.organization)
-        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
-    }
-}
-
-/// Batches of a local store that hold its lease.
-struct LeasedBatches: AsyncSequence, Sendable {
-    typealias Element = ArrowRecordBatch
-    typealias Failure = any Error
-
-    let batches: ColumnarBatches
-    let lease: StoreLease
-
-    struct AsyncIterator: AsyncIteratorProtocol {
-        var iterator: ColumnarBatches.AsyncIterator
-        let lease: StoreLease
-
-        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
-    }
-
-    func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
     }
 }
 
