@@ -90,6 +90,8 @@ package final class ColumnarStore: Sendable {
             // A checkpoint compresses the last row group anew: not for each few thousand rows.
             try connection.execute("SET GLOBAL checkpoint_threshold = '64MB'", doing: "set the checkpoint threshold")
             if configuration.access == .sandboxed {
+                // After the opening: as an option of it, the engine would forget to leave the directory for spilling open.
+                try connection.execute("SET enable_external_access = false", doing: "close the file system")
                 try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
             }
             try Self.preparePosition(connection)
@@ -120,9 +122,6 @@ package final class ColumnarStore: Sendable {
         ]
         if configuration.temporaryDirectory != nil {
             options.append((name: "max_temp_directory_size", value: "\(configuration.temporaryBytesMax)B"))
-        }
-        if configuration.access == .sandboxed {
-            options.append((name: "enable_external_access", value: "false"))
         }
         return options
     }
