@@ -67,8 +67,10 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
+        .systemLibrary(name: "CEditline", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CChecksum"),
+        .systemLibrary(name: "CSandbox"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -129,20 +131,21 @@ let package = Package(
             name: "NodeRuntime",
             dependencies: [
                 "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
-                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc",
+                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc", "CSandbox",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
             exclude: overview + [
                 "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
-                "Peers/subjects.proto",
+                "Peers/queries.proto", "Peers/subjects.proto",
             ],
             swiftSettings: columnarUserSettings
         ),
         .executableTarget(
             name: "ftnode",
             dependencies: [
-                "Primitives", "AuditPackage", "NodeRuntime", argumentParser, logging, crypto, httpTypes, nio("NIOCore"),
+                "Primitives", "AuditPackage", "NodeRuntime", "CEditline", argumentParser, logging, crypto, httpTypes,
+                nio("NIOCore"),
             ],
             swiftSettings: columnarUserSettings
         ),
@@ -274,9 +277,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime",
-                "ftnode",
-                crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter", "Transport",
+                "NodeRuntime", "ftnode", logging, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings
         ),

@@ -25,7 +25,9 @@ ALLOWED = {
     "CNGHTTP2": set(),
     "CDuckDB": set(),
     "CJemalloc": set(),
+    "CEditline": set(),
     "CChecksum": set(),
+    "CSandbox": set(),
     "Primitives": set(),
     "Laboratory": {"Primitives"},
     "Storage": {"Primitives"},
@@ -37,9 +39,10 @@ ALLOWED = {
     "Columnar": {"Primitives", "CDuckDB"},
     "QueryRouter": {"Primitives", "Columnar"},
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
-    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "Crypto"} | NIO | OPERATIONS,
+    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "CSandbox", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
-        "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
+        "Primitives", "AuditPackage", "NodeRuntime", "CEditline", "ArgumentParser", "Logging", "Crypto", "HTTPTypes",
+        "NIOCore",
     },
     "ftverify": {"Primitives", "AuditPackage", "ArgumentParser"},
     "bench": {

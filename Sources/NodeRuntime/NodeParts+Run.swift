@@ -27,11 +27,13 @@ extension NodeParts {
         let service = self.makePeerService(services, repairs)
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
+        let engine = try await self.makeQueryEngine()
         let routers = QueryRouters(
-            all: try await self.makeQueryRouter(service.queries),
-            withoutReserved: try await self.makeQueryRouter(service.queries.withoutReserved)
+            all: try self.makeQueryRouter(service.queries, engine),
+            withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
         )
         self.metrics.observe(services.clocks, services.manager)
+        self.metrics.observe(self.runningQueries)
         let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
@@ -63,6 +65,7 @@ extension NodeParts {
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
                     .init(service: LoopService { await self.discardColumnarStores(services.subjects) }),
+                    .init(service: LoopService { await self.endAbandonedQueries() }),
                     .init(service: LoopService { try await self.takePart() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
@@ -105,8 +108,9 @@ extension NodeParts {
             )
         )
         try await group.run()
+        self.runningQueries.close()
         repairs.clear()
-        await routers.close()
+        await engine.close()
     }
 
     private func begin() throws {
@@ -155,18 +159,36 @@ extension NodeParts {
         }
     }
 
-    private func makeQueryRouter(_ queries: ShardQueries) async throws -> QueryRouter {
-        var configuration = QueryRouterConfiguration()
-        configuration.memoryLimitBytes = self.configuration.gatherMemoryBytes
-        configuration.gatherBytesMax = self.configuration.gatherMemoryBytes
-        configuration.temporaryDirectory = self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
-        return try await QueryRouter.open(
-            catalog: TableCatalog(datasets: [AuditLogDataset.table]),
-            service: queries,
+    private func makeQueryEngine() async throws -> InProcessQueryEngine {
+        try await InProcessQueryEngine.open(
             threads: self.columnarThreads,
-            timer: QueryTimer(clock: NodeClock.monotonic),
-            configuration: configuration
+            configuration: InProcessQueryEngine.Configuration(
+                memoryLimitBytes: self.configuration.gatherMemoryBytes,
+                temporaryDirectory: self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
+            )
         )
+    }
+
+    private func makeQueryRouter(_ queries: ShardQueries, _ engine: any QueryEngine) throws -> QueryRouter {
+        var configuration = QueryRouterConfiguration()
+        configuration.gatherBytesMax = self.configuration.gatherMemoryBytes
+        return try QueryRouter(
+            service: queries,
+            engine: engine,
+            timer: QueryTimer(clock: NodeClock.monotonic),
+            configuration: configuration,
+            baseTables: [AuditLogDataset.table]
+        )
+    }
+
+    /// How often the node looks for answers that nobody reads.
+    private static let abandonedCheckInterval = Duration.seconds(1)
+
+    private func endAbandonedQueries() async {
+        while (try? await NodeClock.monotonic.sleep(for: Self.abandonedCheckInterval)) != nil {
+            let ended = self.runningQueries.endAbandoned()
+            if ended > 0 { self.logger.info("answers nobody reads were ended", metadata: ["queries": "\(ended)"]) }
+        }
     }
 
     /// Throws when consensus has failed: nothing may be served from then on.

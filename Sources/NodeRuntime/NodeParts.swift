@@ -49,7 +49,8 @@ final class NodeParts: Sendable {
     let columnarThreads: ColumnarThreads
     let applier: ShardApplier
     let projector: Projector
-    let columnarStores: ColumnarStores
+    let columnarStores: WorkerPool
+    let runningQueries: RunningQueries
     let loops: MultiThreadedEventLoopGroup
     /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
     /// work of one thread.
@@ -90,10 +91,18 @@ final class NodeParts: Sendable {
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
-        self.columnarStores = ColumnarStores(
-            directory: configuration.dataDirectory + "/" + Node.columnarFolder,
-            threads: self.columnarThreads,
-            configuration: Self.columnarConfiguration(configuration)
+        self.columnarStores = WorkerPool(
+            count: configuration.workers,
+            settings: WorkerSettings(stores: configuration),
+            logger: logger
+        )
+        self.runningQueries = RunningQueries(
+            limits: RunningQueries.Limits(
+                running: configuration.queriesRunningMax,
+                waiting: configuration.queriesWaitingMax,
+                waitMax: .milliseconds(configuration.queryWaitMilliseconds),
+                unreadMax: .milliseconds(configuration.queryUnreadMilliseconds)
+            )
         )
         let (flushes, flushDue) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let (changes, changed) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -316,13 +325,6 @@ final class NodeParts: Sendable {
             },
             onFailure: { failures.yield($0) }
         )
-    }
-
-    private static func columnarConfiguration(_ configuration: NodeConfiguration) -> ColumnarConfiguration {
-        var columnar = ColumnarConfiguration()
-        columnar.memoryLimitBytes = configuration.columnarMemoryBytes
-        columnar.timeLimit = .milliseconds(configuration.queryTimeLimitMilliseconds)
-        return columnar
     }
 
     private static func makeLinks(

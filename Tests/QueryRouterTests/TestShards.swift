@@ -154,7 +154,7 @@ final class TestShards: ShardQueryService, Sendable {
         var position: UInt64 = 0
         for (index, count) in counts.enumerated() {
             let key = OrganizationKey("org-\(index + 1)")!
-            let store = try await ColumnarStore.open(.file("\(directory)/\(key).duckdb"), threads: threads)
+            let store = try await ColumnarStore.open(.memory, threads: threads)
             try await store.createTable(auditLog)
             stores[key] = store
             guard count > 0 else { continue }
@@ -189,17 +189,21 @@ final class TestShards: ShardQueryService, Sendable {
 
     func query(
         organization: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
-        self.calls.withLock { $0.append(Call(organization: organization, sql: sql, requirement: requirement)) }
+        self.calls.withLock {
+            $0.append(Call(organization: organization, sql: statement.sql, requirement: requirement))
+        }
         let fault = self.faults.withLock { $0[organization] }
         if case .failsAtOnce(let error) = fault { throw error }
         if case .hangs = fault { try await self.hang(organization) }
         guard let store = self.stores[organization] else { throw TestFailure.noSuchShard }
         let result = try await store.query(
-            sql,
+            statement.sql,
+            parameters: statement.parameters,
+            origin: statement.origin,
             limits: QueryLimits(
                 timeLimit: limits.timeLimit,
                 rowsMax: limits.resultRowsMax,
@@ -221,6 +225,10 @@ final class TestShards: ShardQueryService, Sendable {
             ),
             batches: batches
         )
+    }
+
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [auditLog])
     }
 
     /// Waits for its cancellation, and records it.
@@ -299,7 +307,14 @@ struct Rows: Equatable, CustomStringConvertible {
 
     /// Sums of doubles depend on their order: ten digits are compared.
     private static func rounded(_ value: ArrowValue) -> ArrowValue {
+        switch value {
+        case .list(let elements): return .list(elements.map(Self.rounded))
+        case .structure(let members): return .structure(members.map { ArrowNamedValue($0.name, Self.rounded($0.value)) })
+        default: break
+        }
         guard case .double(let number) = value, number.isFinite, number != 0 else { return value }
+        // What is nothing but rounding counts as nothing.
+        guard abs(number) > 1e-9 else { return .double(0) }
         let scale = pow(10, 9 - floor(log10(abs(number))))
         return .double((number * scale).rounded() / scale)
     }
@@ -312,25 +327,27 @@ struct Rows: Equatable, CustomStringConvertible {
 extension TestShards {
     func withRouter(
         _ configuration: QueryRouterConfiguration = .init(),
+        engine: InProcessQueryEngine.Configuration = .init(),
         clock: StoppedClock = StoppedClock(),
         options: QueryPlanner.Options = .init(),
         _ body: (QueryRouter) async throws -> Void
     ) async throws {
-        let router = try await QueryRouter.open(
-            catalog: TableCatalog(datasets: [auditLog]),
-            service: self,
-            threads: self.threads,
-            timer: QueryTimer(clock: clock),
-            configuration: configuration,
-            planner: QueryPlanner(options: options)
-        )
+        let engine = try await InProcessQueryEngine.open(threads: self.threads, configuration: engine)
         do {
+            let router = try QueryRouter(
+                service: self,
+                engine: engine,
+                timer: QueryTimer(clock: clock),
+                configuration: configuration,
+                baseTables: [auditLog],
+                planner: QueryPlanner(options: options)
+            )
             try await body(router)
         } catch {
-            await router.close()
+            await engine.close()
             throw error
         }
-        await router.close()
+        await engine.close()
     }
 
     /// The answer of one DuckDB over all rows.

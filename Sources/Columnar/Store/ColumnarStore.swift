@@ -42,7 +42,8 @@ package final class ColumnarStore: Sendable {
     /// Held during each use of the ingest connection.
     private let ingestTurn = Mutex(())
     /// Statements that have passed the gate, so that a repeated one is not parsed twice.
-    let gatePassed = Mutex(Set<String>())
+    /// With the tables that they name.
+    let gatePassed = Mutex([String: Set<String>]())
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 
@@ -231,6 +232,14 @@ package final class ColumnarStore: Sendable {
         try await self.threads.run(on: .query) {
             try self.withIngestConnection { try $0.execute(sql, doing: "run a definition") }
         }
+    }
+
+    /// Runs `body` on a thread of the store's; it may block there.
+    package func run<R: Sendable>(
+        on lane: ColumnarThreads.Lane,
+        _ body: @escaping @Sendable () throws -> R
+    ) async throws -> R {
+        try await self.threads.run(on: lane, body)
     }
 
     /// Makes a table unless it is there.

@@ -134,8 +134,27 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var gatherMemoryBytes: Int = 1024 * 1024 * 1024
     /// Longest a statement may run, in milliseconds.
     package var queryTimeLimitMilliseconds: Int = 30_000
+    /// Statements that run at once.
+    package var queriesRunningMax: Int = 16
+    /// Statements that wait for a place.
+    package var queriesWaitingMax: Int = 128
+    /// How long a statement waits for a place, in milliseconds.
+    package var queryWaitMilliseconds: Int = 10_000
+    /// How long the rows of an answer may lie unread, in milliseconds.
+    package var queryUnreadMilliseconds: Int = 60_000
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
+
+    /// Worker processes with columnar stores (1–``workersMax``).
+    package var workers: Int = 2
+    /// The most worker processes.
+    package static let workersMax = 64
+    /// Private writable memory that one worker process may have, in bytes.
+    package var workerMemoryBytes: Int = 4096 * 1024 * 1024
+    /// A columnar store that nobody has used for so many seconds is closed.
+    package var workerIdleSeconds: Int = 300
+    /// False when worker processes keep the network and all files, for systems without seccomp.
+    package var workerSandbox = true
 
     /// Most bytes of its ledgers that the node re-reads in the background in a second.
     package var scrubBytesPerSecond: Int = 8 << 20

@@ -27,6 +27,7 @@ struct ExportService: Sendable {
         /// Nil for every record up to the checkpoint.
         let ranges: [ClosedRange<UInt64>]?
         let by: Actor
+        let requestID: String
         let at: Timestamp
         let record: PackageManifest.ExportRecord?
         let supplement: PackageSupplement
@@ -107,6 +108,7 @@ struct ExportService: Sendable {
             range: range,
             ranges: ranges,
             by: by,
+            requestID: request.id,
             at: SystemTime.now(),
             record: nil,
             supplement: supplement
@@ -306,7 +308,13 @@ struct ExportService: Sendable {
             organizations: [prepared.entry.key],
             consistency: .linearizable,
             format: prepared.call.format == .csv ? .csv : .parquet,
-            seesReserved: true
+            by: QueryCaller(
+                token: prepared.by.id,
+                name: prepared.by.name ?? prepared.by.id,
+                channel: .rest,
+                requestID: prepared.requestID,
+                seesReserved: true
+            )
         )
     }
 }
@@ -320,6 +328,7 @@ extension ExportService.Prepared {
             range: self.range,
             ranges: self.ranges,
             by: self.by,
+            requestID: self.requestID,
             at: self.at,
             record: record,
             supplement: self.supplement

@@ -2,14 +2,18 @@ internal import AuditLedger
 internal import Columnar
 internal import Foundation
 internal import Primitives
+internal import QueryRouter
 internal import Shards
 
-/// The columnar stores of this node, one file an organization, opened when used and closed when too many are open.
-actor ColumnarStores: ProjectionStore {
+/// The columnar stores of this process, one file an organization, opened when used and closed when too many are open.
+actor ColumnarStores: OrganizationStores {
     private struct Open {
         let store: ColumnarStore
+        let datasets: OrganizationDatasets
         var users = 0
         var lastUse: UInt64 = 0
+        /// ``turns`` at the last use.
+        var lastTurn: UInt64 = 0
     }
 
     /// Most files held open at once, unless told otherwise; each costs about 5 MB.
@@ -23,6 +27,8 @@ actor ColumnarStores: ProjectionStore {
     /// Organizations whose store is being opened or closed, and who waits for that.
     private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
     private var uses: UInt64 = 0
+    /// How often ``closeUnused(for:)`` was called.
+    private var turns: UInt64 = 0
 
     /// - Parameter openMax: Files held open at once; more only while they are in use.
     init(
@@ -52,6 +58,7 @@ actor ColumnarStores: ProjectionStore {
         if self.open[organization] != nil {
             self.open[organization]?.users += 1
             self.open[organization]?.lastUse = self.uses
+            self.open[organization]?.lastTurn = self.turns
         }
         if let store = self.open[organization]?.store { return store }
         self.busy[organization] = []
@@ -64,12 +71,18 @@ actor ColumnarStores: ProjectionStore {
             threads: self.threads
         )
         do {
-            try await store.createTable(AuditLogDataset.table)
+            let datasets = try await OrganizationDatasets.open(store)
+            self.open[organization] = Open(
+                store: store,
+                datasets: datasets,
+                users: 1,
+                lastUse: self.uses,
+                lastTurn: self.turns
+            )
         } catch {
             await store.close()
             throw error
         }
-        self.open[organization] = Open(store: store, users: 1, lastUse: self.uses)
         await self.closeIdle()
         return store
     }
@@ -97,6 +110,18 @@ actor ColumnarStores: ProjectionStore {
         }
     }
 
+    /// Closes the stores that nobody has used since this was called `turns` times; to be called at equal intervals.
+    func closeUnused(for turns: UInt64) async {
+        self.turns += 1
+        for (organization, entry) in self.open.sorted(by: { $0.key < $1.key }) {
+            // Others may have come while one was closed.
+            guard self.open[organization]?.users == 0, self.busy[organization] == nil,
+                self.open[organization]?.lastUse == entry.lastUse, self.turns - entry.lastTurn > turns
+            else { continue }
+            await self.close(organization)
+        }
+    }
+
     private func close(_ organization: OrganizationID) async {
         guard let store = self.open.removeValue(forKey: organization)?.store else { return }
         self.busy[organization] = []
@@ -114,16 +139,41 @@ actor ColumnarStores: ProjectionStore {
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
-        guard let last = records.last else { return }
-        let lane: ColumnarThreads.Lane = isUrgent ? .query : .ingest
-        let batch = try await self.threads.run(on: lane) { try AuditLogDataset.batch(of: records) }
-        try await self.withStore(organization) { store in
-            _ = try await store.ingest(
-                table: AuditLogDataset.table.name,
-                batch: batch,
-                position: last.sequence.rawValue,
-                on: lane
+        guard !records.isEmpty else { return }
+        try await self.withDatasets(organization) { try await $0.project(records, on: isUrgent ? .query : .ingest) }
+    }
+
+    /// Lends the organization's datasets to `body`.
+    func withDatasets<Value: Sendable>(
+        _ organization: OrganizationID,
+        _ body: (OrganizationDatasets) async throws -> Value
+    ) async throws -> Value {
+        try await self.withStore(organization) { try await body(self.datasets(of: organization, in: $0)) }
+    }
+
+    private func datasets(of organization: OrganizationID, in store: ColumnarStore) throws -> OrganizationDatasets {
+        guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
+            throw ColumnarError(.closed, "the columnar store was closed")
+        }
+        return datasets
+    }
+
+    func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
+        let store = try await self.lend(organization)
+        do {
+            let result = try await self.datasets(of: organization, in: store).query(
+                question.statement,
+                limits: question.limits
             )
+            let lease = StoreLease(stores: self, store: store, organization: organization)
+            return StoreResult(
+                schema: result.schema,
+                position: SequenceNumber(result.position),
+                batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+            )
+        } catch {
+            await self.release(store, of: organization)
+            throw error
         }
     }
 
@@ -149,5 +199,43 @@ actor ColumnarStores: ProjectionStore {
             let path = self.file(of: organization) + suffix
             if FileManager.default.fileExists(atPath: path) { try FileManager.default.removeItem(atPath: path) }
         }
+    }
+}
+
+/// Keeps a columnar store lent until the last reader of its result is gone.
+final class StoreLease: Sendable {
+    private let stores: ColumnarStores
+    private let store: ColumnarStore
+    private let organization: OrganizationID
+
+    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
+        self.stores = stores
+        self.store = store
+        self.organization = organization
+    }
+
+    deinit {
+        let (stores, store, organization) = (self.stores, self.store, self.organization)
+        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
+    }
+}
+
+/// Batches of a local store that hold its lease.
+struct LeasedBatches: AsyncSequence, Sendable {
+    typealias Element = ArrowRecordBatch
+    typealias Failure = any Error
+
+    let batches: ColumnarBatches
+    let lease: StoreLease
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        var iterator: ColumnarBatches.AsyncIterator
+        let lease: StoreLease
+
+        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
     }
 }

@@ -17,11 +17,6 @@ struct QueryRouters: Sendable {
 
     subscript(seesReserved seesReserved: Bool) -> QueryRouter { seesReserved ? self.all : self.withoutReserved }
 
-    /// Ends both.
-    func close() async {
-        await self.all.close()
-        await self.withoutReserved.close()
-    }
 }
 
 /// Runs a statement and encodes its result in the form that was asked for.
@@ -34,19 +29,32 @@ struct QueryService: Sendable {
     static let provenanceHeaderMax = 32
 
     let routers: QueryRouters
+    let running: RunningQueries
     let parquet: ParquetExporter
     let resultBytesMax: Int
     let timeLimit: Duration
+
+    /// Answers a statement once it has a place among those that run; the only way in, for every protocol.
+    ///
+    /// Returns when the first rows can be read. The statement is listed, can be ended, and keeps its place until its
+    /// rows are read or dropped.
+    /// - Throws: ``QueryError``.
+    func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
+        let router = self.routers[seesReserved: caller.seesReserved]
+        return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
+            try await router.run(request)
+        }
+    }
 
     func run(
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
         format: ResultFormat,
-        seesReserved: Bool
+        by caller: QueryCaller
     ) async throws -> ServerResponse {
         let started = NodeClock.monotonic.now
-        let outcome = try await self.routers[seesReserved: seesReserved].run(
+        let outcome = try await self.open(
             QueryRequest(
                 sql: sql,
                 organizations: organizations,
@@ -54,16 +62,22 @@ struct QueryService: Sendable {
                 resultBytesMax: self.isGathered(format)
                     ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
                 timeLimit: self.timeLimit
-            )
+            ),
+            by: caller
         )
         switch format {
-        case .json, .table: return try await self.gathered(outcome, format, started: started)
+        case .json, .table, .box, .markdown: return try await self.gathered(outcome, format, started: started)
         case .ndjson, .csv, .arrow: return try await self.streamed(outcome, format)
         case .parquet: return try await self.file(outcome)
         }
     }
 
-    private func isGathered(_ format: ResultFormat) -> Bool { format == .json || format == .table }
+    private func isGathered(_ format: ResultFormat) -> Bool {
+        switch format {
+        case .json, .table, .box, .markdown: true
+        case .ndjson, .csv, .arrow, .parquet: false
+        }
+    }
 
     private func gathered(
         _ outcome: QueryOutcome,
@@ -133,7 +147,7 @@ struct QueryService: Sendable {
 
     private func fields(_ outcome: QueryOutcome, _ format: ResultFormat) -> HTTPFields {
         var fields: HTTPFields = [.contentType: format.mediaType, .queryPlan: outcome.plan.rawValue]
-        if !self.isGathered(format) || format == .table, outcome.provenance.count <= Self.provenanceHeaderMax {
+        if format != .json, outcome.provenance.count <= Self.provenanceHeaderMax {
             fields[.queryProvenance] = Self.provenance(outcome)
         }
         return fields
@@ -191,7 +205,7 @@ extension APIRouter {
             organizations: organizations,
             consistency: try await self.consistency(object, request),
             format: format,
-            seesReserved: request.seesReserved
+            by: request.queryCaller(.rest)
         )
         self.access.read(.query, of: organizations, by: request)
         return response
@@ -233,5 +247,18 @@ extension APIRouter {
             positions[key] = SequenceNumber(UInt64(sequence))
         }
         return .atLeast(positions)
+    }
+}
+
+extension APICall {
+    /// Who runs a statement.
+    func queryCaller(_ channel: QueryCaller.Channel) -> QueryCaller {
+        QueryCaller(
+            token: self.token.id,
+            name: self.token.name.isEmpty ? self.token.id : self.token.name,
+            channel: channel,
+            requestID: self.id,
+            seesReserved: self.seesReserved
+        )
     }
 }

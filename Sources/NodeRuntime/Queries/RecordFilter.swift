@@ -13,7 +13,7 @@ struct RecordFilter: Sendable {
     func sequences(matching search: RecordSearch, in entry: OrganizationEntry) async throws -> [SequenceNumber] {
         let result = try await self.queries.query(
             organization: entry.key,
-            sql: Self.statement(search),
+            statement: ShardStatement(sql: Self.statement(search)),
             requirement: search.isLatest ? .latest : .eventual,
             limits: ShardQueryLimits(
                 timeLimit: self.timeLimit,
@@ -74,5 +74,5 @@ struct RecordFilter: Sendable {
     }
 
     /// A text as an SQL literal.
-    private static func literal(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
+    private static func literal(_ text: String) -> String { quoteLiteral(text) }
 }

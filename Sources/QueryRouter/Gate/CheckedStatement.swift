@@ -4,12 +4,22 @@ internal import Columnar
 struct CheckedStatement: Sendable {
     /// The text as the user wrote it.
     let sql: String
+    /// The parser's whole tree of it.
+    let tree: SyntaxNode
     /// Every reference to a dataset, in the order of the tree; common table expressions are not among them.
     let references: [TableReference]
     /// Every word that may name a column, in lower case: a superset of the columns that the statement can read.
     let names: Set<String>
     /// Whether some part of the statement reads all columns of something (`*`, NATURAL, PIVOT, a whole row …).
     let readsWholeRows: Bool
+    /// Whether some organization's table differs from the catalog's.
+    var isAdapted = false
+
+    /// The statement's query node.
+    var query: SyntaxNode? { self.tree.list("statements").first?.node("node") }
+
+    /// Names of the datasets, in lower case.
+    var tables: Set<String> { Set(self.references.map { $0.table.name.lowercased() }) }
 }
 
 /// One place in a statement that reads a dataset.
