@@ -125,6 +125,8 @@ extension NodeParts {
                 directory: directory,
                 gateway: gateway,
                 registry: self.registry,
+                store: self.store,
+                threads: self.threads,
                 logger: self.logger
             )
         )
@@ -259,7 +261,8 @@ extension NodeParts {
             snapshots: SnapshotSender(
                 host: self.host,
                 applier: self.applier,
-                damage: self.damage,
+                reporter: services.reporter,
+                inspector: services.inspector,
                 threads: self.threads,
                 rate: TokenBucket(
                     bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),

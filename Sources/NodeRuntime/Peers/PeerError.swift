@@ -50,6 +50,7 @@ enum PeerPath {
     static let rebuild = "/peer/v1/rebuild"
     static let descent = "/peer/v1/descent"
     static let repair = "/peer/v1/repair"
+    static let row = "/peer/v1/row"
     static let clearSignedHead = "/peer/v1/signed-head/clear"
     static let makeSubjectKeys = "/peer/v1/subjects/keys/make"
     static let findSubjectKeys = "/peer/v1/subjects/keys/find"

@@ -91,6 +91,12 @@ extension PeerService {
                 await self.reporter.found(finding, in: entry)
             } else {
                 await self.reporter.foundNothing(in: entry, level)
+                if let marked = self.reporter.register.finding(of: entry.id) {
+                    response.marked.sequence = marked.sequence.rawValue
+                    response.marked.kind = marked.kind.rawValue
+                    response.marked.detail = marked.detail
+                    response.marked.place = marked.place
+                }
             }
         } catch {
             response.failure = PeerFailureCode.failed.wire(errorChain(error))

@@ -68,6 +68,7 @@ struct PeerService: RequestRouter {
         case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
         case PeerPath.descent: return self.answer { await self.descent($0) }
         case PeerPath.repair: return self.answer { await self.repair($0) }
+        case PeerPath.row: return self.answer { await self.row($0) }
         case PeerPath.clearSignedHead: return self.answer { await self.clearSignedHead($0) }
         case PeerPath.records: return self.answer { await self.records.answer($0) }
         case PeerPath.checkpoints:
