@@ -70,6 +70,7 @@ let package = Package(
         .systemLibrary(name: "CEditline", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CChecksum"),
+        .systemLibrary(name: "CSandbox"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -130,7 +131,7 @@ let package = Package(
             name: "NodeRuntime",
             dependencies: [
                 "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
-                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc",
+                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc", "CSandbox",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
@@ -276,9 +277,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime",
-                "ftnode",
-                crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter", "Transport",
+                "NodeRuntime", "ftnode", logging, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings
         ),

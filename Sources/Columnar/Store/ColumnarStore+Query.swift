@@ -2,6 +2,28 @@ internal import Dispatch
 internal import Foundation
 internal import Synchronization
 
+/// Who wrote a statement.
+package enum StatementOrigin: Sendable, Hashable {
+    /// A user: the gate of the store looks at it.
+    case user
+    /// The query router, out of a statement that has passed its own, stricter gate. It may use aggregate states.
+    case router
+}
+
+/// What a statement needs and gives, without running it.
+package struct StatementDescription: Sendable, Hashable {
+    /// Names and types of the columns; none when they hang on parameters whose type is open.
+    package let schema: ArrowSchema
+    /// Types of the parameters 1, 2, …; `.null` where the statement leaves the type open.
+    package let parameterTypes: [ArrowType]
+
+    /// Creates a description.
+    package init(schema: ArrowSchema, parameterTypes: [ArrowType]) {
+        self.schema = schema
+        self.parameterTypes = parameterTypes
+    }
+}
+
 extension ColumnarStore {
     /// Runs one read-only SELECT and streams its rows.
     ///
@@ -12,6 +34,8 @@ extension ColumnarStore {
     /// - Parameter scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
     package func query(
         _ sql: String,
+        parameters: [ArrowValue] = [],
+        origin: StatementOrigin = .user,
         limits: QueryLimits = .init(),
         scope: (@Sendable (StoreSnapshot) throws -> QueryScope)? = nil
     ) async throws -> ColumnarResult {
@@ -22,7 +46,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, hiding: limits.hidden, scope: scope, on: connection)
+                    try self.prepare(sql, parameters, origin, hiding: limits.hidden, scope: scope, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -48,11 +72,13 @@ extension ColumnarStore {
 
     private func prepare(
         _ sql: String,
+        _ parameters: [ArrowValue],
+        _ origin: StatementOrigin,
         hiding hidden: [HiddenRows],
         scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?,
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
-        try self.passGate(sql, on: connection)
+        if origin == .user { try self.passGate(sql, on: connection) }
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
         let snapshot = StoreSnapshot(connection: connection, position: try Self.readPosition(connection))
@@ -61,10 +87,9 @@ extension ColumnarStore {
             try StatementGate.checkNamesNoDatabase(tree: Self.serialize(sql, on: connection))
             try seen.install(on: connection, hiding: hidden, database: try snapshot.database())
         }
-        let statement = try EngineStatement(connection, sql: sql)
-        let schema = try statement.schema()
+        let statement = try EngineStatement(connection, sql: sql, values: parameters)
         try statement.start()
-        return (statement, schema, seen.position)
+        return (statement, try statement.resultSchema(), seen.position)
     }
 
     /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.
@@ -85,14 +110,22 @@ extension ColumnarStore {
 
     /// The names, in lower case, that stand in the place of a table in a statement that may run; those of its own common
     /// tables are among them.
-    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
-    package func tableNames(in sql: String) async throws -> Set<String> {
-        if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
+    package func tableNames(in sql: String, origin: StatementOrigin = .user) async throws -> Set<String> {
+        let cache = origin == .user ? self.gatePassed : self.routerNames
+        if let names = cache.withLock({ $0[sql] }) { return names }
         return try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
-            try self.passGate(sql, on: connection)
+            if origin == .user { try self.passGate(sql, on: connection) }
             if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
-            return StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
+            let names = StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
+            if origin != .user {
+                self.routerNames.withLock { known in
+                    if known.count >= Self.gatePassedMax { known.removeAll(keepingCapacity: true) }
+                    known[sql] = names
+                }
+            }
+            return names
         }
     }
 
@@ -141,13 +174,17 @@ extension ColumnarStore {
         }
     }
 
-    /// Binds a statement without running it: names and types of its result.
-    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
-    package func describe(_ sql: String) async throws -> ArrowSchema {
+    /// Binds a statement without running it: names and types of its result, and the types of its parameters.
+    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
+    package func describe(_ sql: String, origin: StatementOrigin = .user) async throws -> StatementDescription {
         try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
-            try self.passGate(sql, on: connection)
-            return try EngineStatement(connection, sql: sql).schema()
+            if origin == .user { try self.passGate(sql, on: connection) }
+            let statement = try EngineStatement(connection, sql: sql, values: nil)
+            return StatementDescription(
+                schema: try statement.schema(),
+                parameterTypes: try statement.parameterTypes()
+            )
         }
     }
 }
