@@ -136,7 +136,7 @@ let package = Package(
             ],
             exclude: overview + [
                 "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
-                "Peers/subjects.proto",
+                "Peers/queries.proto", "Peers/subjects.proto",
             ],
             swiftSettings: columnarUserSettings
         ),

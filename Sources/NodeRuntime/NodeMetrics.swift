@@ -119,6 +119,15 @@ struct NodeMetrics: Sendable {
     }
 
     /// Gauges of the node's clock and of the cluster manager.
+    func observe(_ queries: RunningQueries) {
+        self.registry.sampledGauge("ft_queries_running", help: "Statements that run or whose rows are read.") {
+            Double(queries.counts.running)
+        }
+        self.registry.sampledGauge("ft_queries_waiting", help: "Statements that wait for a place.") {
+            Double(queries.counts.waiting)
+        }
+    }
+
     func observe(_ clocks: ClockWatch, _ manager: ClusterManager) {
         self.registry.sampledGauge(
             "ft_clock_offset_seconds",

@@ -29,6 +29,7 @@ extension NodeParts {
         repairs.set(self.makeRepairs(services, replicas))
         let router = try await self.makeQueryRouter(service.queries)
         self.metrics.observe(services.clocks, services.manager)
+        self.metrics.observe(self.runningQueries)
         let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
@@ -60,6 +61,7 @@ extension NodeParts {
                     .init(service: LoopService { await self.flushWhenDue() }),
                     .init(service: LoopService { await self.projector.run(clock: NodeClock.monotonic) }),
                     .init(service: LoopService { await self.discardColumnarStores(services.subjects) }),
+                    .init(service: LoopService { await self.endAbandonedQueries() }),
                     .init(service: LoopService { try await self.takePart() }),
                     .init(service: LoopService { await self.puller.run() }),
                     .init(service: ServerService(server: peerServer, logger: self.logger, name: "peers")),
@@ -102,6 +104,7 @@ extension NodeParts {
             )
         )
         try await group.run()
+        self.runningQueries.close()
         repairs.clear()
         await router.close()
     }
@@ -164,6 +167,16 @@ extension NodeParts {
             timer: QueryTimer(clock: NodeClock.monotonic),
             configuration: configuration
         )
+    }
+
+    /// How often the node looks for answers that nobody reads.
+    private static let abandonedCheckInterval = Duration.seconds(1)
+
+    private func endAbandonedQueries() async {
+        while (try? await NodeClock.monotonic.sleep(for: Self.abandonedCheckInterval)) != nil {
+            let ended = self.runningQueries.endAbandoned()
+            if ended > 0 { self.logger.info("answers nobody reads were ended", metadata: ["queries": "\(ended)"]) }
+        }
     }
 
     /// Throws when consensus has failed: nothing may be served from then on.

@@ -278,6 +278,7 @@ extension NodeParts {
             trusted: services.trusted,
             repairs: { repairs.current },
             subjects: services.subjects,
+            running: self.runningQueries,
             join: { peer, request in
                 await ClusterJoin.answer(request, from: peer, administration: administration, epoch: epoch)
             }
@@ -295,6 +296,7 @@ extension NodeParts {
         let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
         let queries = QueryService(
             router: router,
+            running: self.runningQueries,
             parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
             resultBytesMax: self.configuration.queryResultBytesMax,
             timeLimit: queryLimit
@@ -307,6 +309,13 @@ extension NodeParts {
             records: services.records,
             recordFilter: filter,
             queries: queries,
+            queryWatch: QueryWatch(
+                node: self.configuration.nodeID,
+                running: self.runningQueries,
+                links: self.links,
+                nodes: { [directory = self.applier.directory] in directory.current.nodes.map(\.id) },
+                timeout: Self.peerTimeout
+            ),
             replicas: replicas,
             trusted: services.trusted,
             cluster: ClusterReader(

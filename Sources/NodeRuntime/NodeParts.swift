@@ -50,6 +50,7 @@ final class NodeParts: Sendable {
     let applier: ShardApplier
     let projector: Projector
     let columnarStores: WorkerPool
+    let runningQueries: RunningQueries
     let loops: MultiThreadedEventLoopGroup
     /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
     /// work of one thread.
@@ -94,6 +95,14 @@ final class NodeParts: Sendable {
             count: configuration.workers,
             settings: WorkerSettings(stores: configuration),
             logger: logger
+        )
+        self.runningQueries = RunningQueries(
+            limits: RunningQueries.Limits(
+                running: configuration.queriesRunningMax,
+                waiting: configuration.queriesWaitingMax,
+                waitMax: .milliseconds(configuration.queryWaitMilliseconds),
+                unreadMax: .milliseconds(configuration.queryUnreadMilliseconds)
+            )
         )
         let (flushes, flushDue) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let (changes, changed) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))

@@ -235,6 +235,10 @@ struct ConfigurationLoaderTests {
             query.columnar_memory_mb     256 MiB                                           default           memory of one organization's columnar store
             query.gather_memory_mb       1024 MiB                                          default           memory of the query router for one statement over several organizations
             query.time_limit_ms          30000 ms                                          default           longest a statement may run
+            query.running_max            16 statements                                     default           statements that a node answers at once
+            query.waiting_max            128 statements                                    default           statements that wait for a place; one more is refused
+            query.wait_ms                10000 ms                                          default           longest a statement waits for its place
+            query.unread_ms              60000 ms                                          default           how long the rows of an answer may lie unread before it is ended
             query.result_mb_max          512 MiB                                           default           largest result of a statement
             worker.count                 2 processes                                       default           worker processes with columnar stores; organizations are spread over them
             worker.memory_mb             4096 MiB                                          default           private memory that one worker process may have

@@ -233,6 +233,14 @@ package final class ColumnarStore: Sendable {
         }
     }
 
+    /// Runs `body` on a thread of the store's; it may block there.
+    package func run<R: Sendable>(
+        on lane: ColumnarThreads.Lane,
+        _ body: @escaping @Sendable () throws -> R
+    ) async throws -> R {
+        try await self.threads.run(on: lane, body)
+    }
+
     /// Makes a table unless it is there.
     package func createTable(_ schema: TableSchema) async throws {
         try await self.execute(schema.createStatement)

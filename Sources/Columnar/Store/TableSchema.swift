@@ -35,12 +35,15 @@ package struct ColumnDefinition: Sendable, Hashable {
     package let type: ColumnType
     /// Whether nulls are allowed.
     package let nullable: Bool
+    /// What the column holds, in one sentence for users; empty when nothing is said.
+    package let comment: String
 
     /// Creates a column.
-    package init(_ name: String, _ type: ColumnType, nullable: Bool = true) {
+    package init(_ name: String, _ type: ColumnType, nullable: Bool = true, comment: String = "") {
         self.name = name
         self.type = type
         self.nullable = nullable
+        self.comment = comment
     }
 }
 
@@ -50,11 +53,17 @@ package struct TableSchema: Sendable, Hashable {
     package let name: String
     /// Columns in order.
     package let columns: [ColumnDefinition]
+    /// What a row is, in one sentence for users; empty when nothing is said.
+    package let comment: String
+    /// Whether users see a view; nothing is ever written to it.
+    package let isView: Bool
 
     /// Creates a schema.
-    package init(name: String, columns: [ColumnDefinition]) {
+    package init(name: String, columns: [ColumnDefinition], comment: String = "", isView: Bool = false) {
         self.name = name
         self.columns = columns
+        self.comment = comment
+        self.isView = isView
     }
 
     /// The statement that makes the table when it is not there yet.

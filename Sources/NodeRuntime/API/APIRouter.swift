@@ -24,6 +24,7 @@ final class APIRouter: RequestRouter {
     let records: RecordReader
     let recordFilter: RecordFilter
     let queries: QueryService
+    let queryWatch: QueryWatch
     let replicas: ReplicaReader
     let trusted: TrustedHeads
     let cluster: ClusterReader
@@ -49,6 +50,7 @@ final class APIRouter: RequestRouter {
         records: RecordReader,
         recordFilter: RecordFilter,
         queries: QueryService,
+        queryWatch: QueryWatch,
         replicas: ReplicaReader,
         trusted: TrustedHeads,
         cluster: ClusterReader,
@@ -73,6 +75,7 @@ final class APIRouter: RequestRouter {
         self.records = records
         self.recordFilter = recordFilter
         self.queries = queries
+        self.queryWatch = queryWatch
         self.replicas = replicas
         self.trusted = trusted
         self.cluster = cluster
@@ -170,6 +173,7 @@ final class APIRouter: RequestRouter {
                 return try self.only(.get, request, self.listOrganizations)
             case "actions": return try self.only(.get, request) { request, _ in try self.actions(request) }
             case "query": return try self.only(.post, request, self.query)
+            case "queries": return try self.only(.get, request, self.listQueries)
             case "cluster": return try self.only(.get, request, self.clusterStatus)
             case "keys": return try self.only(.get, request, self.listKeys)
             case "tokens":
@@ -180,6 +184,8 @@ final class APIRouter: RequestRouter {
         case 3... where segments[1] == "cluster": return try self.clusterPlan(request, Array(segments.dropFirst(2)))
         case 3 where segments[1] == "organizations":
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
+        case 3 where segments[1] == "queries":
+            return try self.only(.delete, request) { request, _ in try await self.endQuery(request, segments[2]) }
         case 3 where segments[1] == "tokens":
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":

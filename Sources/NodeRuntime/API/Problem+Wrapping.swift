@@ -98,7 +98,7 @@ extension Problem {
         case .timeLimit: code = .queryTimeLimit
         case .memoryLimit: code = .queryMemoryLimit
         case .busy: code = .overloaded
-        case .cancelled: code = .shuttingDown
+        case .cancelled: code = .queryEnded
         case .unavailable: code = .queryUnavailable
         case .internal: code = .internal
         }

@@ -80,6 +80,8 @@ struct Problem: Error, Sendable {
         case outcomeUnknown = "outcome_unknown"
         case shardUnavailable = "shard_unavailable"
         case queryUnavailable = "query_unavailable"
+        case queryEnded = "query_ended"
+        case queryNotFound = "query_not_found"
         case shuttingDown = "shutting_down"
         case queryTimeLimit = "query_time_limit"
         case queryMemoryLimit = "query_memory_limit"
@@ -93,13 +95,13 @@ struct Problem: Error, Sendable {
             case .forbidden, .sqlNotAllowed: .forbidden
             case .notFound, .organizationNotFound, .recordNotFound, .tokenNotFound, .nodeNotFound, .groupNotFound,
                 .keyNotFound, .checkpointNotFound, .tileNotFound, .entityNotFound,
-                .subjectNotFound:
+                .subjectNotFound, .queryNotFound:
                 .notFound
             case .methodNotAllowed: .methodNotAllowed
             case .organizationExists, .lastOperatorToken, .nodeExists, .nodeRemoved, .addressTaken, .lastVoter,
                 .notEnoughNodes, .notAVoter, .nodeNotAvailable, .stateNotAllowed, .reservedKey, .featureUnsupported,
                 .tooMany, .keyExists, .notSigning, .repairFailed, .notSealing, .legalHold, .alreadyErased,
-                .subjectErased:
+                .subjectErased, .queryEnded:
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType

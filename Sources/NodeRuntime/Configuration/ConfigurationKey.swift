@@ -206,6 +206,34 @@ package struct ConfigurationKey: Sendable {
             "longest a statement may run"
         ),
         ConfigurationKey(
+            "query.running_max",
+            .integer(1...1_024),
+            unit: "statements",
+            default: "16",
+            "statements that a node answers at once"
+        ),
+        ConfigurationKey(
+            "query.waiting_max",
+            .integer(0...65_536),
+            unit: "statements",
+            default: "128",
+            "statements that wait for a place; one more is refused"
+        ),
+        ConfigurationKey(
+            "query.wait_ms",
+            .integer(100...600_000),
+            unit: "ms",
+            default: "10000",
+            "longest a statement waits for its place"
+        ),
+        ConfigurationKey(
+            "query.unread_ms",
+            .integer(1_000...3_600_000),
+            unit: "ms",
+            default: "60000",
+            "how long the rows of an answer may lie unread before it is ended"
+        ),
+        ConfigurationKey(
             "query.result_mb_max",
             .integer(1...65_536),
             unit: "MiB",

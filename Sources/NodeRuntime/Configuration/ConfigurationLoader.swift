@@ -438,6 +438,8 @@ struct ConfigurationReading {
             ("query.columnar_memory_mb", \.columnarMemoryBytes, mebibyte),
             ("query.gather_memory_mb", \.gatherMemoryBytes, mebibyte),
             ("query.time_limit_ms", \.queryTimeLimitMilliseconds, 1),
+            ("query.running_max", \.queriesRunningMax, 1), ("query.waiting_max", \.queriesWaitingMax, 1),
+            ("query.wait_ms", \.queryWaitMilliseconds, 1), ("query.unread_ms", \.queryUnreadMilliseconds, 1),
             ("query.result_mb_max", \.queryResultBytesMax, mebibyte),
             ("worker.count", \.workers, 1), ("worker.memory_mb", \.workerMemoryBytes, mebibyte),
             ("worker.idle_close_s", \.workerIdleSeconds, 1),

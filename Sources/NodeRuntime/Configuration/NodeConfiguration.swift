@@ -134,6 +134,14 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var gatherMemoryBytes: Int = 1024 * 1024 * 1024
     /// Longest a statement may run, in milliseconds.
     package var queryTimeLimitMilliseconds: Int = 30_000
+    /// Statements that run at once.
+    package var queriesRunningMax: Int = 16
+    /// Statements that wait for a place.
+    package var queriesWaitingMax: Int = 128
+    /// How long a statement waits for a place, in milliseconds.
+    package var queryWaitMilliseconds: Int = 10_000
+    /// How long the rows of an answer may lie unread, in milliseconds.
+    package var queryUnreadMilliseconds: Int = 60_000
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
 

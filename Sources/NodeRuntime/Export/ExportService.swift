@@ -27,6 +27,7 @@ struct ExportService: Sendable {
         /// Nil for every record up to the checkpoint.
         let ranges: [ClosedRange<UInt64>]?
         let by: Actor
+        let requestID: String
         let at: Timestamp
         let record: PackageManifest.ExportRecord?
         let supplement: PackageSupplement
@@ -107,6 +108,7 @@ struct ExportService: Sendable {
             range: range,
             ranges: ranges,
             by: by,
+            requestID: request.id,
             at: SystemTime.now(),
             record: nil,
             supplement: supplement
@@ -305,7 +307,13 @@ struct ExportService: Sendable {
             sql: "SELECT * FROM audit_log WHERE \(conditions.joined(separator: " AND ")) ORDER BY sequence",
             organizations: [prepared.entry.key],
             consistency: .linearizable,
-            format: prepared.call.format == .csv ? .csv : .parquet
+            format: prepared.call.format == .csv ? .csv : .parquet,
+            by: QueryCaller(
+                token: prepared.by.id,
+                name: prepared.by.name ?? prepared.by.id,
+                channel: .rest,
+                requestID: prepared.requestID
+            )
         )
     }
 }
@@ -319,6 +327,7 @@ extension ExportService.Prepared {
             range: self.range,
             ranges: self.ranges,
             by: self.by,
+            requestID: self.requestID,
             at: self.at,
             record: record,
             supplement: self.supplement

@@ -37,6 +37,8 @@ enum PeerPath {
     static let ledger = "/peer/v1/ledger"
     static let verify = "/peer/v1/verify"
     static let query = "/peer/v1/query"
+    static let listQueries = "/peer/v1/queries"
+    static let endQuery = "/peer/v1/queries/end"
     static let records = "/peer/v1/records"
     static let checkpoints = "/peer/v1/checkpoints"
     static let freshCheckpoint = "/peer/v1/checkpoints/fresh"

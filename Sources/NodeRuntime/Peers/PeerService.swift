@@ -41,6 +41,7 @@ struct PeerService: RequestRouter {
     /// nil before the node serves.
     let repairs: @Sendable () -> RepairService?
     let subjects: SubjectKeeper
+    let running: RunningQueries
     /// Lets a node in that is not known yet; the node is that of its certificate.
     let join: @Sendable (NodeID, WireJoinRequest) async -> WireJoinResponse
 
@@ -96,6 +97,10 @@ struct PeerService: RequestRouter {
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body))
             }
+        case PeerPath.listQueries:
+            return self.answer { (request: WireListQueriesRequest) in self.running.answer(request) }
+        case PeerPath.endQuery:
+            return self.answer { (request: WireEndQueryRequest) in self.running.answer(request) }
         case PeerPath.snapshot:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.snapshots.answer(body, to: peer))

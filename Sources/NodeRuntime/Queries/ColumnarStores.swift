@@ -9,6 +9,7 @@ internal import Shards
 actor ColumnarStores: OrganizationStores {
     private struct Open {
         let store: ColumnarStore
+        let datasets: OrganizationDatasets
         var users = 0
         var lastUse: UInt64 = 0
         /// ``turns`` at the last use.
@@ -70,12 +71,18 @@ actor ColumnarStores: OrganizationStores {
             threads: self.threads
         )
         do {
-            try await store.createTable(AuditLogDataset.table)
+            let datasets = try await OrganizationDatasets.open(store)
+            self.open[organization] = Open(
+                store: store,
+                datasets: datasets,
+                users: 1,
+                lastUse: self.uses,
+                lastTurn: self.turns
+            )
         } catch {
             await store.close()
             throw error
         }
-        self.open[organization] = Open(store: store, users: 1, lastUse: self.uses, lastTurn: self.turns)
         await self.closeIdle()
         return store
     }
@@ -132,16 +139,20 @@ actor ColumnarStores: OrganizationStores {
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
-        guard let last = records.last else { return }
-        let lane: ColumnarThreads.Lane = isUrgent ? .query : .ingest
-        let batch = try await self.threads.run(on: lane) { try AuditLogDataset.batch(of: records) }
+        guard !records.isEmpty else { return }
+        try await self.withDatasets(organization) { try await $0.project(records, on: isUrgent ? .query : .ingest) }
+    }
+
+    /// Lends the organization's datasets to `body`.
+    func withDatasets<Value: Sendable>(
+        _ organization: OrganizationID,
+        _ body: (OrganizationDatasets) async throws -> Value
+    ) async throws -> Value {
         try await self.withStore(organization) { store in
-            _ = try await store.ingest(
-                table: AuditLogDataset.table.name,
-                batch: batch,
-                position: last.sequence.rawValue,
-                on: lane
-            )
+            guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
+                throw ColumnarError(.closed, "the columnar store was closed")
+            }
+            return try await body(datasets)
         }
     }
 

@@ -18,18 +18,32 @@ struct QueryService: Sendable {
     static let provenanceHeaderMax = 32
 
     let router: QueryRouter
+    let running: RunningQueries
     let parquet: ParquetExporter
     let resultBytesMax: Int
     let timeLimit: Duration
+
+    /// Answers a statement once it has a place among those that run; the only way in, for every protocol.
+    ///
+    /// Returns when the first rows can be read. The statement is listed, can be ended, and keeps its place until its
+    /// rows are read or dropped.
+    /// - Throws: ``QueryError``.
+    func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
+        let router = self.router
+        return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
+            try await router.run(request)
+        }
+    }
 
     func run(
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
-        format: ResultFormat
+        format: ResultFormat,
+        by caller: QueryCaller
     ) async throws -> ServerResponse {
         let started = NodeClock.monotonic.now
-        let outcome = try await self.router.run(
+        let outcome = try await self.open(
             QueryRequest(
                 sql: sql,
                 organizations: organizations,
@@ -37,7 +51,8 @@ struct QueryService: Sendable {
                 resultBytesMax: self.isGathered(format)
                     ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
                 timeLimit: self.timeLimit
-            )
+            ),
+            by: caller
         )
         switch format {
         case .json, .table: return try await self.gathered(outcome, format, started: started)
@@ -173,7 +188,8 @@ extension APIRouter {
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
-            format: format
+            format: format,
+            by: request.queryCaller(.rest)
         )
         self.access.read(.query, of: organizations, by: request)
         return response
@@ -215,5 +231,17 @@ extension APIRouter {
             positions[key] = SequenceNumber(UInt64(sequence))
         }
         return .atLeast(positions)
+    }
+}
+
+extension APICall {
+    /// Who runs a statement.
+    func queryCaller(_ channel: QueryCaller.Channel) -> QueryCaller {
+        QueryCaller(
+            token: self.token.id,
+            name: self.token.name.isEmpty ? self.token.id : self.token.name,
+            channel: channel,
+            requestID: self.id
+        )
     }
 }

@@ -18,7 +18,7 @@ struct ClusterCommand: ParsableCommand {
         subcommands: [
             Status.self, AddNode.self, RemoveNode.self, ReplaceNode.self, TransferLeader.self, Place.self,
             Rebalance.self, Drain.self, Cordon.self, Uncordon.self, Recover.self,
-            RotateKey.self, RetireKey.self,
+            RotateKey.self, RetireKey.self, Queries.self, Kill.self,
         ]
     )
 
