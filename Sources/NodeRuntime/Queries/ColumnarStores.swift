@@ -159,7 +159,13 @@ actor ColumnarStores: OrganizationStores {
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
         let store = try await self.lend(organization)
         do {
-            let result = try await store.query(question.sql, limits: question.limits)
+            let statement = question.statement
+            let result = try await store.query(
+                statement.sql,
+                parameters: statement.parameters,
+                origin: statement.origin,
+                limits: question.limits
+            )
             let lease = StoreLease(stores: self, store: store, organization: organization)
             return StoreResult(
                 schema: result.schema,

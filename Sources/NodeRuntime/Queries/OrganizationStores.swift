@@ -21,8 +21,18 @@ protocol OrganizationStores: ProjectionStore {
 
 /// What one organization's store is asked.
 struct StoreQuestion: Sendable {
-    var sql: String
-    var limits = QueryLimits()
+    var statement: ShardStatement
+    var limits: QueryLimits
+
+    init(_ statement: ShardStatement, limits: QueryLimits = QueryLimits()) {
+        self.statement = statement
+        self.limits = limits
+    }
+
+    /// A statement as a user writes it.
+    init(sql: String, limits: QueryLimits = QueryLimits()) {
+        self.init(ShardStatement(sql: sql), limits: limits)
+    }
 }
 
 /// A store's answer.

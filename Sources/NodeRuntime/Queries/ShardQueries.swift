@@ -27,7 +27,7 @@ struct ShardQueries: ShardQueryService {
 
     func query(
         organization key: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -38,7 +38,7 @@ struct ShardQueries: ShardQueryService {
         var reason: (any Error)?
         if self.placement.servesHere(entry) {
             do {
-                return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
+                return try await self.queryHere(entry, statement: statement, requirement: requirement, limits: limits)
             } catch let error as ShardError where !others.isEmpty {
                 // This replica cannot serve now; another may.
                 reason = error
@@ -47,11 +47,15 @@ struct ShardQueries: ShardQueryService {
         return try await self.queryElsewhere(
             entry,
             among: others,
-            sql: sql,
+            statement: statement,
             requirement: requirement,
             limits: limits,
             reason: reason
         )
+    }
+
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [AuditLogDataset.table])
     }
 
     // MARK: Here
@@ -102,7 +106,7 @@ struct ShardQueries: ShardQueryService {
 
     func queryHere(
         _ entry: OrganizationEntry,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -119,7 +123,7 @@ struct ShardQueries: ShardQueryService {
             rowsMax: limits.resultRowsMax,
             bytesMax: limits.resultBytesMax
         )
-        let result = try await self.stores.query(StoreQuestion(sql: sql, limits: limits), of: entry.id)
+        let result = try await self.stores.query(StoreQuestion(statement, limits: limits), of: entry.id)
         let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
         let position = result.position.rawValue
         let root = try await self.storeThreads.run { try reader.root(at: position) }
@@ -140,7 +144,7 @@ struct ShardQueries: ShardQueryService {
     private func queryElsewhere(
         _ entry: OrganizationEntry,
         among nodes: [NodeID],
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits,
         reason: (any Error)?
@@ -155,7 +159,9 @@ struct ShardQueries: ShardQueryService {
         var request = WireQueryRequest()
         request.organization = entry.id.rawValue
         request.key = entry.key.rawValue
-        request.sql = sql
+        request.sql = statement.sql
+        request.parameters = try WireParameters.encode(statement.parameters)
+        request.generated = statement.origin == .router
         request.atLeast = atLeast.rawValue
         request.latest = isLatest
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
