@@ -27,7 +27,7 @@ extension NodeParts {
         let service = self.makePeerService(services, repairs)
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
-        let engine = try await self.makeQueryEngine()
+        let engine = self.makeQueryEngine()
         let router = try self.makeQueryRouter(service.queries, engine)
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
@@ -156,14 +156,8 @@ extension NodeParts {
         }
     }
 
-    private func makeQueryEngine() async throws -> InProcessQueryEngine {
-        try await InProcessQueryEngine.open(
-            threads: self.columnarThreads,
-            configuration: InProcessQueryEngine.Configuration(
-                memoryLimitBytes: self.configuration.gatherMemoryBytes,
-                temporaryDirectory: self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
-            )
-        )
+    private func makeQueryEngine() -> WorkerEngine {
+        WorkerEngine(settings: WorkerSettings(engine: self.configuration), logger: self.logger)
     }
 
     private func makeQueryRouter(_ queries: ShardQueries, _ engine: any QueryEngine) throws -> QueryRouter {

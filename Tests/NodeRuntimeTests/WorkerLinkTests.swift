@@ -26,7 +26,7 @@ struct WorkerLinkTests {
         let (ours, theirs) = try #require(FramePipe.pair())
         let link = WorkerLink(socket: ours, graceMilliseconds: graceMilliseconds)
         let pipe = FramePipe(socket: theirs, bodyBytesMax: WorkerFrame.requestBytesMax)
-        let server = WorkerServer(pipe: pipe, stores: stores)
+        let server = WorkerServer(pipe: pipe, service: .stores(stores))
         let (faults, report) = AsyncStream.makeStream(of: WorkerLink.Fault.self, bufferingPolicy: .bufferingNewest(1))
         self.onThread { server.run() }
         self.onThread {
@@ -114,7 +114,7 @@ struct WorkerLinkTests {
     @Test func aCancelledTaskStopsTheQuery() async throws {
         let stores = try await MadeUpStores(batches: 0, hangs: true)
         _ = try await Self.withLink(stores) { link, _ in
-            try await withThrowingTaskGroup(of: Void.self) { group in
+            await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
                     let result = try await Self.query(link)
                     _ = try await result.batches.collect()

@@ -1,6 +1,7 @@
 internal import CSandbox
 internal import Columnar
 internal import Foundation
+internal import QueryRouter
 internal import Synchronization
 
 /// The whole life of a worker process.
@@ -44,15 +45,54 @@ package enum WorkerProcess {
 
     private static func serve(_ pipe: FramePipe, _ settings: WorkerSettings) {
         let threads = ColumnarThreads()
-        var configuration = ColumnarConfiguration()
-        configuration.memoryLimitBytes = settings.storeMemoryBytes
-        configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
-        let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
-        let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
-        WorkerServer(pipe: pipe, stores: stores).run {
-            sweeper.tick()
-            return true
+        switch settings.role {
+        case .stores:
+            var configuration = ColumnarConfiguration()
+            configuration.memoryLimitBytes = settings.storeMemoryBytes
+            configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
+            let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
+            let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
+            WorkerServer(pipe: pipe, service: .stores(stores)).run {
+                sweeper.tick()
+                return true
+            }
+        case .engine:
+            // What an earlier one has left behind.
+            for entry in (try? FileManager.default.contentsOfDirectory(atPath: settings.directory)) ?? [] {
+                try? FileManager.default.removeItem(atPath: settings.directory + "/" + entry)
+            }
+            let configuration = InProcessQueryEngine.Configuration(
+                memoryLimitBytes: settings.storeMemoryBytes,
+                temporaryDirectory: settings.directory
+            )
+            guard let engine = self.open(configuration, threads) else { return }
+            WorkerServer(pipe: pipe, service: .engine(EngineServer(engine: engine))).run()
         }
+    }
+
+    /// Opens the engine before anything is asked, on the thread that has nothing else to do.
+    private static func open(
+        _ configuration: InProcessQueryEngine.Configuration,
+        _ threads: ColumnarThreads
+    ) -> InProcessQueryEngine? {
+        let opened = DispatchSemaphore(value: 0)
+        let result = Mutex<Result<InProcessQueryEngine, any Error>?>(nil)
+        Task {  // task-owner: waited for below
+            do {
+                let engine = try await InProcessQueryEngine.open(threads: threads, configuration: configuration)
+                result.withLock { $0 = .success(engine) }
+            } catch {
+                result.withLock { $0 = .failure(error) }
+            }
+            opened.signal()
+        }
+        opened.wait()
+        switch result.withLock({ $0 }) {
+        case .success(let engine): return engine
+        case .failure(let error): _ = self.fail("the engine cannot be opened: \(error)", 1)
+        case nil: break
+        }
+        return nil
     }
 
     private static func fail(_ message: String, _ code: Int32) -> Int32 {
