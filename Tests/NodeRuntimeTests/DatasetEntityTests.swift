@@ -40,7 +40,7 @@ struct DatasetHarness {
         _ sql: String,
         asOf: QueryMoment? = nil
     ) async throws -> (rows: [[ArrowValue]], position: UInt64) {
-        let result = try await self.datasets.query(sql, limits: QueryLimits(), asOf: asOf)
+        let result = try await self.datasets.query(ShardStatement(sql: sql, asOf: asOf), limits: QueryLimits())
         var rows: [[ArrowValue]] = []
         for batch in try await result.collect() {
             for row in 0..<batch.rowCount { rows.append(batch.columns.map { $0.value(row) }) }
@@ -212,7 +212,10 @@ struct DatasetEntityTests {
             #expect(tables.tables.filter(\.comment.isEmpty).isEmpty)
             #expect(tables.tables.flatMap(\.columns).filter(\.comment.isEmpty).isEmpty)
             for table in tables.tables {
-                let fields = try await harness.datasets.query("SELECT * FROM \(table.name)", limits: QueryLimits())
+                let fields = try await harness.datasets.query(
+                    ShardStatement(sql: "SELECT * FROM \(table.name)"),
+                    limits: QueryLimits()
+                )
                 #expect(fields.schema.fields.map(\.name) == table.columns.map(\.name), "\(table.name)")
                 _ = try await fields.collect()
             }
@@ -240,7 +243,7 @@ struct DatasetEntityTests {
         try await DatasetHarness.with { harness in
             try await harness.datasets.project(records, on: .query)
             for table in ["audit_log", "entities"] {
-                await #expect(throws: QueryError.self) {
+                await #expect(throws: ColumnarError.self) {
                     _ = try await harness.rows("SELECT * FROM \(table)", asOf: .sequence(SequenceNumber(6)))
                 }
                 let none = try await harness.rows(

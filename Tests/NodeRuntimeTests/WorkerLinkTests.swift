@@ -26,7 +26,7 @@ struct WorkerLinkTests {
         let (ours, theirs) = try #require(FramePipe.pair())
         let link = WorkerLink(socket: ours, graceMilliseconds: graceMilliseconds)
         let pipe = FramePipe(socket: theirs, bodyBytesMax: WorkerFrame.requestBytesMax)
-        let server = WorkerServer(pipe: pipe, stores: stores)
+        let server = WorkerServer(pipe: pipe, service: .stores(stores))
         let (faults, report) = AsyncStream.makeStream(of: WorkerLink.Fault.self, bufferingPolicy: .bufferingNewest(1))
         self.onThread { server.run() }
         self.onThread {

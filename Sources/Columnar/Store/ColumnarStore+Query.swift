@@ -112,8 +112,8 @@ extension ColumnarStore {
     /// tables are among them.
     /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
     package func tableNames(in sql: String, origin: StatementOrigin = .user) async throws -> Set<String> {
-        let cache = origin == .user ? self.gatePassed : self.routerNames
-        if let names = cache.withLock({ $0[sql] }) { return names }
+        let known = origin == .user ? self.gatePassed.withLock { $0[sql] } : self.routerNames.withLock { $0[sql] }
+        if let known { return known }
         return try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
             if origin == .user { try self.passGate(sql, on: connection) }

@@ -30,7 +30,7 @@ package struct StoreTransaction {
 
     /// Hands the rows of a SELECT to `body`, some thousand at a time, until it returns false.
     package func rows(_ sql: String, _ body: (ArrowRecordBatch) throws -> Bool) throws {
-        let statement = try EngineStatement(self.connection, sql: sql)
+        let statement = try EngineStatement(self.connection, sql: sql, values: [])
         defer { statement.close() }
         let schema = try statement.schema()
         try statement.start()

@@ -100,11 +100,13 @@ final class OrganizationDatasets: Sendable {
         return Self.tables(of: catalog)
     }
 
+    /// The tables that every organization has.
+    static let baseTables = [AuditLogDataset.table, EntityDataset.entities, EntityDataset.history]
+
     static func tables(of catalog: TypeCatalog) -> ShardTables {
         ShardTables(
             version: DatasetStorage.layout << 32 | UInt64(catalog.count),
-            tables: [AuditLogDataset.table, EntityDataset.entities, EntityDataset.history]
-                + catalog.types.map(TypeView.table)
+            tables: self.baseTables + catalog.types.map(TypeView.table)
         )
     }
 
@@ -114,10 +116,10 @@ final class OrganizationDatasets: Sendable {
     ///
     /// A statement that reads what is folded sees everything up to the sequence that the result names, which is the last of
     /// `audit_log` or one that was the last when the call came.
-    /// - Parameter moment: The moment in which everything is seen; nil: now.
-    /// - Throws: As `ColumnarStore.query`; ``QueryError`` `.invalid` for a moment that has not come.
-    func query(_ sql: String, limits: QueryLimits, asOf moment: QueryMoment? = nil) async throws -> ColumnarResult {
-        let names = try await self.store.tableNames(in: sql)
+    /// - Parameter statement: With the moment in which everything is seen; nil: now.
+    /// - Throws: As `ColumnarStore.query`; ``ColumnarError`` `.execution` for a moment that has not come.
+    func query(_ statement: ShardStatement, limits: QueryLimits) async throws -> ColumnarResult {
+        let names = try await self.store.tableNames(in: statement.sql, origin: statement.origin)
         let (needsFold, others) = self.known.withLock { known -> (Bool, Bool) in
             let derived = DatasetStorage.derivedNames.union(known.catalog.types.map(\.view))
             return (
@@ -126,23 +128,27 @@ final class OrganizationDatasets: Sendable {
         }
         if needsFold { try await self.fold() }
         do {
-            return try await self.query(sql, limits, moment, readsFolded: needsFold)
+            return try await self.query(statement, limits, readsFolded: needsFold)
         } catch let error as ColumnarError where error.code == .catalog && others {
             // Perhaps the view of a type that only records have brought which were not folded yet.
             let before = self.foldedPosition
             guard try await self.fold() > before else { throw error }
-            return try await self.query(sql, limits, moment, readsFolded: true)
+            return try await self.query(statement, limits, readsFolded: true)
         }
     }
 
     private func query(
-        _ sql: String,
+        _ statement: ShardStatement,
         _ limits: QueryLimits,
-        _ moment: QueryMoment?,
         readsFolded: Bool
     ) async throws -> ColumnarResult {
-        try await self.store.query(sql, limits: limits) { snapshot in
-            try DatasetScope(readsFolded: readsFolded, moment: moment).scope(snapshot)
+        try await self.store.query(
+            statement.sql,
+            parameters: statement.parameters,
+            origin: statement.origin,
+            limits: limits
+        ) { snapshot in
+            try DatasetScope(readsFolded: readsFolded, moment: statement.asOf).scope(snapshot)
         }
     }
 }

@@ -15,14 +15,30 @@ protocol OrganizationStores: ProjectionStore {
     /// - Throws: ``ColumnarError`` of the store; ``QueryError`` `.unavailable` when the process that had it open is gone.
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult
 
+    /// The tables that statements on an organization's store may name.
+    ///
+    /// - Parameter isCurrent: Folds the newest rows first; otherwise what is known now.
+    /// - Throws: As ``query(_:of:)``.
+    func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables
+
     /// Closes every store; nobody may use one any more.
     func closeAll() async
 }
 
 /// What one organization's store is asked.
 struct StoreQuestion: Sendable {
-    var sql: String
-    var limits = QueryLimits()
+    var statement: ShardStatement
+    var limits: QueryLimits
+
+    init(_ statement: ShardStatement, limits: QueryLimits = QueryLimits()) {
+        self.statement = statement
+        self.limits = limits
+    }
+
+    /// A statement as a user writes it.
+    init(sql: String, limits: QueryLimits = QueryLimits()) {
+        self.init(ShardStatement(sql: sql), limits: limits)
+    }
 }
 
 /// A store's answer.
