@@ -194,7 +194,11 @@ private final class StartedBatches: @unchecked Sendable {  // sendable-ok: hande
 extension APIRouter {
     func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
-        let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "as_of", "format"])
+        let object = try self.object(
+            body,
+            of: request,
+            keys: ["sql", "organizations", "consistency", "as_of", "format"]
+        )
         let sql = try object.string("sql")
         let organizations = try await self.scope(object, request)
         let name = try object.optionalString("format") ?? ResultFormat.json.rawValue
