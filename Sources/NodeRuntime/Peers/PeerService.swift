@@ -102,6 +102,11 @@ struct PeerService: RequestRouter {
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body, self.queries.withoutReserved))
             }
+        case PeerPath.queryAsOf:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.query(body, self.queries))
+            }
+        case PeerPath.tables: return self.answer { await self.tables($0) }
         case PeerPath.listQueries:
             return self.answer { (request: WireListQueriesRequest) in self.running.answer(request) }
         case PeerPath.endQuery:

@@ -72,6 +72,7 @@ struct QueryService: Sendable {
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
+        asOf: QueryAsOf? = nil,
         format: ResultFormat,
         by caller: QueryCaller
     ) async throws -> ServerResponse {
@@ -83,7 +84,8 @@ struct QueryService: Sendable {
                 consistency: consistency,
                 resultBytesMax: self.isGathered(format)
                     ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
-                timeLimit: self.timeLimit
+                timeLimit: self.timeLimit,
+                asOf: asOf
             ),
             by: caller
         )
@@ -214,7 +216,11 @@ private final class StartedBatches: @unchecked Sendable {  // sendable-ok: hande
 extension APIRouter {
     func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
-        let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "format"])
+        let object = try self.object(
+            body,
+            of: request,
+            keys: ["sql", "organizations", "consistency", "as_of", "format"]
+        )
         let sql = try object.string("sql")
         let organizations = try await self.scope(object, request)
         let name = try object.optionalString("format") ?? ResultFormat.json.rawValue
@@ -226,6 +232,7 @@ extension APIRouter {
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
+            asOf: try QueryMoments.read(object, of: organizations),
             format: format,
             by: request.queryCaller(.rest)
         )

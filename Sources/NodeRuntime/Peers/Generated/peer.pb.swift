@@ -653,6 +653,73 @@ nonisolated struct WireQueryRequest: Sendable {
   /// The router wrote the statement: it may use aggregate states.
   var generated: Bool = false
 
+  /// The moment to read; only in requests of the path for them, which older programs do not have.
+  var asOf: WireQueryRequest.OneOf_AsOf? = nil
+
+  var asOfSequence: UInt64 {
+    get {
+      if case .asOfSequence(let v)? = asOf {return v}
+      return 0
+    }
+    set {asOf = .asOfSequence(newValue)}
+  }
+
+  /// Microseconds since 1970.
+  var asOfTime: Int64 {
+    get {
+      if case .asOfTime(let v)? = asOf {return v}
+      return 0
+    }
+    set {asOf = .asOfTime(newValue)}
+  }
+
+  /// Reserved records are not seen; for requests with a moment, others have a path for it.
+  var withoutReserved: Bool = false
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  /// The moment to read; only in requests of the path for them, which older programs do not have.
+  nonisolated enum OneOf_AsOf: Equatable, Sendable {
+    case asOfSequence(UInt64)
+    /// Microseconds since 1970.
+    case asOfTime(Int64)
+
+  }
+
+  init() {}
+}
+
+/// Asks a replica which tables statements may name.
+nonisolated struct WireTablesRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var organization: UInt32 = 0
+
+  var key: String = String()
+
+  /// Those that the newest records bring must be among them.
+  var current: Bool = false
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireTablesResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The list in the form of the node's own processes; empty after a failure.
+  var tables: Data = Data()
+
+  /// An error's code and message.
+  var code: String = String()
+
+  var message: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -1921,7 +1988,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".QueryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1939,12 +2006,33 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 8: try { try decoder.decodeSingularBoolField(value: &self.latest) }()
       case 9: try { try decoder.decodeSingularBytesField(value: &self.parameters) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.generated) }()
+      case 11: try {
+        var v: UInt64?
+        try decoder.decodeSingularUInt64Field(value: &v)
+        if let v = v {
+          if self.asOf != nil {try decoder.handleConflictingOneOf()}
+          self.asOf = .asOfSequence(v)
+        }
+      }()
+      case 12: try {
+        var v: Int64?
+        try decoder.decodeSingularSInt64Field(value: &v)
+        if let v = v {
+          if self.asOf != nil {try decoder.handleConflictingOneOf()}
+          self.asOf = .asOfTime(v)
+        }
+      }()
+      case 13: try { try decoder.decodeSingularBoolField(value: &self.withoutReserved) }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.organization != 0 {
       try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
     }
@@ -1975,6 +2063,20 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.generated != false {
       try visitor.visitSingularBoolField(value: self.generated, fieldNumber: 10)
     }
+    switch self.asOf {
+    case .asOfSequence?: try {
+      guard case .asOfSequence(let v)? = self.asOf else { preconditionFailure() }
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 11)
+    }()
+    case .asOfTime?: try {
+      guard case .asOfTime(let v)? = self.asOf else { preconditionFailure() }
+      try visitor.visitSingularSInt64Field(value: v, fieldNumber: 12)
+    }()
+    case nil: break
+    }
+    if self.withoutReserved != false {
+      try visitor.visitSingularBoolField(value: self.withoutReserved, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1989,6 +2091,88 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.latest != rhs.latest {return false}
     if lhs.parameters != rhs.parameters {return false}
     if lhs.generated != rhs.generated {return false}
+    if lhs.asOf != rhs.asOf {return false}
+    if lhs.withoutReserved != rhs.withoutReserved {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTablesRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TablesRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}current\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.current) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.organization != 0 {
+      try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
+    }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
+    }
+    if self.current != false {
+      try visitor.visitSingularBoolField(value: self.current, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTablesRequest, rhs: WireTablesRequest) -> Bool {
+    if lhs.organization != rhs.organization {return false}
+    if lhs.key != rhs.key {return false}
+    if lhs.current != rhs.current {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTablesResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TablesResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tables\0\u{1}code\0\u{1}message\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.tables) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.code) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.message) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.tables.isEmpty {
+      try visitor.visitSingularBytesField(value: self.tables, fieldNumber: 1)
+    }
+    if !self.code.isEmpty {
+      try visitor.visitSingularStringField(value: self.code, fieldNumber: 2)
+    }
+    if !self.message.isEmpty {
+      try visitor.visitSingularStringField(value: self.message, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTablesResponse, rhs: WireTablesResponse) -> Bool {
+    if lhs.tables != rhs.tables {return false}
+    if lhs.code != rhs.code {return false}
+    if lhs.message != rhs.message {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
