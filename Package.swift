@@ -68,6 +68,7 @@ let package = Package(
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
         .systemLibrary(name: "CDuckDB"),
+        .systemLibrary(name: "CCompression", providers: [.apt(["liblz4-dev", "libzstd-dev"])]),
         .systemLibrary(name: "CChecksum"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
@@ -105,7 +106,7 @@ let package = Package(
         ),
         .target(
             name: "Columnar",
-            dependencies: ["Primitives", "CDuckDB"],
+            dependencies: ["Primitives", "CDuckDB", "CCompression"],
             exclude: overview,
             swiftSettings: cWrapperSettings + [.unsafeFlags(duckdbIncludes)],
             linkerSettings: columnarLinkerSettings
@@ -135,7 +136,8 @@ let package = Package(
             ],
             exclude: overview + [
                 "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
-                "Peers/queries.proto", "Peers/subjects.proto",
+                "Peers/queries.proto",
+                "Peers/subjects.proto", "Flight/flight.proto", "Flight/flightsql.proto",
             ],
             swiftSettings: columnarUserSettings
         ),

@@ -37,7 +37,7 @@ adapter() { # module, its C modules as an expression
 }
 report 'only the adapter imports its C library' "$(
   adapter RocksStorage CRocksDB
-  adapter Columnar CDuckDB
+  adapter Columnar 'CDuckDB|CCompression'
   adapter Transport 'COpenSSL|CNGHTTP2'
 )"
 

@@ -335,6 +335,7 @@ extension NodeParts {
             recordCache: RecordCache(),
             exports: self.makeExports(services, filter, queries),
             access: services.access,
+            flight: FlightState(eventLoop: self.loops.any()),
             logger: self.logger
         )
     }

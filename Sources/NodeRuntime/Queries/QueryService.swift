@@ -137,7 +137,8 @@ struct QueryService: Sendable {
         return fields
     }
 
-    private static func provenance(_ outcome: QueryOutcome) -> String {
+    /// What the answer reflects, as JSON.
+    static func provenance(_ outcome: QueryOutcome) -> String {
         var json = JSONOutput()
         json.beginArray()
         for part in outcome.provenance {
