@@ -60,7 +60,10 @@ struct FlightIngest: Sendable {
             if name == "organization" {
                 organizationColumn = index
             } else if Self.texts.contains(name) || Self.documents.contains(name) {
-                let isJSON = Self.documents.contains(name) && field.type == .utf8
+                let isJSON = Self.documents.contains(name)
+                guard !isJSON || field.type == .utf8 || field.type == .null else {
+                    throw GRPCStatus(.invalidArgument, "column \"\(name)\" must hold JSON as text")
+                }
                 members.append(Source(column: index, name: Array("\"\(name)\":".utf8), isJSON: isJSON))
             } else if name.hasPrefix(Self.actorPrefix),
                 Self.actorParts.contains(String(name.dropFirst(Self.actorPrefix.count)))
