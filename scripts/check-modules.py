@@ -26,6 +26,7 @@ ALLOWED = {
     "CDuckDB": set(),
     "CCompression": set(),
     "CJemalloc": set(),
+    "CEditline": set(),
     "CChecksum": set(),
     "Primitives": set(),
     "Laboratory": {"Primitives"},
@@ -40,7 +41,8 @@ ALLOWED = {
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
     "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
-        "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
+        "Primitives", "AuditPackage", "NodeRuntime", "CEditline", "ArgumentParser", "Logging", "Crypto", "HTTPTypes",
+        "NIOCore",
     },
     "ftverify": {"Primitives", "AuditPackage", "ArgumentParser"},
     "bench": {

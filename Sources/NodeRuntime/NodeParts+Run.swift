@@ -27,7 +27,10 @@ extension NodeParts {
         let service = self.makePeerService(services, repairs)
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
-        let router = try await self.makeQueryRouter(service.queries)
+        let routers = QueryRouters(
+            all: try await self.makeQueryRouter(service.queries),
+            withoutReserved: try await self.makeQueryRouter(service.queries.withoutReserved)
+        )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
         let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
@@ -41,7 +44,7 @@ extension NodeParts {
             service,
             on: self.peerLoops
         )
-        let api = self.makeAPI(services, replicas, router, health)
+        let api = self.makeAPI(services, replicas, routers, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
         try await self.listen(apiServer, self.configuration.apiListen, "clients")
@@ -106,7 +109,7 @@ extension NodeParts {
         try await group.run()
         self.runningQueries.close()
         repairs.clear()
-        await router.close()
+        await routers.close()
     }
 
     private func begin() throws {

@@ -95,6 +95,11 @@ package struct EntityChange: Sendable, Hashable {
         self.after = after
     }
 
+    /// Whether it is an act upon the ledger or upon people's data, which changes no state.
+    package var isReserved: Bool {
+        ReservedRecords.contains(action: self.action.utf8, entityType: self.name.type)
+    }
+
     /// Reads a stored record.
     /// - Throws: ``LedgerError`` `.damaged` when the bytes are no record.
     package init(_ bytes: [UInt8]) throws(LedgerError) {
@@ -114,7 +119,7 @@ package struct EntityChange: Sendable, Hashable {
 
 /// How a record changes what is known of its entity: the one rule by which history is rebuilt.
 ///
-/// A record whose outcome is not success changes nothing. Otherwise:
+/// A record whose outcome is not success changes nothing, nor does one that is reserved (``ReservedRecords``). Otherwise:
 ///
 /// | action | status | value |
 /// | --- | --- | --- |
@@ -135,7 +140,7 @@ package enum EntityFold {
     /// - Parameter state: The state before it; nil when it is the entity's first record.
     /// - Returns: nil only when there was no state and the record changes none.
     package static func apply(_ change: EntityChange, to state: EntityState?) -> EntityState? {
-        guard change.outcome == .success else { return state }
+        guard change.outcome == .success, !change.isReserved else { return state }
         let value = Self.value(after: change, from: state?.value ?? .null)
         let status = Self.status(after: change.action, from: state?.status ?? .present)
         guard var next = state else {

@@ -17,7 +17,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, on: connection)
+                    try self.prepare(sql, hiding: limits.hidden, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -43,9 +43,11 @@ extension ColumnarStore {
 
     private func prepare(
         _ sql: String,
+        hiding hidden: [HiddenRows],
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
         try self.passGate(sql, on: connection)
+        if !hidden.isEmpty { try self.hide(hidden, from: sql, on: connection) }
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
         let position = try Self.readPosition(connection)
@@ -53,6 +55,28 @@ extension ColumnarStore {
         let schema = try statement.schema()
         try statement.start()
         return (statement, schema, position)
+    }
+
+    /// Puts views without the hidden rows before their tables, for this connection, and refuses what would look past them.
+    private func hide(_ hidden: [HiddenRows], from sql: String, on connection: EngineConnection) throws {
+        try StatementGate.checkNamesNoDatabase(tree: Self.serialize(sql, on: connection))
+        guard
+            let database = try connection.text(
+                "SELECT current_database() || ?::VARCHAR",
+                parameter: "",
+                doing: "name the database"
+            )
+        else {
+            throw ColumnarError(.internalFailure, "the database has no name")
+        }
+        func quoted(_ name: String) -> String { "\"\(name.replacing("\"", with: "\"\""))\"" }
+        for (table, conditions) in Dictionary(grouping: hidden, by: \.table) {
+            let shown = conditions.map { "(\($0.condition)) IS NOT TRUE" }.joined(separator: " AND ")
+            try connection.execute(
+                "CREATE TEMP VIEW \(quoted(table)) AS SELECT * FROM \(quoted(database)).main.\(quoted(table)) WHERE \(shown)",
+                doing: "hide rows"
+            )
+        }
     }
 
     /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.

@@ -59,6 +59,22 @@ enum StatementGate {
         if tableFunctionAhead { throw refusal("table function", "without a name") }
     }
 
+    /// Refuses tables that are named with their database, or in a schema other than `main`.
+    ///
+    /// - Throws: ``ColumnarError`` `.notAllowed`, naming what is refused.
+    static func checkNamesNoDatabase(tree: String) throws {
+        var scanner = KeyScanner(bytes: Array(tree.utf8))
+        while let (key, value) = scanner.next() {
+            switch key {
+            case "catalog_name" where !value.isEmpty: throw self.refusal("database", value)
+            // A recursive table names itself in the second one.
+            case "schema_name" where !["", "main", "recurring"].contains(value.lowercased()):
+                throw self.refusal("schema", value)
+            default: break
+            }
+        }
+    }
+
     private static func hasRefusedPrefix(_ name: String) -> Bool {
         refusedPrefixes.contains { name.hasPrefix($0) }
     }

@@ -53,6 +53,15 @@ enum AuditLogDataset {
         columns: sources.map { ColumnDefinition($0.name, columnType(of: $0.source)) }
     )
 
+    /// The rows of ``ReservedRecords``, for queries by callers who may not see them.
+    static let reservedRows = [HiddenRows(table: table.name, condition: reservedCondition)]
+
+    /// Holds for reserved records.
+    static let reservedCondition: String = {
+        let actions = ReservedRecords.actions.map { "'\($0)'" }.joined(separator: ", ")
+        return "action IN (\(actions)) OR entity_type = '\(ReservedRecords.entityType)'"
+    }()
+
     private static func columnType(of source: Source) -> ColumnType {
         switch source {
         case .text, .checksum: .utf8
