@@ -71,6 +71,7 @@ let package = Package(
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CCompression", providers: [.apt(["liblz4-dev", "libzstd-dev"])]),
         .systemLibrary(name: "CChecksum"),
+        .systemLibrary(name: "CSandbox"),
 
         .target(name: "Primitives", exclude: overview, swiftSettings: nodeSettings),
         .target(name: "Storage", dependencies: ["Primitives"], exclude: overview, swiftSettings: nodeSettings),
@@ -131,7 +132,7 @@ let package = Package(
             name: "NodeRuntime",
             dependencies: [
                 "Primitives", "Storage", "RocksStorage", "Consensus", "AuditLedger", "AuditPackage", "Laboratory",
-                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc",
+                "Shards", "Columnar", "QueryRouter", "Transport", "CJemalloc", "CSandbox",
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOFoundationCompat"), httpTypes, logging, metrics, lifecycle,
                 unixSignals, yams, x509, swiftASN1, crypto, protobuf,
             ],
@@ -278,9 +279,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Columnar", "Transport", "NodeRuntime",
-                "ftnode",
-                crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter", "Transport",
+                "NodeRuntime", "ftnode", logging, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings
         ),

@@ -28,6 +28,7 @@ ALLOWED = {
     "CJemalloc": set(),
     "CEditline": set(),
     "CChecksum": set(),
+    "CSandbox": set(),
     "Primitives": set(),
     "Laboratory": {"Primitives"},
     "Storage": {"Primitives"},
@@ -39,7 +40,7 @@ ALLOWED = {
     "Columnar": {"Primitives", "CDuckDB", "CCompression"},
     "QueryRouter": {"Primitives", "Columnar"},
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
-    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "Crypto"} | NIO | OPERATIONS,
+    "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "CSandbox", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
         "Primitives", "AuditPackage", "NodeRuntime", "CEditline", "ArgumentParser", "Logging", "Crypto", "HTTPTypes",
         "NIOCore",

@@ -27,9 +27,10 @@ extension NodeParts {
         let service = self.makePeerService(services, repairs)
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
+        let engine = try await self.makeQueryEngine()
         let routers = QueryRouters(
-            all: try await self.makeQueryRouter(service.queries),
-            withoutReserved: try await self.makeQueryRouter(service.queries.withoutReserved)
+            all: try self.makeQueryRouter(service.queries, engine),
+            withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
         )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
@@ -109,7 +110,7 @@ extension NodeParts {
         try await group.run()
         self.runningQueries.close()
         repairs.clear()
-        await routers.close()
+        await engine.close()
     }
 
     private func begin() throws {
@@ -158,17 +159,25 @@ extension NodeParts {
         }
     }
 
-    private func makeQueryRouter(_ queries: ShardQueries) async throws -> QueryRouter {
-        var configuration = QueryRouterConfiguration()
-        configuration.memoryLimitBytes = self.configuration.gatherMemoryBytes
-        configuration.gatherBytesMax = self.configuration.gatherMemoryBytes
-        configuration.temporaryDirectory = self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
-        return try await QueryRouter.open(
-            catalog: TableCatalog(datasets: [AuditLogDataset.table]),
-            service: queries,
+    private func makeQueryEngine() async throws -> InProcessQueryEngine {
+        try await InProcessQueryEngine.open(
             threads: self.columnarThreads,
+            configuration: InProcessQueryEngine.Configuration(
+                memoryLimitBytes: self.configuration.gatherMemoryBytes,
+                temporaryDirectory: self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
+            )
+        )
+    }
+
+    private func makeQueryRouter(_ queries: ShardQueries, _ engine: any QueryEngine) throws -> QueryRouter {
+        var configuration = QueryRouterConfiguration()
+        configuration.gatherBytesMax = self.configuration.gatherMemoryBytes
+        return try QueryRouter(
+            service: queries,
+            engine: engine,
             timer: QueryTimer(clock: NodeClock.monotonic),
-            configuration: configuration
+            configuration: configuration,
+            baseTables: [AuditLogDataset.table]
         )
     }
 

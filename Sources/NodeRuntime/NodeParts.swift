@@ -49,7 +49,7 @@ final class NodeParts: Sendable {
     let columnarThreads: ColumnarThreads
     let applier: ShardApplier
     let projector: Projector
-    let columnarStores: ColumnarStores
+    let columnarStores: WorkerPool
     let runningQueries: RunningQueries
     let loops: MultiThreadedEventLoopGroup
     /// The one loop of all peers' connections and of consensus: a message, what follows from it, and its answer are the
@@ -91,10 +91,10 @@ final class NodeParts: Sendable {
         self.lanes = try (0..<Self.lanes).map { try SerialThread(name: "ft-apply-\($0)") }
         self.threads = try StoreThreads(name: "ft-read", count: Self.storeThreads, queuedMax: Self.storeQueueMax)
         self.columnarThreads = ColumnarThreads()
-        self.columnarStores = ColumnarStores(
-            directory: configuration.dataDirectory + "/" + Node.columnarFolder,
-            threads: self.columnarThreads,
-            configuration: Self.columnarConfiguration(configuration)
+        self.columnarStores = WorkerPool(
+            count: configuration.workers,
+            settings: WorkerSettings(stores: configuration),
+            logger: logger
         )
         self.runningQueries = RunningQueries(
             limits: RunningQueries.Limits(
@@ -325,13 +325,6 @@ final class NodeParts: Sendable {
             },
             onFailure: { failures.yield($0) }
         )
-    }
-
-    private static func columnarConfiguration(_ configuration: NodeConfiguration) -> ColumnarConfiguration {
-        var columnar = ColumnarConfiguration()
-        columnar.memoryLimitBytes = configuration.columnarMemoryBytes
-        columnar.timeLimit = .milliseconds(configuration.queryTimeLimitMilliseconds)
-        return columnar
     }
 
     private static func makeLinks(

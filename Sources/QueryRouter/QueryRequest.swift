@@ -21,10 +21,17 @@ package enum QueryConsistency: Sendable, Hashable {
 
 /// One question.
 package struct QueryRequest: Sendable {
-    /// A plan to use whatever would be cheaper.
-    package enum Force: Sendable { case gather }
+    /// Which plans may be used.
+    package enum PlanChoice: Sendable, Hashable {
+        /// The cheapest that is exact.
+        case automatic
+        /// The rows are gathered, whatever would be cheaper: what every other plan must equal.
+        case gather
+    }
 
     package var sql: String
+    /// Values of the parameters `?` or `$1`, `$2`, …
+    package var parameters: [ArrowValue]
     /// The caller's scope: every table holds these organizations' rows and no others.
     package var organizations: [OrganizationKey]
     package var consistency: QueryConsistency
@@ -35,27 +42,40 @@ package struct QueryRequest: Sendable {
     package var timeLimit: Duration
     /// Memory of the final step, in bytes; nil or more than the router's limit: the router's.
     package var memoryBytesMax: Int?
-    package var force: Force?
+    package var planChoice: PlanChoice
+    /// The moment of the past to read; nil: now.
+    package var asOf: QueryAsOf?
 
     package init(
         sql: String,
+        parameters: [ArrowValue] = [],
         organizations: [OrganizationKey],
         consistency: QueryConsistency = .linearizable,
         resultBytesMax: Int = 256 << 20,
         resultRowsMax: Int = 10_000_000,
         timeLimit: Duration = .seconds(30),
         memoryBytesMax: Int? = nil,
-        force: Force? = nil
+        planChoice: PlanChoice = .automatic,
+        asOf: QueryAsOf? = nil
     ) {
         self.sql = sql
+        self.parameters = parameters
         self.organizations = organizations
         self.consistency = consistency
         self.resultBytesMax = resultBytesMax
         self.resultRowsMax = resultRowsMax
         self.timeLimit = timeLimit
         self.memoryBytesMax = memoryBytesMax
-        self.force = force
+        self.planChoice = planChoice
+        self.asOf = asOf
     }
+}
+
+/// What a statement gives and wants, before any shard is asked for rows.
+package struct PreparedQuery: Sendable, Hashable {
+    package let schema: ArrowSchema
+    /// Types of the parameters 1, 2, …; `.null` where the statement leaves the type open.
+    package let parameterTypes: [ArrowType]
 }
 
 /// The names of plans, as clients see them.
@@ -77,6 +97,13 @@ package struct QueryStatistics: Sendable, Hashable {
     package let gathering: Duration
 }
 
+/// Organizations without a table that the statement reads.
+package struct TableAbsence: Sendable, Hashable {
+    package let table: String
+    /// In key order.
+    package let organizations: [OrganizationKey]
+}
+
 /// An answer whose rows are still to be read: consume `batches`, or drop it.
 package struct QueryOutcome: Sendable {
     package let schema: ArrowSchema
@@ -84,6 +111,8 @@ package struct QueryOutcome: Sendable {
     package let batches: RecordBatchStream
     /// Of every organization that was read, in key order.
     package let provenance: [ShardProvenance]
+    /// Tables of the statement that some organizations do not have; they count as having no rows of them.
+    package let absences: [TableAbsence]
     package let plan: QueryPlanKind
     package let statistics: QueryStatistics
 }

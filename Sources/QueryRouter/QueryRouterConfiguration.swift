@@ -1,5 +1,3 @@
-internal import Columnar
-
 /// Limits of a router.
 package struct QueryRouterConfiguration: Sendable {
     /// Shards that are asked at once for one query.
@@ -8,12 +6,6 @@ package struct QueryRouterConfiguration: Sendable {
     package var gatherBytesMax: Int
     /// Rows that one query may gather.
     package var gatherRowsMax: Int
-    /// Buffer memory of the final step of one query, in bytes.
-    package var memoryLimitBytes: Int
-    /// Where the final step may spill; every query makes a directory of its own there and removes it. nil: never.
-    package var temporaryDirectory: String?
-    /// Bytes that one query may spill.
-    package var temporaryBytesMax: Int
     /// The longest time of one query, whatever its request says.
     package var timeLimitMax: Duration
     /// The most organizations of one query.
@@ -23,18 +15,12 @@ package struct QueryRouterConfiguration: Sendable {
         fanOutMax: Int = 8,
         gatherBytesMax: Int = 256 << 20,
         gatherRowsMax: Int = 20_000_000,
-        memoryLimitBytes: Int = 512 << 20,
-        temporaryDirectory: String? = nil,
-        temporaryBytesMax: Int = 1 << 30,
         timeLimitMax: Duration = .seconds(300),
         organizationsMax: Int = 1_000
     ) {
         self.fanOutMax = fanOutMax
         self.gatherBytesMax = gatherBytesMax
         self.gatherRowsMax = gatherRowsMax
-        self.memoryLimitBytes = memoryLimitBytes
-        self.temporaryDirectory = temporaryDirectory
-        self.temporaryBytesMax = temporaryBytesMax
         self.timeLimitMax = timeLimitMax
         self.organizationsMax = organizationsMax
     }
@@ -45,11 +31,6 @@ package struct QueryRouterConfiguration: Sendable {
             (self.fanOutMax > 0, "fanOutMax must be positive"),
             (self.gatherBytesMax > 0, "gatherBytesMax must be positive"),
             (self.gatherRowsMax > 0, "gatherRowsMax must be positive"),
-            (
-                self.memoryLimitBytes >= ColumnarConfiguration.memoryLimitBytesMin,
-                "memoryLimitBytes must be at least \(ColumnarConfiguration.memoryLimitBytesMin)"
-            ),
-            (self.temporaryBytesMax >= 0, "temporaryBytesMax must not be negative"),
             (self.timeLimitMax > .zero, "timeLimitMax must be positive"),
             (self.organizationsMax > 0, "organizationsMax must be positive"),
         ]

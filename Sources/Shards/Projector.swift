@@ -6,7 +6,7 @@ internal import Synchronization
 /// The columnar stores of a node as the shards see them: one per organization, derived from its ledger.
 package protocol ProjectionStore: Sendable {
     /// The last sequence that the organization's columnar store holds; zero when it holds none or does not exist.
-    /// - Throws: Any error: the store is unusable and is rebuilt by ``reset(_:)``.
+    /// - Throws: ``ProjectionUnavailable``; any other error: the store is unusable and is rebuilt by ``reset(_:)``.
     func position(of organization: OrganizationID) async throws -> SequenceNumber
 
     /// Adds consecutive records and moves the position to that of the last, in one transaction.
@@ -17,6 +17,19 @@ package protocol ProjectionStore: Sendable {
 
     /// Deletes the organization's columnar store, so that it is built anew from the first record.
     func reset(_ organization: OrganizationID) async throws
+}
+
+/// The columnar store cannot be had now, and its files are not to blame: it stays as it is, and is tried again later.
+package struct ProjectionUnavailable: CausedError, Sendable, CustomStringConvertible {
+    package let organization: OrganizationID
+    package let cause: (any Error)?
+
+    package init(organization: OrganizationID, cause: (any Error)?) {
+        self.organization = organization
+        self.cause = cause
+    }
+
+    package var description: String { "the columnar store of organization \(self.organization) cannot be had now" }
 }
 
 /// Counts what the projector does.
@@ -329,6 +342,10 @@ extension Projector {
         } catch let error as LedgerUnreadable {
             // The columnar store is not to blame: it stays as it is.
             self.onFailure(organization, error.asShardError)
+            self.state.withLock { $0.counters.failures += 1 }
+            failure = error
+        } catch let error as ProjectionUnavailable {
+            self.onFailure(organization, error)
             self.state.withLock { $0.counters.failures += 1 }
             failure = error
         } catch let firstError {

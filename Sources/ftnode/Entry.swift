@@ -7,6 +7,8 @@ internal import Primitives
 @main
 enum Entry {
     static func main() async {
+        // First of all: a worker's sandbox has to be made while there is one thread.
+        if WorkerProcess.isWanted(CommandLine.arguments) { exit(WorkerProcess.run()) }
         let code = await CommandRun.run(Array(CommandLine.arguments.dropFirst()))
         exit(code)
     }

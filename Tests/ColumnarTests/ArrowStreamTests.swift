@@ -210,7 +210,7 @@ struct ArrowStreamTests {
         try await withStore { store in
             // Each row once as it is and once as nulls.
             try await store.execute("CREATE TABLE source AS \(Self.allTypes)")
-            let columns = try await store.describe("SELECT * FROM source").fields.map(\.name)
+            let columns = try await store.describe("SELECT * FROM source").schema.fields.map(\.name)
             let nulls = columns.map { "CASE WHEN true THEN NULL ELSE \($0) END" }.joined(separator: ", ")
             try await store.execute("INSERT INTO source SELECT \(nulls) FROM source LIMIT 3000")
             let result = try await store.query("SELECT * FROM source")

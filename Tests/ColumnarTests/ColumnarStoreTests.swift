@@ -250,10 +250,10 @@ struct ColumnarStoreTests {
             #expect(tree.contains("\"table_name\":\"events\""))
             let back = try await store.deserializeSQL(tree)
             #expect(try await store.serializeSQL(back).contains("it's"))
-            let schema = try await store.describe(sql)
+            let schema = try await store.describe(sql).schema
             #expect(schema.fields.map(\.name) == ["actor", "n"])
             #expect(schema.fields.map(\.type) == [.utf8, .int64])
-            #expect(try await store.describe("SELECT payload FROM events").fields[0].isJSON)
+            #expect(try await store.describe("SELECT payload FROM events").schema.fields[0].isJSON)
             #expect(await code { try await store.deserializeSQL("{}") } != nil)
         }
     }

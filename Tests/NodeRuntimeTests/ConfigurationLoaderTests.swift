@@ -240,6 +240,10 @@ struct ConfigurationLoaderTests {
             query.wait_ms                10000 ms                                          default           longest a statement waits for its place
             query.unread_ms              60000 ms                                          default           how long the rows of an answer may lie unread before it is ended
             query.result_mb_max          512 MiB                                           default           largest result of a statement
+            worker.count                 2 processes                                       default           worker processes with columnar stores; organizations are spread over them
+            worker.memory_mb             4096 MiB                                          default           private memory that one worker process may have
+            worker.idle_close_s          300 s                                             default           a columnar store that nobody has used for so long is closed
+            worker.sandbox               on                                                default           worker processes give up the network, other programs and all other files
             log.level                    debug                                             FTNODE_LOG_LEVEL  least severe lines that are written
             log.format                   text                                              default           one line a message, as text or as JSON
             audit.signing_key            -                                                 not set           private key (C2SP skey) with which this node signs checkpoints; without one it signs none

@@ -135,6 +135,7 @@ private struct SplitMix {
             schema: ArrowSchema(fields: []),
             batches: batches,
             provenance: [],
+            absences: [],
             plan: .single,
             statistics: QueryStatistics(
                 organizations: 1,

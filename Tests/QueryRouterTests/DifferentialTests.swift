@@ -189,13 +189,13 @@ struct DifferentialTests {
                         Issue.record("not a statement: \(sql)")
                         continue
                     }
-                    for force in [QueryRequest.Force.gather, nil] {
-                        let request = QueryRequest(sql: sql, organizations: shards.keys, force: force)
+                    for choice in [QueryRequest.PlanChoice.gather, .automatic] {
+                        let request = QueryRequest(sql: sql, organizations: shards.keys, planChoice: choice)
                         // Without force, only what takes another way than the gathered answer.
-                        if force == nil, case .gather = try await router.plan(request, organizations: shards.keys) {
+                        if choice == .automatic, case .gather = try await router.plan(request) {
                             continue
                         }
-                        let context = "seed \(Self.seed), \(counts), \(force == nil ? "free" : "gather"): \(sql)"
+                        let context = "seed \(Self.seed), \(counts), \(choice == .automatic ? "free" : "gather"): \(sql)"
                         do {
                             let (rows, _) = try await router.rows(request, sorted: isSorted)
                             #expect(rows == expected, "\(context)")
@@ -214,7 +214,7 @@ struct DifferentialTests {
             let options = QueryPlanner.Options(prunesColumns: false, pushesConditions: false)
             try await shards.withRouter(options: options) { router in
                 for (sql, isSorted) in Self.part(part) {
-                    let request = QueryRequest(sql: sql, organizations: shards.keys, force: .gather)
+                    let request = QueryRequest(sql: sql, organizations: shards.keys, planChoice: .gather)
                     let (rows, outcome) = try await router.rows(request, sorted: isSorted)
                     let expected = try await shards.expected(sql, sorted: isSorted)
                     #expect(rows == expected, "seed \(Self.seed): \(sql)")
@@ -276,9 +276,9 @@ struct DifferentialTests {
                     let shape = Self.shapes.randomElement(using: &random) ?? ""
                     let sql = shape.split(separator: "?", omittingEmptySubsequences: false).joined(separator: joined)
                     let expected = try await shards.expected(sql, sorted: true)
-                    for force in [QueryRequest.Force.gather, nil] {
-                        let request = QueryRequest(sql: sql, organizations: shards.keys, force: force)
-                        if force == nil, case .gather = try await router.plan(request, organizations: shards.keys) {
+                    for choice in [QueryRequest.PlanChoice.gather, .automatic] {
+                        let request = QueryRequest(sql: sql, organizations: shards.keys, planChoice: choice)
+                        if choice == .automatic, case .gather = try await router.plan(request) {
                             continue
                         }
                         let (rows, _) = try await router.rows(request, sorted: true)

@@ -11,8 +11,9 @@ struct QueryPlannerTests {
 
     private static func plan(_ sql: String, _ parser: ColumnarStore) async throws -> QueryPlan {
         let tree = try await parser.serializeSQL(sql)
-        let statement = try StatementGate(catalog: TableCatalog(datasets: [auditLog])).check(sql, tree: tree)
-        return QueryPlanner().plan(statement, organizations: self.keys, forcesGather: true)
+        let catalog = try TableCatalog([:], base: [auditLog])
+        let statement = try StatementGate(catalog: catalog).check(sql, tree: tree)
+        return QueryPlanner().plan(statement, organizations: self.keys, catalog: catalog, forcesGather: true)
     }
 
     private static func withParser(_ body: (ColumnarStore) async throws -> Void) async throws {

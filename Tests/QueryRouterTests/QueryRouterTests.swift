@@ -82,6 +82,30 @@ struct QueryRouterTests {
         }
     }
 
+    @Test("binds parameters by position, on one shard and in the final step", arguments: [1, 2])
+    func bindsParameters(organizations: Int) async throws {
+        try await TestShards.with(counts: [30, 20], seed: Self.seed) { shards in
+            try await shards.withRouter { router in
+                let keys = Array(shards.keys.prefix(organizations))
+                let sql = "select count(*), ? as text, $2::double as x from audit_log where sequence <= $3"
+                let mixed = QueryRequest(sql: sql, parameters: [.string("a")], organizations: keys)
+                #expect(await router.failure(mixed) != nil)
+                let numbered = "select count(*), $1 as text, $2::double as x from audit_log where sequence <= $3"
+                let values: [ArrowValue] = [.string("it's"), .double(2.5), .int(7)]
+                let request = QueryRequest(sql: numbered, parameters: values, organizations: keys)
+                let rows = try await router.rows(request, sorted: false).rows.rows
+                #expect(rows == [[.int(Int64(7 * organizations)), .string("it's"), .double(2.5)]])
+                let few = QueryRequest(sql: numbered, parameters: [.null], organizations: keys)
+                #expect(await router.failure(few)?.code == .invalid)
+                let prepared = try await router.prepare(sql: numbered, organizations: keys)
+                #expect(prepared.schema.fields.map(\.name) == ["count_star()", "text", "x"])
+                #expect(prepared.parameterTypes.count == 3)
+                #expect(prepared.schema.fields.map(\.type) == [.int64, .utf8, .float64])
+                #expect(prepared.parameterTypes[2] == .uint64)
+            }
+        }
+    }
+
     @Test("runs over empty tables when there is no organization")
     func answersForNobody() async throws {
         try await TestShards.with(counts: [10], seed: Self.seed) { shards in
@@ -280,7 +304,7 @@ struct QueryRouterTests {
     func leavesNoFiles() async throws {
         try await TestShards.with(counts: [50, 50], seed: Self.seed) { shards in
             let directory = shards.directory + "/spill"
-            try await shards.withRouter(QueryRouterConfiguration(temporaryDirectory: directory)) { router in
+            try await shards.withRouter(engine: .init(temporaryDirectory: directory)) { router in
                 let outcome = try await router.run(QueryRequest(sql: Self.counts, organizations: shards.keys))
                 #expect(try FileManager.default.contentsOfDirectory(atPath: directory).count == 1)
                 _ = try await outcome.batches.collect()
@@ -295,11 +319,10 @@ struct QueryRouterTests {
     @Test("refuses a configuration or a catalog that cannot work")
     func validates() throws {
         #expect(throws: QueryError.self) { try QueryRouterConfiguration(fanOutMax: 0).validate() }
-        #expect(throws: QueryError.self) { try QueryRouterConfiguration(memoryLimitBytes: 1).validate() }
         try QueryRouterConfiguration().validate()
-        #expect(throws: QueryError.self) { try TableCatalog(datasets: [auditLog, auditLog]) }
+        #expect(throws: QueryError.self) { try TableCatalog([:], base: [auditLog, auditLog]) }
         #expect(throws: QueryError.self) {
-            try TableCatalog(datasets: [TableSchema(name: "t", columns: [ColumnDefinition("sequence", .uint64)])])
+            try TableCatalog([:], base: [TableSchema(name: "t", columns: [ColumnDefinition("sequence", .uint64)])])
         }
     }
 }

@@ -189,17 +189,21 @@ final class TestShards: ShardQueryService, Sendable {
 
     func query(
         organization: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
-        self.calls.withLock { $0.append(Call(organization: organization, sql: sql, requirement: requirement)) }
+        self.calls.withLock {
+            $0.append(Call(organization: organization, sql: statement.sql, requirement: requirement))
+        }
         let fault = self.faults.withLock { $0[organization] }
         if case .failsAtOnce(let error) = fault { throw error }
         if case .hangs = fault { try await self.hang(organization) }
         guard let store = self.stores[organization] else { throw TestFailure.noSuchShard }
         let result = try await store.query(
-            sql,
+            statement.sql,
+            parameters: statement.parameters,
+            origin: statement.origin,
             limits: QueryLimits(
                 timeLimit: limits.timeLimit,
                 rowsMax: limits.resultRowsMax,
@@ -221,6 +225,10 @@ final class TestShards: ShardQueryService, Sendable {
             ),
             batches: batches
         )
+    }
+
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [auditLog])
     }
 
     /// Waits for its cancellation, and records it.
@@ -312,25 +320,27 @@ struct Rows: Equatable, CustomStringConvertible {
 extension TestShards {
     func withRouter(
         _ configuration: QueryRouterConfiguration = .init(),
+        engine: InProcessQueryEngine.Configuration = .init(),
         clock: StoppedClock = StoppedClock(),
         options: QueryPlanner.Options = .init(),
         _ body: (QueryRouter) async throws -> Void
     ) async throws {
-        let router = try await QueryRouter.open(
-            catalog: TableCatalog(datasets: [auditLog]),
-            service: self,
-            threads: self.threads,
-            timer: QueryTimer(clock: clock),
-            configuration: configuration,
-            planner: QueryPlanner(options: options)
-        )
+        let engine = try await InProcessQueryEngine.open(threads: self.threads, configuration: engine)
         do {
+            let router = try QueryRouter(
+                service: self,
+                engine: engine,
+                timer: QueryTimer(clock: clock),
+                configuration: configuration,
+                baseTables: [auditLog],
+                planner: QueryPlanner(options: options)
+            )
             try await body(router)
         } catch {
-            await router.close()
+            await engine.close()
             throw error
         }
-        await router.close()
+        await engine.close()
     }
 
     /// The answer of one DuckDB over all rows.

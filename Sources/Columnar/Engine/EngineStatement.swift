@@ -8,8 +8,9 @@ internal import CDuckDB
     nonisolated(unsafe) private var arrowOptions: duckdb_arrow_options?  // sendable-ok: one job at a time
     nonisolated(unsafe) private var ended = false  // sendable-ok: one job at a time
 
-    /// Parses and binds `sql`, which must hold exactly one SELECT without parameters.
-    init(_ connection: EngineConnection, sql: String) throws {
+    /// Parses and binds `sql`, which must hold exactly one SELECT.
+    /// - Parameter values: Of the parameters; nil: the statement is only described.
+    init(_ connection: EngineConnection, sql: String, values: [ArrowValue]?) throws {
         self.connection = connection
         unsafe self.result = unsafe duckdb_result()
         unsafe self.statement = nil
@@ -33,9 +34,10 @@ internal import CDuckDB
         guard unsafe duckdb_prepared_statement_type(self.statement) == DUCKDB_STATEMENT_TYPE_SELECT else {
             throw ColumnarError(.notAllowed, "only SELECT is allowed")
         }
-        guard unsafe duckdb_nparams(self.statement) == 0 else {
-            throw ColumnarError(.binder, "the statement has parameters, for which there are no values")
+        guard unsafe duckdb_nparams(self.statement) <= idx_t(EngineParameters.countMax) else {
+            throw ColumnarError(.notAllowed, "a statement may have \(EngineParameters.countMax) parameters")
         }
+        if let values { try unsafe EngineParameters.bind(values, to: self.statement) }
         unsafe duckdb_connection_get_arrow_options(connection.handle, &self.arrowOptions)
     }
 
@@ -49,28 +51,82 @@ internal import CDuckDB
         unsafe duckdb_destroy_arrow_options(&self.arrowOptions)
     }
 
-    /// Names and types of the result.
+    /// Types of the parameters 1, 2, …; `.null` where the statement leaves the type open.
+    func parameterTypes() throws -> [ArrowType] {
+        let count = unsafe Int(duckdb_nparams(self.statement))
+        var types = unsafe [duckdb_logical_type?](repeating: nil, count: count)
+        defer { for index in unsafe types.indices { unsafe duckdb_destroy_logical_type(&types[index]) } }
+        for index in 0..<count {
+            unsafe types[index] = unsafe Self.known(
+                duckdb_param_logical_type(self.statement, idx_t(index + 1))
+            )
+        }
+        let names = (1...max(1, count)).map { "parameter \($0)" }
+        return try unsafe self.arrowSchema(&types, names: names).fields.map(\.type)
+    }
+
+    /// The type, or the null type in place of one that is still open.
+    private static func known(_ type: duckdb_logical_type?) -> duckdb_logical_type? {
+        var type = unsafe type
+        let open: [duckdb_type] = [DUCKDB_TYPE_INVALID, DUCKDB_TYPE_ANY]
+        guard unsafe type == nil || open.contains(duckdb_get_type_id(type)) else { return unsafe type }
+        unsafe duckdb_destroy_logical_type(&type)
+        return unsafe duckdb_create_logical_type(DUCKDB_TYPE_SQLNULL)
+    }
+
+    private func arrowSchema(_ types: inout [duckdb_logical_type?], names: [String]) throws -> ArrowSchema {
+        let texts = names.map { Array($0.utf8CString) }
+        var pointers: [UnsafePointer<CChar>?] = unsafe []
+        for text in texts {
+            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: text.count)
+            unsafe copy.initialize(from: text, count: text.count)
+            unsafe pointers.append(UnsafePointer(copy))
+        }
+        defer { for index in unsafe pointers.indices { unsafe pointers[index]?.deallocate() } }
+        var schema = unsafe CArrowSchema()
+        try unsafe check(
+            duckdb_to_arrow_schema(self.arrowOptions, &types, &pointers, idx_t(types.count), &schema),
+            doing: "describe the statement",
+            code: .unsupported
+        )
+        defer { unsafe schema.release?(&schema) }
+        return try unsafe ArrowSchema(reading: schema)
+    }
+
+    /// Names and types of the result; none when they hang on parameters whose type is open.
     func schema() throws -> ArrowSchema {
         let count = unsafe Int(duckdb_prepared_statement_column_count(self.statement))
         var types = unsafe [duckdb_logical_type?](repeating: nil, count: count)
         defer { for index in unsafe types.indices { unsafe duckdb_destroy_logical_type(&types[index]) } }
-        var names = unsafe [UnsafePointer<CChar>?](repeating: nil, count: count)
-        defer {
-            for index in unsafe names.indices { unsafe duckdb_free(UnsafeMutableRawPointer(mutating: names[index])) }
-        }
+        var names: [String] = []
         for index in 0..<count {
-            unsafe types[index] = unsafe duckdb_prepared_statement_column_logical_type(self.statement, idx_t(index))
-            unsafe names[index] = unsafe duckdb_prepared_statement_column_name(self.statement, idx_t(index))
+            unsafe types[index] = unsafe Self.known(
+                duckdb_prepared_statement_column_logical_type(self.statement, idx_t(index))
+            )
+            let name = unsafe duckdb_prepared_statement_column_name(self.statement, idx_t(index))
+            names.append(unsafe engineText(name))
+            unsafe duckdb_free(UnsafeMutableRawPointer(mutating: name))
         }
-        var schema = unsafe CArrowSchema()
-        try unsafe check(
-            duckdb_to_arrow_schema(self.arrowOptions, &types, &names, idx_t(count), &schema),
-            doing: "describe the result",
-            code: .unsupported
-        )
-        defer { unsafe schema.release?(&schema) }
-        var read = try unsafe ArrowSchema(reading: schema)
-        for index in 0..<min(count, read.fields.count) {
+        return try unsafe self.columns(&types, names: names)
+    }
+
+    /// Names and types of the running result.
+    func resultSchema() throws -> ArrowSchema {
+        let count = unsafe Int(duckdb_column_count(&self.result))
+        var types = unsafe [duckdb_logical_type?](repeating: nil, count: count)
+        defer { for index in unsafe types.indices { unsafe duckdb_destroy_logical_type(&types[index]) } }
+        var names: [String] = []
+        for index in 0..<count {
+            unsafe types[index] = unsafe duckdb_column_logical_type(&self.result, idx_t(index))
+            // The name is the result's.
+            names.append(unsafe engineText(duckdb_column_name(&self.result, idx_t(index))))
+        }
+        return try unsafe self.columns(&types, names: names)
+    }
+
+    private func columns(_ types: inout [duckdb_logical_type?], names: [String]) throws -> ArrowSchema {
+        var read = try unsafe self.arrowSchema(&types, names: names)
+        for index in 0..<min(names.count, read.fields.count) {
             unsafe markEngineType(&read.fields[index], types[index])
         }
         return read

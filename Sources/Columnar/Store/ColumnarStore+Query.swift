@@ -2,6 +2,28 @@ internal import Dispatch
 internal import Foundation
 internal import Synchronization
 
+/// Who wrote a statement.
+package enum StatementOrigin: Sendable, Hashable {
+    /// A user: the gate of the store looks at it.
+    case user
+    /// The query router, out of a statement that has passed its own, stricter gate. It may use aggregate states.
+    case router
+}
+
+/// What a statement needs and gives, without running it.
+package struct StatementDescription: Sendable, Hashable {
+    /// Names and types of the columns; none when they hang on parameters whose type is open.
+    package let schema: ArrowSchema
+    /// Types of the parameters 1, 2, …; `.null` where the statement leaves the type open.
+    package let parameterTypes: [ArrowType]
+
+    /// Creates a description.
+    package init(schema: ArrowSchema, parameterTypes: [ArrowType]) {
+        self.schema = schema
+        self.parameterTypes = parameterTypes
+    }
+}
+
 extension ColumnarStore {
     /// Runs one read-only SELECT and streams its rows.
     ///
@@ -9,7 +31,12 @@ extension ColumnarStore {
     /// limit counts from this call to the last batch. Cancelling the calling task stops the query.
     /// - Throws: ``ColumnarError``: `.syntax`, `.binder`, `.catalog` with the position in `sql`; `.notAllowed`;
     ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
-    package func query(_ sql: String, limits: QueryLimits = .init()) async throws -> ColumnarResult {
+    package func query(
+        _ sql: String,
+        parameters: [ArrowValue] = [],
+        origin: StatementOrigin = .user,
+        limits: QueryLimits = .init()
+    ) async throws -> ColumnarResult {
         let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
         let deadline = DispatchTime.now() + .nanoseconds(limit.nanoseconds)  // ambient-ok: a time limit is wall time
         let start = QueryStart(threads: self.threads)
@@ -17,7 +44,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, hiding: limits.hidden, on: connection)
+                    try self.prepare(sql, parameters, origin, hiding: limits.hidden, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -43,18 +70,19 @@ extension ColumnarStore {
 
     private func prepare(
         _ sql: String,
+        _ parameters: [ArrowValue],
+        _ origin: StatementOrigin,
         hiding hidden: [HiddenRows],
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
-        try self.passGate(sql, on: connection)
+        if origin == .user { try self.passGate(sql, on: connection) }
         if !hidden.isEmpty { try self.hide(hidden, from: sql, on: connection) }
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
         let position = try Self.readPosition(connection)
-        let statement = try EngineStatement(connection, sql: sql)
-        let schema = try statement.schema()
+        let statement = try EngineStatement(connection, sql: sql, values: parameters)
         try statement.start()
-        return (statement, schema, position)
+        return (statement, try statement.resultSchema(), position)
     }
 
     /// Puts views without the hidden rows before their tables, for this connection, and refuses what would look past them.
@@ -138,13 +166,17 @@ extension ColumnarStore {
         }
     }
 
-    /// Binds a statement without running it: names and types of its result.
-    /// - Throws: ``ColumnarError``, as ``query(_:limits:)`` before execution.
-    package func describe(_ sql: String) async throws -> ArrowSchema {
+    /// Binds a statement without running it: names and types of its result, and the types of its parameters.
+    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:)`` before execution.
+    package func describe(_ sql: String, origin: StatementOrigin = .user) async throws -> StatementDescription {
         try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
-            try self.passGate(sql, on: connection)
-            return try EngineStatement(connection, sql: sql).schema()
+            if origin == .user { try self.passGate(sql, on: connection) }
+            let statement = try EngineStatement(connection, sql: sql, values: nil)
+            return StatementDescription(
+                schema: try statement.schema(),
+                parameterTypes: try statement.parameterTypes()
+            )
         }
     }
 }

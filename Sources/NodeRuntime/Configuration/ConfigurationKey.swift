@@ -241,6 +241,33 @@ package struct ConfigurationKey: Sendable {
             "largest result of a statement"
         ),
         ConfigurationKey(
+            "worker.count",
+            .integer(1...NodeConfiguration.workersMax),
+            unit: "processes",
+            default: "2",
+            "worker processes with columnar stores; organizations are spread over them"
+        ),
+        ConfigurationKey(
+            "worker.memory_mb",
+            .integer(256...1_048_576),
+            unit: "MiB",
+            default: "4096",
+            "private memory that one worker process may have"
+        ),
+        ConfigurationKey(
+            "worker.idle_close_s",
+            .integer(5...86_400),
+            unit: "s",
+            default: "300",
+            "a columnar store that nobody has used for so long is closed"
+        ),
+        ConfigurationKey(
+            "worker.sandbox",
+            .choice(["off", "on"]),
+            default: "on",
+            "worker processes give up the network, other programs and all other files"
+        ),
+        ConfigurationKey(
             "log.level",
             .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
             default: "info",

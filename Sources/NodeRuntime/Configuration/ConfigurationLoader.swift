@@ -419,6 +419,7 @@ struct ConfigurationReading {
         result.witnessQuorum = self.integer("audit.witness_quorum")
         result.raftLeaseReads = self.text("raft.lease_reads") == "on"
         result.raftSleep = self.text("raft.sleep") == "on"
+        result.workerSandbox = self.text("worker.sandbox") == "on"
         result.recordsReadings = self.text("audit.record_readings") == "on"
         result.logLevel = self.text("log.level") ?? result.logLevel
         result.logFormat = self.text("log.format").flatMap(NodeConfiguration.LogFormat.init) ?? result.logFormat
@@ -440,6 +441,8 @@ struct ConfigurationReading {
             ("query.running_max", \.queriesRunningMax, 1), ("query.waiting_max", \.queriesWaitingMax, 1),
             ("query.wait_ms", \.queryWaitMilliseconds, 1), ("query.unread_ms", \.queryUnreadMilliseconds, 1),
             ("query.result_mb_max", \.queryResultBytesMax, mebibyte),
+            ("worker.count", \.workers, 1), ("worker.memory_mb", \.workerMemoryBytes, mebibyte),
+            ("worker.idle_close_s", \.workerIdleSeconds, 1),
         ]
         for (key, path, scale) in numbers {
             if let value = self.integer(key) { result[keyPath: path] = value * scale }

@@ -145,6 +145,17 @@ package struct NodeConfiguration: Sendable, Equatable {
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
 
+    /// Worker processes with columnar stores (1–``workersMax``).
+    package var workers: Int = 2
+    /// The most worker processes.
+    package static let workersMax = 64
+    /// Private writable memory that one worker process may have, in bytes.
+    package var workerMemoryBytes: Int = 4096 * 1024 * 1024
+    /// A columnar store that nobody has used for so many seconds is closed.
+    package var workerIdleSeconds: Int = 300
+    /// False when worker processes keep the network and all files, for systems without seccomp.
+    package var workerSandbox = true
+
     /// Most bytes of its ledgers that the node re-reads in the background in a second.
     package var scrubBytesPerSecond: Int = 8 << 20
     /// After how many hours everything is re-read, also what has not changed.

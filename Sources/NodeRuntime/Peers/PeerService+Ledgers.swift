@@ -135,7 +135,11 @@ extension PeerService {
         do {
             let result = try await queries.queryHere(
                 entry,
-                sql: request.sql,
+                statement: ShardStatement(
+                    sql: request.sql,
+                    parameters: try WireParameters.decode(request.parameters),
+                    origin: request.generated ? .router : .user
+                ),
                 requirement: requirement,
                 limits: ShardQueryLimits(
                     timeLimit: .milliseconds(Int64(request.timeLimitMs)),

@@ -2,15 +2,18 @@ internal import AuditLedger
 internal import Columnar
 internal import Foundation
 internal import Primitives
+internal import QueryRouter
 internal import Shards
 
-/// The columnar stores of this node, one file an organization, opened when used and closed when too many are open.
-actor ColumnarStores: ProjectionStore {
+/// The columnar stores of this process, one file an organization, opened when used and closed when too many are open.
+actor ColumnarStores: OrganizationStores {
     private struct Open {
         let store: ColumnarStore
         let datasets: OrganizationDatasets
         var users = 0
         var lastUse: UInt64 = 0
+        /// ``turns`` at the last use.
+        var lastTurn: UInt64 = 0
     }
 
     /// Most files held open at once, unless told otherwise; each costs about 5 MB.
@@ -24,6 +27,8 @@ actor ColumnarStores: ProjectionStore {
     /// Organizations whose store is being opened or closed, and who waits for that.
     private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
     private var uses: UInt64 = 0
+    /// How often ``closeUnused(for:)`` was called.
+    private var turns: UInt64 = 0
 
     /// - Parameter openMax: Files held open at once; more only while they are in use.
     init(
@@ -53,6 +58,7 @@ actor ColumnarStores: ProjectionStore {
         if self.open[organization] != nil {
             self.open[organization]?.users += 1
             self.open[organization]?.lastUse = self.uses
+            self.open[organization]?.lastTurn = self.turns
         }
         if let store = self.open[organization]?.store { return store }
         self.busy[organization] = []
@@ -66,7 +72,13 @@ actor ColumnarStores: ProjectionStore {
         )
         do {
             let datasets = try await OrganizationDatasets.open(store)
-            self.open[organization] = Open(store: store, datasets: datasets, users: 1, lastUse: self.uses)
+            self.open[organization] = Open(
+                store: store,
+                datasets: datasets,
+                users: 1,
+                lastUse: self.uses,
+                lastTurn: self.turns
+            )
         } catch {
             await store.close()
             throw error
@@ -95,6 +107,18 @@ actor ColumnarStores: ProjectionStore {
             let idle = self.open.filter { $0.value.users == 0 && self.busy[$0.key] == nil }
             guard let oldest = idle.min(by: { $0.value.lastUse < $1.value.lastUse })?.key else { return }
             await self.close(oldest)
+        }
+    }
+
+    /// Closes the stores that nobody has used since this was called `turns` times; to be called at equal intervals.
+    func closeUnused(for turns: UInt64) async {
+        self.turns += 1
+        for (organization, entry) in self.open.sorted(by: { $0.key < $1.key }) {
+            // Others may have come while one was closed.
+            guard self.open[organization]?.users == 0, self.busy[organization] == nil,
+                self.open[organization]?.lastUse == entry.lastUse, self.turns - entry.lastTurn > turns
+            else { continue }
+            await self.close(organization)
         }
     }
 
@@ -132,6 +156,22 @@ actor ColumnarStores: ProjectionStore {
         }
     }
 
+    func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
+        let store = try await self.lend(organization)
+        do {
+            let result = try await store.query(question.sql, limits: question.limits)
+            let lease = StoreLease(stores: self, store: store, organization: organization)
+            return StoreResult(
+                schema: result.schema,
+                position: SequenceNumber(result.position),
+                batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+            )
+        } catch {
+            await self.release(store, of: organization)
+            throw error
+        }
+    }
+
     private func withStore<Value: Sendable>(
         _ organization: OrganizationID,
         _ body: (ColumnarStore) async throws -> Value
@@ -154,5 +194,43 @@ actor ColumnarStores: ProjectionStore {
             let path = self.file(of: organization) + suffix
             if FileManager.default.fileExists(atPath: path) { try FileManager.default.removeItem(atPath: path) }
         }
+    }
+}
+
+/// Keeps a columnar store lent until the last reader of its result is gone.
+final class StoreLease: Sendable {
+    private let stores: ColumnarStores
+    private let store: ColumnarStore
+    private let organization: OrganizationID
+
+    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
+        self.stores = stores
+        self.store = store
+        self.organization = organization
+    }
+
+    deinit {
+        let (stores, store, organization) = (self.stores, self.store, self.organization)
+        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
+    }
+}
+
+/// Batches of a local store that hold its lease.
+struct LeasedBatches: AsyncSequence, Sendable {
+    typealias Element = ArrowRecordBatch
+    typealias Failure = any Error
+
+    let batches: ColumnarBatches
+    let lease: StoreLease
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        var iterator: ColumnarBatches.AsyncIterator
+        let lease: StoreLease
+
+        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
     }
 }

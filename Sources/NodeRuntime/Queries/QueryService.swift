@@ -17,11 +17,6 @@ struct QueryRouters: Sendable {
 
     subscript(seesReserved seesReserved: Bool) -> QueryRouter { seesReserved ? self.all : self.withoutReserved }
 
-    /// Ends both.
-    func close() async {
-        await self.all.close()
-        await self.withoutReserved.close()
-    }
 }
 
 /// Runs a statement and encodes its result in the form that was asked for.

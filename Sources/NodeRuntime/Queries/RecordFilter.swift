@@ -13,7 +13,7 @@ struct RecordFilter: Sendable {
     func sequences(matching search: RecordSearch, in entry: OrganizationEntry) async throws -> [SequenceNumber] {
         let result = try await self.queries.query(
             organization: entry.key,
-            sql: Self.statement(search),
+            statement: ShardStatement(sql: Self.statement(search)),
             requirement: search.isLatest ? .latest : .eventual,
             limits: ShardQueryLimits(
                 timeLimit: self.timeLimit,

@@ -17,7 +17,7 @@ struct ShardQueries: ShardQueryService {
     let placement: Placement
     let applier: ShardApplier
     let projector: Projector
-    let stores: ColumnarStores
+    let stores: any OrganizationStores
     let reads: ReadGate
     let storeThreads: StoreThreads
     let keyValueStore: any KeyValueStore
@@ -36,7 +36,7 @@ struct ShardQueries: ShardQueryService {
 
     func query(
         organization key: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -47,7 +47,7 @@ struct ShardQueries: ShardQueryService {
         var reason: (any Error)?
         if self.placement.servesHere(entry) {
             do {
-                return try await self.queryHere(entry, sql: sql, requirement: requirement, limits: limits)
+                return try await self.queryHere(entry, statement: statement, requirement: requirement, limits: limits)
             } catch let error as ShardError where !others.isEmpty {
                 // This replica cannot serve now; another may.
                 reason = error
@@ -56,11 +56,15 @@ struct ShardQueries: ShardQueryService {
         return try await self.queryElsewhere(
             entry,
             among: others,
-            sql: sql,
+            statement: statement,
             requirement: requirement,
             limits: limits,
             reason: reason
         )
+    }
+
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [AuditLogDataset.table])
     }
 
     // MARK: Here
@@ -111,7 +115,7 @@ struct ShardQueries: ShardQueryService {
 
     func queryHere(
         _ entry: OrganizationEntry,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
@@ -123,36 +127,33 @@ struct ShardQueries: ShardQueryService {
         } catch let error as TimedOut {
             throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
         }
-        let store = try await self.stores.lend(entry.id)
-        let result: ColumnarResult
-        let root: Digest
-        do {
-            result = try await store.query(
-                sql,
-                limits: QueryLimits(
-                    timeLimit: limits.timeLimit,
-                    rowsMax: limits.resultRowsMax,
-                    bytesMax: limits.resultBytesMax,
-                    hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
-                )
-            )
-            let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
-            let position = result.position
-            root = try await self.storeThreads.run { try reader.root(at: position) }
-        } catch {
-            await self.stores.release(store, of: entry.id)
-            throw error
-        }
-        let lease = StoreLease(stores: self.stores, store: store, organization: entry.id)
+        let limits = QueryLimits(
+            timeLimit: limits.timeLimit,
+            rowsMax: limits.resultRowsMax,
+            bytesMax: limits.resultBytesMax,
+            hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
+        )
+        let result = try await self.stores.query(
+            StoreQuestion(
+                sql: statement.sql,
+                parameters: statement.parameters,
+                origin: statement.origin,
+                limits: limits
+            ),
+            of: entry.id
+        )
+        let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
+        let position = result.position.rawValue
+        let root = try await self.storeThreads.run { try reader.root(at: position) }
         return ShardResult(
             schema: result.schema,
             provenance: ShardProvenance(
                 organization: entry.key,
-                sequence: SequenceNumber(result.position),
+                sequence: result.position,
                 root: root,
                 node: self.node
             ),
-            batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+            batches: result.batches
         )
     }
 
@@ -161,7 +162,7 @@ struct ShardQueries: ShardQueryService {
     private func queryElsewhere(
         _ entry: OrganizationEntry,
         among nodes: [NodeID],
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits,
         reason: (any Error)?
@@ -176,7 +177,9 @@ struct ShardQueries: ShardQueryService {
         var request = WireQueryRequest()
         request.organization = entry.id.rawValue
         request.key = entry.key.rawValue
-        request.sql = sql
+        request.sql = statement.sql
+        request.parameters = try WireParameters.encode(statement.parameters)
+        request.generated = statement.origin == .router
         request.atLeast = atLeast.rawValue
         request.latest = isLatest
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
@@ -206,44 +209,6 @@ struct ShardQueries: ShardQueryService {
             names: [entry.key.rawValue],
             cause: failure
         )
-    }
-}
-
-/// Keeps a columnar store lent until the last reader of its result is gone.
-final class StoreLease: Sendable {
-    private let stores: ColumnarStores
-    private let store: ColumnarStore
-    private let organization: OrganizationID
-
-    init(stores: ColumnarStores, store: ColumnarStore, organization: OrganizationID) {
-        self.stores = stores
-        self.store = store
-        self.organization = organization
-    }
-
-    deinit {
-        let (stores, store, organization) = (self.stores, self.store, self.organization)
-        Task { await stores.release(store, of: organization) }  // task-owner: none is needed, one short actor call
-    }
-}
-
-/// Batches of a local store that hold its lease.
-struct LeasedBatches: AsyncSequence, Sendable {
-    typealias Element = ArrowRecordBatch
-    typealias Failure = any Error
-
-    let batches: ColumnarBatches
-    let lease: StoreLease
-
-    struct AsyncIterator: AsyncIteratorProtocol {
-        var iterator: ColumnarBatches.AsyncIterator
-        let lease: StoreLease
-
-        mutating func next() async throws -> ArrowRecordBatch? { try await self.iterator.next() }
-    }
-
-    func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(iterator: self.batches.makeAsyncIterator(), lease: self.lease)
     }
 }
 

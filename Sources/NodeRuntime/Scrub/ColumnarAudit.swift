@@ -1,6 +1,8 @@
 internal import AuditLedger
 internal import Columnar
 internal import Primitives
+internal import QueryRouter
+internal import Shards
 internal import Storage
 
 /// Compares an organization's columnar store with its ledger, row by row and column by column.
@@ -13,7 +15,7 @@ struct ColumnarAudit: Sendable {
 
     let store: any KeyValueStore
     let threads: StoreThreads
-    let stores: ColumnarStores
+    let stores: any OrganizationStores
     let columnarThreads: ColumnarThreads
 
     struct Outcome: Sendable {
@@ -23,19 +25,7 @@ struct ColumnarAudit: Sendable {
 
     /// - Throws: ``ColumnarError``, ``LedgerError``, ``StorageError``.
     func run(_ organization: OrganizationID) async throws -> Outcome {
-        let file = try await self.stores.lend(organization)
-        do {
-            let outcome = try await self.run(organization, file)
-            await self.stores.release(file, of: organization)
-            return outcome
-        } catch {
-            await self.stores.release(file, of: organization)
-            throw error
-        }
-    }
-
-    private func run(_ organization: OrganizationID, _ file: ColumnarStore) async throws -> Outcome {
-        let position = try await file.position()
+        let position = try await self.stores.position(of: organization).rawValue
         var outcome = Outcome()
         var next = UInt64(1)
         while next <= position {
@@ -50,7 +40,7 @@ struct ColumnarAudit: Sendable {
                 outcome.finding = Self.finding(records.last?.sequence.next ?? first, "the store is ahead of the ledger")
                 return outcome
             }
-            if let sequence = try await self.difference(records, file) {
+            if let sequence = try await self.difference(records, organization) {
                 outcome.finding = Self.finding(sequence, "the row is not what the record gives, or not there once")
                 return outcome
             }
@@ -58,8 +48,8 @@ struct ColumnarAudit: Sendable {
             next = last + 1
         }
         // Rows that no record up to the position gives.
-        let surplus = try await Self.rows(
-            of: file,
+        let surplus = try await self.rows(
+            of: organization,
             "SELECT sequence FROM audit_log WHERE sequence IS NULL OR sequence < 1 OR sequence > \(position) LIMIT 1"
         )
         if !surplus.isEmpty {
@@ -78,7 +68,10 @@ struct ColumnarAudit: Sendable {
     }
 
     /// The first sequence whose row differs from that of its record.
-    private func difference(_ records: [StoredRecord], _ file: ColumnarStore) async throws -> SequenceNumber? {
+    private func difference(
+        _ records: [StoredRecord],
+        _ organization: OrganizationID
+    ) async throws -> SequenceNumber? {
         guard let first = records.first?.sequence, let last = records.last?.sequence else { return nil }
         let memory = try await ColumnarStore.open(.memory, threads: self.columnarThreads)
         do {
@@ -93,8 +86,8 @@ struct ColumnarAudit: Sendable {
             let columns = AuditLogDataset.table.columns.map { "\"\($0.name)\"" }.joined(separator: ", ")
             let statement =
                 "SELECT \(columns) FROM audit_log WHERE sequence BETWEEN \(first) AND \(last) ORDER BY sequence"
-            let wanted = try await Self.rows(of: memory, statement)
-            let found = try await Self.rows(of: file, statement)
+            let wanted = try await Self.rows(RecordBatchStream(memory.query(statement).batches))
+            let found = try await self.rows(of: organization, statement)
             await memory.close()
             for (place, row) in wanted.enumerated() where place >= found.count || found[place] != row {
                 return SequenceNumber(first.rawValue + UInt64(place))
@@ -106,9 +99,13 @@ struct ColumnarAudit: Sendable {
         }
     }
 
-    private static func rows(of store: ColumnarStore, _ statement: String) async throws -> [[ArrowValue]] {
+    private func rows(of organization: OrganizationID, _ statement: String) async throws -> [[ArrowValue]] {
+        try await Self.rows(self.stores.query(StoreQuestion(sql: statement), of: organization).batches)
+    }
+
+    private static func rows(_ batches: RecordBatchStream) async throws -> [[ArrowValue]] {
         var rows: [[ArrowValue]] = []
-        for try await batch in try await store.query(statement).batches {
+        for try await batch in batches {
             for row in 0..<batch.rowCount {
                 rows.append(batch.columns.indices.map { batch.value(row: row, column: $0) })
             }

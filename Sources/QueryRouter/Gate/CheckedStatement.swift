@@ -4,6 +4,8 @@ internal import Columnar
 struct CheckedStatement: Sendable {
     /// The text as the user wrote it.
     let sql: String
+    /// The parser's whole tree of it.
+    let tree: SyntaxNode
     /// Every reference to a dataset, in the order of the tree; common table expressions are not among them.
     let references: [TableReference]
     /// Every word that may name a column, in lower case: a superset of the columns that the statement can read.

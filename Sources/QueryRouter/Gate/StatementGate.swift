@@ -44,6 +44,7 @@ struct StatementGate {
         try walk.queryNode(statement, scope: CommonTables(), depth: 0)
         return CheckedStatement(
             sql: sql,
+            tree: root,
             references: walk.references,
             names: walk.names,
             readsWholeRows: walk.readsWholeRows || walk.namesWholeRow

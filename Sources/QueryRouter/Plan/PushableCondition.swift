@@ -35,7 +35,7 @@ struct PushableCondition {
     func rewritten(_ node: SyntaxNode) -> SyntaxNode? {
         switch node.text("class") {
         case "CONSTANT": return node
-        case "COLUMN_REF": return self.column(node).map(GatheredTable.column)
+        case "COLUMN_REF": return self.column(node).map { SyntaxNode.column($0) }
         case "COMPARISON": return self.rewriting(node, keys: ["left", "right"])
         case "BETWEEN": return self.rewriting(node, keys: ["input", "lower", "upper"])
         case "CONJUNCTION": return self.rewritingList(node, key: "children")

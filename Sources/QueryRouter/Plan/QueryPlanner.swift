@@ -20,6 +20,7 @@ struct QueryPlanner {
     func plan(
         _ statement: CheckedStatement,
         organizations: [OrganizationKey],
+        catalog: TableCatalog,
         forcesGather: Bool
     ) -> QueryPlan {
         var tables: [String: [TableReference]] = [:]
@@ -33,8 +34,11 @@ struct QueryPlanner {
         }
         if !forcesGather {
             let read = organizations.filter { key in gathered.contains { $0.organizations.contains(key) } }
-            if read.count == 1, let only = read.first { return .single(only) }
-            if organizations.count == 1, !gathered.isEmpty { return .single(organizations[0]) }
+            let only = read.count == 1 ? read[0] : organizations.count == 1 ? organizations[0] : nil
+            // Where its tables are not those of the catalog, its own answer would be another one.
+            if let only, !order.isEmpty, order.allSatisfy({ catalog.share(of: only, in: $0) == .same }) {
+                return .single(only)
+            }
         }
         return .gather(gathered)
     }

@@ -5,11 +5,13 @@ internal import Synchronization
 /// Fetches the rows that a statement needs from every shard into one scratch store.
 struct Gathering: Sendable {
     let service: any ShardQueryService
-    let scratch: GatherScratch
-    let parser: ColumnarStore
+    let scratch: any QueryScratch
+    let engine: any QueryEngine
+    let catalog: TableCatalog
     let configuration: QueryRouterConfiguration
     let deadline: QueryDeadline
     let consistency: QueryConsistency
+    let asOf: QueryAsOf?
 
     struct Gathered: Sendable {
         var provenance: [ShardProvenance]
@@ -55,12 +57,18 @@ struct Gathering: Sendable {
     private func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
         var visits: [OrganizationKey: Visit] = [:]
         for table in tables {
-            try await self.scratch.store.createTable(table.schema)
+            try await self.scratch.define(table.schema.createStatement)
             var sql = table.plainSQL
-            if let tree = table.tree { sql = try await self.parser.deserializeSQL(tree.json) }
+            if let tree = table.tree { sql = try await self.engine.sql(of: tree.json) }
             for organization in table.organizations {
+                var own = sql
+                switch self.catalog.share(of: organization, in: table.table.name) {
+                case .same: break
+                case .adapted(let schema): own = table.adaptation(of: schema) + sql
+                case .absent: continue
+                }
                 visits[organization, default: Visit(organization: organization, statements: [])]
-                    .statements.append((table.table.name, sql))
+                    .statements.append((table.table.name, own))
             }
         }
         return visits.values.sorted { $0.organization < $1.organization }
@@ -115,7 +123,7 @@ struct Gathering: Sendable {
         let requirement = self.consistency.requirement(for: organization)
         let result = try await self.service.query(
             organization: organization,
-            sql: sql,
+            statement: ShardStatement(sql: sql, origin: .router, asOf: self.asOf?.moment(of: organization)),
             requirement: requirement,
             limits: limits
         )
@@ -125,7 +133,7 @@ struct Gathering: Sendable {
         for try await batch in result.batches {
             try self.count(batch, counter)
             try Task.checkCancellation()
-            try await self.scratch.store.append(batch, to: table)
+            try await self.scratch.append(batch, to: table)
         }
         return result.provenance
     }

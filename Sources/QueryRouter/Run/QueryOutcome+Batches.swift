@@ -5,6 +5,7 @@ extension QueryOutcome {
             schema: self.schema,
             batches: batches,
             provenance: self.provenance,
+            absences: self.absences,
             plan: self.plan,
             statistics: self.statistics
         )

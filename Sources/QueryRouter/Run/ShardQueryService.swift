@@ -13,10 +13,39 @@ package protocol ShardQueryService: Sendable {
     ///   wrong with the statement. Anything else counts as `.unavailable`.
     func query(
         organization: OrganizationKey,
-        sql: String,
+        statement: ShardStatement,
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult
+
+    /// The organization's tables.
+    ///
+    /// - Parameter isCurrent: Whether tables must be known that its newest records bring; otherwise what is known now.
+    /// - Throws: As ``query(organization:statement:requirement:limits:)``.
+    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables
+}
+
+/// One SELECT for a shard.
+package struct ShardStatement: Sendable, Hashable {
+    package var sql: String
+    /// Values of the parameters 1, 2, …
+    package var parameters: [ArrowValue]
+    /// Whether a user wrote the text, or the router out of a user's; the router's may use aggregate states.
+    package var origin: StatementOrigin
+    /// The moment of the past to read; nil: now.
+    package var asOf: QueryMoment?
+
+    package init(
+        sql: String,
+        parameters: [ArrowValue] = [],
+        origin: StatementOrigin = .user,
+        asOf: QueryMoment? = nil
+    ) {
+        self.sql = sql
+        self.parameters = parameters
+        self.origin = origin
+        self.asOf = asOf
+    }
 }
 
 /// How new a shard's answer must be.

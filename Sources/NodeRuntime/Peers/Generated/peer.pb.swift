@@ -620,6 +620,12 @@ nonisolated struct WireQueryRequest: Sendable {
   /// Everything acknowledged before the request must be in the snapshot.
   var latest: Bool = false
 
+  /// Values of the parameters 1, 2, ...: one column each in an Arrow IPC stream of one row; empty: none.
+  var parameters: Data = Data()
+
+  /// The router wrote the statement: it may use aggregate states.
+  var generated: Bool = false
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -1831,7 +1837,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".QueryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1847,6 +1853,8 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.resultBytesMax) }()
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.resultRowsMax) }()
       case 8: try { try decoder.decodeSingularBoolField(value: &self.latest) }()
+      case 9: try { try decoder.decodeSingularBytesField(value: &self.parameters) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.generated) }()
       default: break
       }
     }
@@ -1877,6 +1885,12 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.latest != false {
       try visitor.visitSingularBoolField(value: self.latest, fieldNumber: 8)
     }
+    if !self.parameters.isEmpty {
+      try visitor.visitSingularBytesField(value: self.parameters, fieldNumber: 9)
+    }
+    if self.generated != false {
+      try visitor.visitSingularBoolField(value: self.generated, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1889,6 +1903,8 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.resultBytesMax != rhs.resultBytesMax {return false}
     if lhs.resultRowsMax != rhs.resultRowsMax {return false}
     if lhs.latest != rhs.latest {return false}
+    if lhs.parameters != rhs.parameters {return false}
+    if lhs.generated != rhs.generated {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

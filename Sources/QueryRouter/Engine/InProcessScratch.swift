@@ -2,40 +2,40 @@ internal import Columnar
 internal import Foundation
 internal import Synchronization
 
-/// The columnar store in memory that holds one query's gathered rows, and the directory where it may spill.
+/// A columnar store in memory that holds one query's rows, and the directory where it may spill.
 ///
 /// ``close()`` frees both; whoever drops a scratch without closing it, as a client does that goes away in the middle
 /// of a result, has it closed in the background.
-final class GatherScratch: Sendable {
-    let store: ColumnarStore
+final class InProcessScratch: QueryScratch {
+    private let store: ColumnarStore
     private let directory: String?
     private let threads: ColumnarThreads
     private let isClosed = Atomic<Bool>(false)
 
-    private init(store: ColumnarStore, directory: String?, threads: ColumnarThreads) {
+    init(store: ColumnarStore, directory: String?, threads: ColumnarThreads) {
         self.store = store
         self.directory = directory
         self.threads = threads
     }
 
-    /// - Parameter number: Distinguishes the queries of one router.
-    static func open(
-        number: Int,
-        configuration: QueryRouterConfiguration,
-        memoryBytesMax: Int?,
-        timeLimit: Duration,
-        threads: ColumnarThreads
-    ) async throws -> GatherScratch {
-        let directory = configuration.temporaryDirectory.map { "\($0)/gather-\(number)" }
-        let memory = min(memoryBytesMax ?? configuration.memoryLimitBytes, configuration.memoryLimitBytes)
-        let settings = ColumnarConfiguration(
-            memoryLimitBytes: max(memory, ColumnarConfiguration.memoryLimitBytesMin),
-            temporaryDirectory: directory,
-            temporaryBytesMax: configuration.temporaryBytesMax,
-            timeLimit: timeLimit
-        )
-        let store = try await ColumnarStore.open(.memory, configuration: settings, threads: threads)
-        return GatherScratch(store: store, directory: directory, threads: threads)
+    func define(_ sql: String) async throws { try await self.store.execute(sql) }
+
+    func append(_ batch: ArrowRecordBatch, to table: String) async throws {
+        try await self.store.append(batch, to: table)
+    }
+
+    func query(
+        _ sql: String,
+        parameters: [ArrowValue],
+        origin: StatementOrigin,
+        limits: QueryLimits
+    ) async throws -> ScratchResult {
+        let result = try await self.store.query(sql, parameters: parameters, origin: origin, limits: limits)
+        return ScratchResult(schema: result.schema, batches: RecordBatchStream(result.batches))
+    }
+
+    func describe(_ sql: String, origin: StatementOrigin) async throws -> StatementDescription {
+        try await self.store.describe(sql, origin: origin)
     }
 
     func close() async {

@@ -1,0 +1,125 @@
+/// One message between a node and a worker process: what it is, which request it belongs to, and its bytes.
+///
+/// On the socket a frame is a header of ``headerBytes`` (length of the body, kind, three zeros, request; big-endian) and
+/// the body. Requests go from the node to the worker, answers the other way.
+struct WorkerFrame: Sendable {
+    /// What a frame is; the numbers stand on the socket.
+    enum Kind: UInt8, Sendable, CaseIterable {
+        // From the node.
+        /// The first frame: what the worker is to be (``WorkerSettings``).
+        case hello = 1
+        /// Asks for a sign of life.
+        case ping = 2
+        /// Gives a request up; it is answered all the same.
+        case cancel = 3
+        /// The consumer of a result has taken so many bytes of it.
+        case credit = 4
+        /// Close everything and end.
+        case shutdown = 5
+        /// A question, to be answered by ``done``, or by ``head`` and a stream.
+        case ask = 6
+
+        // From the worker.
+        /// It lives in its sandbox (``WorkerReadiness``).
+        case ready = 65
+        case pong = 66
+        /// The whole answer.
+        case done = 67
+        /// The request has failed (``WorkerFailure``); ends a stream too.
+        case failed = 68
+        /// The result's columns and position; its rows follow.
+        case head = 69
+        /// A part of the result's Arrow stream.
+        case rows = 70
+        /// The result is complete.
+        case end = 71
+    }
+
+    static let headerBytes = 16
+    /// Largest body that a worker takes from its node: a batch that is gathered may be large.
+    static let requestBytesMax = 1 << 30
+    /// Largest body that a node takes from a worker, which may be under a stranger's control.
+    static let answerBytesMax = 64 << 20
+    /// Rows are cut into frames of at most this, so that short answers do not wait long behind them.
+    static let rowBytesMax = 256 << 10
+
+    let kind: Kind
+    let request: UInt64
+    let body: [UInt8]
+
+    /// The header of a frame.
+    static func header(_ kind: Kind, _ request: UInt64, bodyBytes: Int) -> [UInt8] {
+        var header = [UInt8](repeating: 0, count: Self.headerBytes)
+        for place in 0..<4 { header[place] = UInt8(truncatingIfNeeded: bodyBytes >> (24 - 8 * place)) }
+        header[4] = kind.rawValue
+        for place in 0..<8 { header[8 + place] = UInt8(truncatingIfNeeded: request >> (56 - 8 * UInt64(place))) }
+        return header
+    }
+}
+
+/// Puts frames together from the bytes of a socket; pure.
+struct WorkerFrameReader {
+    /// The bytes are not those of the other side.
+    struct Malformed: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private let bodyBytesMax: Int
+    private var pending: [UInt8] = []
+    private var head = 0
+    /// A frame whose body is not complete.
+    private var open: (kind: WorkerFrame.Kind, request: UInt64, length: Int, body: [UInt8])?
+
+    init(bodyBytesMax: Int) { self.bodyBytesMax = bodyBytesMax }
+
+    /// Takes the next bytes.
+    mutating func feed(_ bytes: UnsafeRawBufferPointer) {
+        if var open = self.open {
+            self.open = nil
+            let wanted = min(open.length - open.body.count, bytes.count)
+            open.body.append(contentsOf: bytes[..<wanted])
+            self.open = open
+            self.pending.append(contentsOf: bytes[wanted...])
+        } else {
+            self.pending.append(contentsOf: bytes)
+        }
+    }
+
+    /// The next complete frame.
+    mutating func next() throws(Malformed) -> WorkerFrame? {
+        if self.open == nil { try self.readHeader() }
+        guard let open = self.open, open.body.count == open.length else { return nil }
+        self.open = nil
+        return WorkerFrame(kind: open.kind, request: open.request, body: open.body)
+    }
+
+    private mutating func readHeader() throws(Malformed) {
+        guard self.pending.count - self.head >= WorkerFrame.headerBytes else { return self.compact() }
+        let start = self.head
+        var length = 0
+        for place in 0..<4 { length = length << 8 | Int(self.pending[start + place]) }
+        guard let kind = WorkerFrame.Kind(rawValue: self.pending[start + 4]) else {
+            throw Malformed(description: "a frame of kind \(self.pending[start + 4])")
+        }
+        guard length <= self.bodyBytesMax else { throw Malformed(description: "a frame of \(length) bytes") }
+        var request = UInt64(0)
+        for place in 8..<16 { request = request << 8 | UInt64(self.pending[start + place]) }
+        self.head += WorkerFrame.headerBytes
+        let there = min(length, self.pending.count - self.head)
+        var body: [UInt8] = []
+        // What is announced is not there yet: room for it is made as it comes.
+        body.reserveCapacity(min(length, Self.reservedBytesMax))
+        body.append(contentsOf: self.pending[self.head..<self.head + there])
+        self.head += there
+        self.open = (kind, request, length, body)
+        self.compact()
+    }
+
+    private static let reservedBytesMax = 1 << 20
+
+    private mutating func compact() {
+        guard self.head > 0 else { return }
+        self.pending.removeFirst(self.head)
+        self.head = 0
+    }
+}

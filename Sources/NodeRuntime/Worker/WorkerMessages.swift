@@ -1,0 +1,226 @@
+internal import AuditLedger
+internal import Columnar
+internal import Primitives
+internal import QueryRouter
+internal import Shards
+
+/// What a worker is told first.
+struct WorkerSettings: Sendable, Equatable {
+    /// What a worker is for.
+    enum Role: UInt8, Sendable {
+        /// Columnar stores of organizations.
+        case stores = 1
+        /// The query router's engine: parses, binds, gathers.
+        case engine = 2
+    }
+
+    var role: Role
+    /// The only directory that it may open files in.
+    var directory: String
+    /// Private writable memory that it may have, in bytes; 0: no limit.
+    var memoryBytesMax: UInt64 = 0
+    /// Whether it gives up the network, other processes and all other files.
+    var isSandboxed = true
+    /// Buffer memory of one organization's store, in bytes.
+    var storeMemoryBytes: Int = 256 << 20
+    /// Longest time of one statement.
+    var timeLimitMilliseconds: Int = 30_000
+    /// A store that nobody has used for so long is closed.
+    var idleSeconds: Int = 300
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter()
+        writer.write(self.role.rawValue)
+        writer.write(prefixed: self.directory)
+        writer.write(self.memoryBytesMax)
+        writer.write(UInt8(self.isSandboxed ? 1 : 0))
+        writer.write(UInt64(self.storeMemoryBytes))
+        writer.write(UInt64(self.timeLimitMilliseconds))
+        writer.write(UInt64(self.idleSeconds))
+        return writer.bytes
+    }
+
+    static func decode(_ bytes: [UInt8]) throws(MalformedBytes) -> WorkerSettings {
+        var reader = ByteReader(bytes)
+        guard let role = Role(rawValue: try reader.read(UInt8.self)) else {
+            throw MalformedBytes(what: "role of a worker", offset: 0)
+        }
+        var settings = WorkerSettings(role: role, directory: try reader.readPrefixedText())
+        settings.memoryBytesMax = try reader.read(UInt64.self)
+        settings.isSandboxed = try reader.read(UInt8.self) == 1
+        settings.storeMemoryBytes = Int(clamping: try reader.read(UInt64.self))
+        settings.timeLimitMilliseconds = Int(clamping: try reader.read(UInt64.self))
+        settings.idleSeconds = Int(clamping: try reader.read(UInt64.self))
+        try reader.finish("settings of a worker")
+        return settings
+    }
+}
+
+/// A question to a worker with organizations' stores.
+enum WorkerQuestion: Sendable {
+    case position(OrganizationID)
+    case project(OrganizationID, [StoredRecord], isUrgent: Bool)
+    case reset(OrganizationID)
+    case query(OrganizationID, StoreQuestion)
+
+    private enum Kind: UInt8 {
+        case position = 1
+        case project = 2
+        case reset = 3
+        case query = 4
+    }
+
+    func encoded() -> [UInt8] {
+        switch self {
+        case .position(let organization): Self.short(.position, organization)
+        case .reset(let organization): Self.short(.reset, organization)
+        case .project(let organization, let records, let isUrgent): Self.project(organization, records, isUrgent)
+        case .query(let organization, let question):
+            {
+                var writer = Self.start(.query, organization)
+                question.write(to: &writer)
+                return writer.bytes
+            }()
+        }
+    }
+
+    private static func start(_ kind: Kind, _ organization: OrganizationID, capacity: Int = 64) -> ByteWriter {
+        var writer = ByteWriter(capacity: capacity)
+        writer.write(kind.rawValue)
+        writer.write(organization.rawValue)
+        return writer
+    }
+
+    private static func short(_ kind: Kind, _ organization: OrganizationID) -> [UInt8] {
+        self.start(kind, organization).bytes
+    }
+
+    private static func project(
+        _ organization: OrganizationID,
+        _ records: [StoredRecord],
+        _ isUrgent: Bool
+    ) -> [UInt8] {
+        let size = records.reduce(64) { $0 + $1.bytes.count + 12 }
+        var writer = self.start(.project, organization, capacity: size)
+        writer.write(UInt8(isUrgent ? 1 : 0))
+        writer.write(UInt32(records.count))
+        for record in records {
+            writer.write(record.sequence.rawValue)
+            writer.write(prefixed: record.bytes)
+        }
+        return writer.bytes
+    }
+
+    static func decode(_ bytes: [UInt8]) throws -> WorkerQuestion {
+        var reader = ByteReader(bytes)
+        let kind = Kind(rawValue: try reader.read(UInt8.self))
+        let organization = OrganizationID(try reader.read())
+        let question: WorkerQuestion
+        switch kind {
+        case .position: question = .position(organization)
+        case .reset: question = .reset(organization)
+        case .project:
+            let isUrgent = try reader.read(UInt8.self) == 1
+            let count = try reader.read(UInt32.self)
+            var records: [StoredRecord] = []
+            records.reserveCapacity(min(Int(count), reader.remaining / 12))
+            for _ in 0..<count {
+                let sequence = SequenceNumber(try reader.read(UInt64.self))
+                records.append(StoredRecord(sequence: sequence, bytes: Array(try reader.readPrefixed())))
+            }
+            question = .project(organization, records, isUrgent: isUrgent)
+        case .query: question = .query(organization, try StoreQuestion(from: &reader))
+        case nil: throw MalformedBytes(what: "question", offset: 0)
+        }
+        try reader.finish("question")
+        return question
+    }
+}
+
+extension StoreQuestion {
+    func write(to writer: inout ByteWriter) {
+        writer.write(prefixed: self.sql)
+        writer.write(self.limits.timeLimit?.milliseconds ?? -1)
+        writer.write(UInt64(self.limits.rowsMax))
+        writer.write(UInt64(self.limits.bytesMax))
+        writer.write(UInt64(self.limits.batchBytesTarget))
+        writer.write(UInt32(self.limits.hidden.count))
+        for hidden in self.limits.hidden {
+            writer.write(prefixed: hidden.table)
+            writer.write(prefixed: hidden.condition)
+        }
+    }
+
+    init(from reader: inout ByteReader) throws(MalformedBytes) {
+        self.init(sql: try reader.readPrefixedText())
+        let milliseconds = try reader.read(Int64.self)
+        self.limits.timeLimit = milliseconds < 0 ? nil : .milliseconds(milliseconds)
+        self.limits.rowsMax = Int(clamping: try reader.read(UInt64.self))
+        self.limits.bytesMax = Int(clamping: try reader.read(UInt64.self))
+        self.limits.batchBytesTarget = Int(clamping: try reader.read(UInt64.self))
+        for _ in 0..<(try reader.read(UInt32.self)) {
+            let table = try reader.readPrefixedText()
+            self.limits.hidden.append(HiddenRows(table: table, condition: try reader.readPrefixedText()))
+        }
+    }
+}
+
+/// The first part of a result.
+struct WorkerResultHead: Sendable {
+    let position: UInt64
+    /// The opening of the Arrow stream whose other messages follow.
+    let schemaMessage: [UInt8]
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter()
+        writer.write(self.position)
+        writer.write(prefixed: self.schemaMessage)
+        return writer.bytes
+    }
+
+    static func decode(_ bytes: [UInt8]) throws(MalformedBytes) -> WorkerResultHead {
+        var reader = ByteReader(bytes)
+        let head = WorkerResultHead(
+            position: try reader.read(UInt64.self),
+            schemaMessage: Array(try reader.readPrefixed())
+        )
+        try reader.finish("head of a result")
+        return head
+    }
+}
+
+/// Why a worker could not answer, as it travels.
+enum WorkerFailure {
+    /// The longest message; a statement's own text may be in it.
+    private static let messageBytesMax = 16 << 10
+
+    static func encode(_ error: any Error) -> [UInt8] {
+        let error =
+            error as? ColumnarError
+            ?? (error is CancellationError
+                ? ColumnarError(.cancelled, "the query was cancelled")
+                : ColumnarError(.internalFailure, errorChain(error)))
+        var writer = ByteWriter()
+        writer.write(prefixed: error.code.rawValue)
+        writer.write(prefixed: String(decoding: error.message.utf8.prefix(Self.messageBytesMax), as: UTF8.self))
+        writer.write(Int64(error.position ?? -1))
+        return writer.bytes
+    }
+
+    static func decode(_ bytes: [UInt8]) -> ColumnarError {
+        do {
+            var reader = ByteReader(bytes)
+            let code = ColumnarError.Code(rawValue: try reader.readPrefixedText())
+            let message = try reader.readPrefixedText()
+            let position = try reader.read(Int64.self)
+            try reader.finish("failure")
+            return ColumnarError(
+                code ?? .internalFailure,
+                message,
+                position: position < 0 ? nil : Int(position)
+            )
+        } catch {
+            return ColumnarError(.internalFailure, "a worker's failure cannot be read", cause: error)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+internal import AuditLedger
+internal import Columnar
+internal import Foundation
+internal import Logging
+internal import Primitives
+internal import QueryRouter
+internal import Shards
+
+/// The worker processes of a node that hold organizations' columnar stores.
+///
+/// An organization's store is always in the same worker: it is chosen by the organization's id. A worker that dies
+/// costs its running statements a retriable error; projection goes on with the next one, from the position in the file.
+final class WorkerPool: OrganizationStores {
+    /// How often projection is tried again when the worker dies of nothing else.
+    static let attemptsMax = 3
+    /// How long anything but a statement may take.
+    static let ownWorkLimit = Duration.seconds(300)
+
+    let slots: [WorkerSlot]
+
+    /// Starts `count` workers; ``closeAll()`` ends them.
+    init(count: Int, settings: WorkerSettings, launch: WorkerLaunch = WorkerLaunch(), logger: Logger) {
+        precondition(count > 0, "a pool needs a worker")
+        self.slots = (0..<count).map {
+            WorkerSlot(name: "worker-\($0)", settings: settings, launch: launch, logger: logger)
+        }
+        for slot in self.slots { slot.start() }
+    }
+
+    /// The worker with the store of `organization`; neighbouring ids are spread.
+    static func place(of organization: OrganizationID, among count: Int) -> Int {
+        let mixed = UInt64(truncatingIfNeeded: organization.rawValue) &* 0x9E37_79B9_7F4A_7C15
+        return Int((mixed >> 32) % UInt64(count))
+    }
+
+    private func slot(of organization: OrganizationID) -> WorkerSlot {
+        self.slots[Self.place(of: organization, among: self.slots.count)]
+    }
+
+    func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
+        do {
+            let link = try await self.slot(of: organization).current()
+            return try await link.open(
+                WorkerQuestion.query(organization, question).encoded(),
+                limit: question.limits.timeLimit ?? Self.ownWorkLimit
+            )
+        } catch let error as WorkerGone {
+            throw QueryError.workerGone(error)
+        }
+    }
+
+    func position(of organization: OrganizationID) async throws -> SequenceNumber {
+        let answer = try await self.askPatiently(.position(organization), of: organization)
+        var reader = ByteReader(answer)
+        return SequenceNumber(try reader.read(UInt64.self))
+    }
+
+    func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
+        guard !records.isEmpty else { return }
+        _ = try await self.askPatiently(.project(organization, records, isUrgent: isUrgent), of: organization)
+    }
+
+    func reset(_ organization: OrganizationID) async throws {
+        _ = try await self.askPatiently(.reset(organization), of: organization)
+    }
+
+    /// Asks again when the worker dies; everything that is asked here may be done twice.
+    ///
+    /// - Throws: ``ProjectionUnavailable`` when the store's files are not to blame, so that they are not deleted for it.
+    private func askPatiently(_ question: WorkerQuestion, of organization: OrganizationID) async throws -> [UInt8] {
+        let body = question.encoded()
+        let slot = self.slot(of: organization)
+        var lonelyDeaths = 0
+        for _ in 0..<Self.attemptsMax {
+            do {
+                return try await slot.current().ask(body, limit: Self.ownWorkLimit)
+            } catch let error as WorkerGone {
+                if error.wasAlone { lonelyDeaths += 1 }
+            } catch let error as ColumnarError where [.busy, .closed, .cancelled].contains(error.code) {
+                throw ProjectionUnavailable(organization: organization, cause: error)
+            } catch is CancellationError {
+                throw ProjectionUnavailable(organization: organization, cause: CancellationError())
+            }
+        }
+        let gone = WorkerGone(fault: .ended, wasAlone: true)
+        guard lonelyDeaths == Self.attemptsMax else {
+            throw ProjectionUnavailable(organization: organization, cause: gone)
+        }
+        throw ColumnarError(.damaged, "the worker died \(Self.attemptsMax) times of this store", cause: gone)
+    }
+
+    func closeAll() async {
+        await withDiscardingTaskGroup { group in
+            for slot in self.slots { group.addTask { await slot.stop() } }
+        }
+    }
+}
+
+extension WorkerSettings {
+    /// Those of a node's workers with columnar stores.
+    init(stores configuration: NodeConfiguration) {
+        let directory = configuration.dataDirectory + "/" + Node.columnarFolder
+        self.init(role: .stores, directory: URL(fileURLWithPath: directory).standardizedFileURL.path)
+        self.memoryBytesMax = UInt64(configuration.workerMemoryBytes)
+        self.isSandboxed = configuration.workerSandbox
+        self.storeMemoryBytes = configuration.columnarMemoryBytes
+        self.timeLimitMilliseconds = configuration.queryTimeLimitMilliseconds
+        self.idleSeconds = configuration.workerIdleSeconds
+    }
+}
+
+extension QueryError {
+    /// What a statement's caller is told when its worker died.
+    static func workerGone(_ error: WorkerGone) -> QueryError {
+        QueryError(.unavailable, "the process that ran the statement ended; try again", cause: error)
+    }
+}

@@ -1,0 +1,140 @@
+package import Columnar
+internal import Synchronization
+
+/// The engine in this process: stores in memory on the given threads.
+package final class InProcessQueryEngine: QueryEngine {
+    /// Limits of scratch stores.
+    package struct Configuration: Sendable {
+        /// Buffer memory of one scratch store, in bytes.
+        package var memoryLimitBytes: Int
+        /// Where scratch stores may spill; each makes a directory of its own there and removes it. nil: never.
+        package var temporaryDirectory: String?
+        /// Bytes that one scratch store may spill.
+        package var temporaryBytesMax: Int
+        /// Threads that work on one statement.
+        package var threads: Int
+
+        package init(
+            memoryLimitBytes: Int = 512 << 20,
+            temporaryDirectory: String? = nil,
+            temporaryBytesMax: Int = 1 << 30,
+            threads: Int = 1
+        ) {
+            self.memoryLimitBytes = memoryLimitBytes
+            self.temporaryDirectory = temporaryDirectory
+            self.temporaryBytesMax = temporaryBytesMax
+            self.threads = threads
+        }
+    }
+
+    /// Stores of empty tables that are kept, least recently used first out.
+    private static let schemasMax = 16
+    /// They hold no rows.
+    private static let parserMemoryBytes = 64 << 20
+
+    private struct State {
+        var stores: [EngineSchema: (store: ColumnarStore, use: Int)] = [:]
+        var uses = 0
+        var isClosed = false
+    }
+
+    private let threads: ColumnarThreads
+    private let configuration: Configuration
+    private let parser: ColumnarStore
+    private let state = Mutex(State())
+    private let scratches = Atomic<Int>(0)
+
+    private init(threads: ColumnarThreads, configuration: Configuration, parser: ColumnarStore) {
+        self.threads = threads
+        self.configuration = configuration
+        self.parser = parser
+    }
+
+    /// Makes an engine; ``close()`` ends it.
+    package static func open(
+        threads: ColumnarThreads,
+        configuration: Configuration = .init()
+    ) async throws -> InProcessQueryEngine {
+        let parser = try await Self.openEmpty(threads)
+        return InProcessQueryEngine(threads: threads, configuration: configuration, parser: parser)
+    }
+
+    private static func openEmpty(_ threads: ColumnarThreads) async throws -> ColumnarStore {
+        let settings = ColumnarConfiguration(memoryLimitBytes: Self.parserMemoryBytes)
+        return try await ColumnarStore.open(.memory, configuration: settings, threads: threads)
+    }
+
+    package func syntaxTree(of sql: String) async throws -> String { try await self.parser.serializeSQL(sql) }
+
+    package func sql(of tree: String) async throws -> String { try await self.parser.deserializeSQL(tree) }
+
+    package func describe(
+        _ sql: String,
+        over schema: EngineSchema,
+        origin: StatementOrigin
+    ) async throws -> StatementDescription {
+        try await self.store(for: schema).describe(sql, origin: origin)
+    }
+
+    private func store(for schema: EngineSchema) async throws -> ColumnarStore {
+        let known = self.state.withLock { state -> ColumnarStore? in
+            state.uses += 1
+            state.stores[schema]?.use = state.uses
+            return state.stores[schema]?.store
+        }
+        if let known { return known }
+        let made = try await Self.openEmpty(self.threads)
+        do {
+            if !schema.definitions.isEmpty { try await made.execute(schema.definitions.joined(separator: ";\n")) }
+        } catch {
+            await made.close()
+            throw error
+        }
+        let (kept, dropped) = self.state.withLock { state -> (ColumnarStore?, [ColumnarStore]) in
+            guard !state.isClosed else { return (nil, [made]) }
+            // Another task was faster.
+            if let other = state.stores[schema]?.store { return (other, [made]) }
+            state.stores[schema] = (made, state.uses)
+            guard state.stores.count > Self.schemasMax,
+                let oldest = state.stores.min(by: { $0.value.use < $1.value.use })
+            else { return (made, []) }
+            state.stores[oldest.key] = nil
+            return (made, [oldest.value.store])
+        }
+        // A statement that is being bound there keeps its database until it is done.
+        for store in dropped { await store.close() }
+        guard let kept else { throw QueryError(.unavailable, "the query engine is closed") }
+        return kept
+    }
+
+    package func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch {
+        let number = self.scratches.add(1, ordering: .relaxed).newValue
+        let directory = self.configuration.temporaryDirectory.map { "\($0)/gather-\(number)" }
+        let limit = self.configuration.memoryLimitBytes
+        let store = try await ColumnarStore.open(
+            .memory,
+            configuration: ColumnarConfiguration(
+                memoryLimitBytes: max(
+                    min(settings.memoryBytesMax ?? limit, limit),
+                    ColumnarConfiguration.memoryLimitBytesMin
+                ),
+                threads: self.configuration.threads,
+                temporaryDirectory: directory,
+                temporaryBytesMax: self.configuration.temporaryBytesMax,
+                timeLimit: settings.timeLimit
+            ),
+            threads: self.threads
+        )
+        return InProcessScratch(store: store, directory: directory, threads: self.threads)
+    }
+
+    package func close() async {
+        let stores = self.state.withLock { state in
+            state.isClosed = true
+            defer { state.stores = [:] }
+            return state.stores.values.map(\.store)
+        }
+        for store in stores { await store.close() }
+        await self.parser.close()
+    }
+}

@@ -1,0 +1,192 @@
+internal import Columnar
+internal import Primitives
+
+/// One request on its way: everything that its plan needs to run.
+struct QuerySession: Sendable {
+    let service: any ShardQueryService
+    let engine: any QueryEngine
+    let configuration: QueryRouterConfiguration
+    let planner: QueryPlanner
+    let request: QueryRequest
+    /// In key order, each once.
+    let organizations: [OrganizationKey]
+    let catalog: TableCatalog
+    let deadline: QueryDeadline
+
+    /// Parses, checks and plans the statement.
+    func plan() async throws -> QueryPlan {
+        self.planner.plan(
+            try await self.check(),
+            organizations: self.organizations,
+            catalog: self.catalog,
+            forcesGather: self.request.planChoice == .gather
+        )
+    }
+
+    private func check() async throws -> CheckedStatement {
+        try StatementGate.checkLength(self.request.sql)
+        let tree = try await self.engine.syntaxTree(of: self.request.sql)
+        return try StatementGate(catalog: self.catalog).check(self.request.sql, tree: tree)
+    }
+
+    func prepare() async throws -> PreparedQuery {
+        let statement = try await self.check()
+        let schema = self.catalog.engineSchema
+        let described = try await self.engine.describe(self.request.sql, over: schema, origin: .user)
+        let open = Set(described.parameterTypes.indices.filter { described.parameterTypes[$0] == .null })
+        guard !open.isEmpty else {
+            return PreparedQuery(schema: described.schema, parameterTypes: described.parameterTypes)
+        }
+        // Columns may hang on parameters whose type nothing tells: those are texts until values are bound.
+        let tree = Parameters.castingToText(statement.tree, open: open)
+        let sql = try await self.engine.sql(of: tree.json)
+        let texts = try await self.engine.describe(sql, over: schema, origin: .user)
+        return PreparedQuery(schema: texts.schema, parameterTypes: described.parameterTypes)
+    }
+
+    func run() async throws -> QueryOutcome {
+        let statement = try await self.check()
+        let plan = self.planner.plan(
+            statement,
+            organizations: self.organizations,
+            catalog: self.catalog,
+            forcesGather: self.request.planChoice == .gather
+        )
+        let planning = self.deadline.elapsed
+        switch plan {
+        case .single(let organization): return try await self.runSingle(organization, statement, planning)
+        case .gather(let tables): return try await self.runGather(tables, statement, planning)
+        }
+    }
+
+    /// What the statement reads and some organizations do not have.
+    func absences(_ statement: CheckedStatement) -> [TableAbsence] {
+        var seen: Set<String> = []
+        return statement.references.compactMap { reference in
+            let name = reference.table.name
+            guard seen.insert(name).inserted else { return nil }
+            let lacking = self.organizations.filter { self.catalog.share(of: $0, in: name) == .absent }
+            return lacking.isEmpty ? nil : TableAbsence(table: name, organizations: lacking)
+        }
+    }
+
+    // MARK: - (a) One organization
+
+    private func runSingle(
+        _ organization: OrganizationKey,
+        _ statement: CheckedStatement,
+        _ planning: Duration
+    ) async throws -> QueryOutcome {
+        let limits = ShardQueryLimits(
+            timeLimit: try self.deadline.remaining(),
+            resultBytesMax: self.request.resultBytesMax,
+            resultRowsMax: self.request.resultRowsMax
+        )
+        let request = self.request
+        let service = self.service
+        let result = try await self.deadline.run {
+            do {
+                return try await service.query(
+                    organization: organization,
+                    statement: ShardStatement(
+                        sql: request.sql,
+                        parameters: request.parameters,
+                        asOf: request.asOf?.moment(of: organization)
+                    ),
+                    requirement: request.consistency.requirement(for: organization),
+                    limits: limits
+                )
+            } catch {
+                throw QueryError.wrapping(error, doing: "asking the shard").naming(organization)
+            }
+        }
+        return QueryOutcome(
+            schema: result.schema,
+            batches: self.bounded(result.batches, organization: organization),
+            provenance: [result.provenance],
+            absences: self.absences(statement),
+            plan: .single,
+            statistics: QueryStatistics(
+                organizations: self.organizations.count,
+                shards: 1,
+                gatheredRows: 0,
+                gatheredBytes: 0,
+                planning: planning,
+                gathering: self.deadline.elapsed - planning
+            )
+        )
+    }
+
+    // MARK: - (d) Gather
+
+    private func runGather(
+        _ tables: [GatheredTable],
+        _ statement: CheckedStatement,
+        _ planning: Duration
+    ) async throws -> QueryOutcome {
+        _ = try await self.engine.describe(self.request.sql, over: self.catalog.engineSchema, origin: .user)
+        let scratch = try await self.engine.openScratch(
+            ScratchSettings(memoryBytesMax: self.request.memoryBytesMax, timeLimit: self.deadline.limit)
+        )
+        do {
+            let gathering = Gathering(
+                service: self.service,
+                scratch: scratch,
+                engine: self.engine,
+                catalog: self.catalog,
+                configuration: self.configuration,
+                deadline: self.deadline,
+                consistency: self.request.consistency,
+                asOf: self.request.asOf
+            )
+            let gathered = try await gathering.run(tables)
+            let result = try await scratch.query(
+                self.request.sql,
+                parameters: self.request.parameters,
+                origin: .user,
+                limits: QueryLimits(
+                    timeLimit: try self.deadline.remaining(),
+                    rowsMax: self.request.resultRowsMax,
+                    bytesMax: self.request.resultBytesMax
+                )
+            )
+            return QueryOutcome(
+                schema: result.schema,
+                batches: self.bounded(result.batches, scratch: scratch),
+                provenance: gathered.provenance,
+                absences: self.absences(statement),
+                plan: .gather,
+                statistics: QueryStatistics(
+                    organizations: self.organizations.count,
+                    shards: gathered.shards,
+                    gatheredRows: gathered.rows,
+                    gatheredBytes: gathered.bytes,
+                    planning: planning,
+                    gathering: self.deadline.elapsed - planning
+                )
+            )
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
+    func bounded(
+        _ batches: RecordBatchStream,
+        scratch: (any QueryScratch)? = nil,
+        organization: OrganizationKey? = nil
+    ) -> RecordBatchStream {
+        let request = self.request
+        let deadline = self.deadline
+        return RecordBatchStream {
+            BoundedSource(
+                iterator: batches.makeAsyncIterator(),
+                deadline: deadline,
+                scratch: scratch,
+                organization: organization,
+                bytesLeft: request.resultBytesMax,
+                rowsLeft: request.resultRowsMax
+            )
+        }
+    }
+}
