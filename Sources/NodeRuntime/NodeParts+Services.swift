@@ -296,6 +296,7 @@ extension NodeParts {
         let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
         let queries = QueryService(
             routers: routers,
+            shards: services.queries,
             running: self.runningQueries,
             parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
             resultBytesMax: self.configuration.queryResultBytesMax,

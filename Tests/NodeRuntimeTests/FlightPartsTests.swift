@@ -94,7 +94,7 @@ struct FlightPartsTests {
     }
 
     @Test func tableTypesAreTakenInAnyForm() throws {
-        let table = FlightTable(AuditLogDataset.table, kind: .table, of: try Fixture.key("lab-a"))
+        let table = FlightTable(AuditLogDataset.table, of: try Fixture.key("lab-a"))
         #expect(table.isOne(of: []))
         #expect(table.isOne(of: ["table"]))
         #expect(table.isOne(of: ["VIEW", "base table"]))

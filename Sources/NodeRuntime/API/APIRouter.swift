@@ -207,6 +207,8 @@ final class APIRouter: RequestRouter {
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
         case 3 where segments[1] == "queries":
             return try self.only(.delete, request) { request, _ in try await self.endQuery(request, segments[2]) }
+        case 4 where segments[1] == "queries" && segments[3] == "manifest":
+            return try self.only(.get, request) { request, _ in try self.queryManifest(request, segments[2]) }
         case 3 where segments[1] == "tokens":
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":

@@ -149,10 +149,8 @@ extension APIRouter {
         let handle = try self.flight.prepare(prepared, for: call.request.token.id)
         var result = FlightSQLActionCreatePreparedStatementResult()
         result.preparedStatementHandle = Data(handle)
-        if let schema = prepared.schema {
-            let sent = call.session.profile.schema(schema)
-            result.datasetSchema = Data(ArrowStreamEncoder(schema: sent).schemaMessage())
-        }
+        let sent = call.session.profile.schema(prepared.schema)
+        result.datasetSchema = Data(ArrowStreamEncoder(schema: sent).schemaMessage())
         let parameters = prepared.parameterTypes.enumerated().map { ArrowField(String($0.offset + 1), $0.element) }
         result.parameterSchema = Data(ArrowStreamEncoder(schema: ArrowSchema(fields: parameters)).schemaMessage())
         return result
@@ -218,7 +216,8 @@ extension APIRouter {
 
     /// The tables of an organization that the token may query.
     func flightTables(of organization: OrganizationKey, _ call: FlightCall) async throws -> [FlightTable] {
-        [FlightTable(AuditLogDataset.table, kind: .table, of: organization)]
+        let tables = try await self.queries.shards.tables(of: organization, isCurrent: false).tables
+        return tables.map { FlightTable($0, of: organization) }
     }
 
     /// Every table as a path; the rows are had by asking for the path.

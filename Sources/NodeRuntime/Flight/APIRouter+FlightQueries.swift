@@ -46,12 +46,11 @@ extension APIRouter {
         switch try self.flightCommand(descriptor) {
         case .path(let path):
             let (catalog, sql) = try Self.pathStatement(path)
-            schema = call.session.profile.schema(try await self.describedSchema(sql, catalog: catalog, call))
+            schema = call.session.profile.schema(try await self.prepared(sql, catalog: catalog, call).schema)
         case .command(.statement(let sql)):
-            schema = call.session.profile.schema(try await self.describedSchema(sql, catalog: nil, call))
+            schema = call.session.profile.schema(try await self.prepared(sql, catalog: nil, call).schema)
         case .command(.prepared(let handle)):
-            let sql = try self.flight.prepared(handle, by: call.request.token.id).sql
-            schema = call.session.profile.schema(try await self.describedSchema(sql, catalog: nil, call))
+            schema = call.session.profile.schema(try self.flight.prepared(handle, by: call.request.token.id).schema)
         case .command(.catalogue(let command)): schema = command.schema
         case .command: throw Self.readOnly
         }
@@ -119,6 +118,7 @@ extension APIRouter {
         let outcome = try await self.queries.open(
             QueryRequest(
                 sql: sql,
+                parameters: parameters ?? [],
                 organizations: organizations,
                 consistency: call.session.consistency,
                 resultBytesMax: self.queries.resultBytesMax,
@@ -142,16 +142,15 @@ extension APIRouter {
         )
     }
 
-    private func describedSchema(_ sql: String, catalog: String?, _ call: FlightCall) async throws -> ArrowSchema {
-        guard let schema = try await self.prepared(sql, catalog: catalog, call).schema else {
-            throw GRPCStatus(.unimplemented, "the columns of a statement are told by GetFlightInfo")
-        }
-        return schema
-    }
-
+    /// Checks a statement without running it.
     func prepared(_ sql: String, catalog: String?, _ call: FlightCall) async throws -> PreparedStatement {
         try Self.checkStatement(sql)
-        return PreparedStatement(sql: sql, schema: nil, parameterTypes: [])
+        let prepared = try await self.queries.prepare(
+            sql: sql,
+            organizations: try await self.flightScope(call, catalog: catalog),
+            by: call.request.queryCaller(.flight)
+        )
+        return PreparedStatement(sql: sql, schema: prepared.schema, parameterTypes: prepared.parameterTypes)
     }
 
     static func checkStatement(_ sql: String) throws(GRPCStatus) {

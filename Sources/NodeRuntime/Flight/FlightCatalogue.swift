@@ -67,10 +67,10 @@ struct FlightTable: Sendable {
     var schema: ArrowSchema
 
     /// A table or view of an organization.
-    init(_ table: TableSchema, kind: Kind, of organization: OrganizationKey) {
+    init(_ table: TableSchema, of organization: OrganizationKey) {
         self.catalog = organization.rawValue
         self.name = table.name
-        self.kind = kind
+        self.kind = table.isView ? .view : .table
         self.schema = ArrowSchema(
             fields: table.columns.map { column in
                 let (type, name) = Self.type(column.type)
@@ -82,6 +82,9 @@ struct FlightTable: Sendable {
                     ArrowMetadata(key: "ARROW:FLIGHT:SQL:IS_READ_ONLY", value: "1"),
                     ArrowMetadata(key: "ARROW:FLIGHT:SQL:IS_SEARCHABLE", value: "1"),
                 ]
+                if !column.comment.isEmpty {
+                    metadata.append(ArrowMetadata(key: "ARROW:FLIGHT:SQL:REMARKS", value: column.comment))
+                }
                 if column.type == .json {
                     metadata.append(ArrowMetadata(key: ArrowField.engineTypeKey, value: name))
                 }

@@ -21,7 +21,7 @@ struct HeldResult: Sendable {
 struct PreparedStatement: Sendable {
     let sql: String
     /// The columns of its answer before the client's profile is applied.
-    let schema: ArrowSchema?
+    let schema: ArrowSchema
     let parameterTypes: [ArrowType]
     /// Values for the next execution.
     var parameters: [ArrowValue]?
