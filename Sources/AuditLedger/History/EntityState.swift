@@ -46,6 +46,31 @@ package struct EntityState: Sendable, Hashable {
     package var lastAction: String
     package var lastActor: String
 
+    /// Takes a state that was stored.
+    package init(
+        name: EntityName,
+        status: EntityStatus,
+        value: JSONValue,
+        version: UInt64,
+        firstSequence: SequenceNumber,
+        lastSequence: SequenceNumber,
+        firstRecordedAt: Timestamp,
+        lastRecordedAt: Timestamp,
+        lastAction: String,
+        lastActor: String
+    ) {
+        self.name = name
+        self.status = status
+        self.value = value
+        self.version = version
+        self.firstSequence = firstSequence
+        self.lastSequence = lastSequence
+        self.firstRecordedAt = firstRecordedAt
+        self.lastRecordedAt = lastRecordedAt
+        self.lastAction = lastAction
+        self.lastActor = lastActor
+    }
+
     /// The state as canonical JSON, the form over which digests are taken.
     package var json: JSONValue {
         .object([

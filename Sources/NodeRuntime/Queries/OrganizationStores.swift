@@ -21,8 +21,15 @@ protocol OrganizationStores: ProjectionStore {
 
 /// What one organization's store is asked.
 struct StoreQuestion: Sendable {
-    var sql: String
-    var limits = QueryLimits()
+    var statement: ShardStatement
+    var limits: QueryLimits
+
+    init(_ statement: ShardStatement, limits: QueryLimits = .init()) {
+        self.statement = statement
+        self.limits = limits
+    }
+
+    init(sql: String, limits: QueryLimits = .init()) { self.init(ShardStatement(sql: sql), limits: limits) }
 }
 
 /// A store's answer.

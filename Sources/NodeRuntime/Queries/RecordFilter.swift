@@ -74,5 +74,5 @@ struct RecordFilter: Sendable {
     }
 
     /// A text as an SQL literal.
-    private static func literal(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
+    private static func literal(_ text: String) -> String { quoteLiteral(text) }
 }

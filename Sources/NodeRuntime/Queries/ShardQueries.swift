@@ -134,12 +134,7 @@ struct ShardQueries: ShardQueryService {
             hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
         )
         let result = try await self.stores.query(
-            StoreQuestion(
-                sql: statement.sql,
-                parameters: statement.parameters,
-                origin: statement.origin,
-                limits: limits
-            ),
+            StoreQuestion(statement, limits: limits),
             of: entry.id
         )
         let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)

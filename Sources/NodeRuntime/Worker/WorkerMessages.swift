@@ -1,5 +1,6 @@
 internal import AuditLedger
 internal import Columnar
+internal import Foundation
 internal import Primitives
 internal import QueryRouter
 internal import Shards
@@ -70,17 +71,17 @@ enum WorkerQuestion: Sendable {
         case query = 4
     }
 
-    func encoded() -> [UInt8] {
+    /// - Throws: ``QueryError`` for a parameter that cannot travel.
+    func encoded() throws -> [UInt8] {
         switch self {
-        case .position(let organization): Self.short(.position, organization)
-        case .reset(let organization): Self.short(.reset, organization)
-        case .project(let organization, let records, let isUrgent): Self.project(organization, records, isUrgent)
+        case .position(let organization): return Self.short(.position, organization)
+        case .reset(let organization): return Self.short(.reset, organization)
+        case .project(let organization, let records, let isUrgent):
+            return Self.project(organization, records, isUrgent)
         case .query(let organization, let question):
-            {
-                var writer = Self.start(.query, organization)
-                question.write(to: &writer)
-                return writer.bytes
-            }()
+            var writer = Self.start(.query, organization)
+            try question.write(to: &writer)
+            return writer.bytes
         }
     }
 
@@ -138,8 +139,19 @@ enum WorkerQuestion: Sendable {
 }
 
 extension StoreQuestion {
-    func write(to writer: inout ByteWriter) {
-        writer.write(prefixed: self.sql)
+    func write(to writer: inout ByteWriter) throws {
+        writer.write(prefixed: self.statement.sql)
+        writer.write(prefixed: [UInt8](try WireParameters.encode(self.statement.parameters)))
+        writer.write(UInt8(self.statement.origin == .router ? 1 : 0))
+        switch self.statement.asOf {
+        case nil: writer.write(UInt8(0))
+        case .time(let time):
+            writer.write(UInt8(1))
+            writer.write(time.rawValue)
+        case .sequence(let sequence):
+            writer.write(UInt8(2))
+            writer.write(sequence.rawValue)
+        }
         writer.write(self.limits.timeLimit?.milliseconds ?? -1)
         writer.write(UInt64(self.limits.rowsMax))
         writer.write(UInt64(self.limits.bytesMax))
@@ -151,8 +163,17 @@ extension StoreQuestion {
         }
     }
 
-    init(from reader: inout ByteReader) throws(MalformedBytes) {
-        self.init(sql: try reader.readPrefixedText())
+    init(from reader: inout ByteReader) throws {
+        var statement = ShardStatement(sql: try reader.readPrefixedText())
+        statement.parameters = try WireParameters.decode(Data(try reader.readPrefixed()))
+        statement.origin = try reader.read(UInt8.self) == 1 ? .router : .user
+        switch try reader.read(UInt8.self) {
+        case 0: break
+        case 1: statement.asOf = .time(Timestamp(rawValue: try reader.read(Int64.self)))
+        case 2: statement.asOf = .sequence(SequenceNumber(try reader.read(UInt64.self)))
+        default: throw MalformedBytes(what: "moment", offset: 0)
+        }
+        self.init(statement)
         let milliseconds = try reader.read(Int64.self)
         self.limits.timeLimit = milliseconds < 0 ? nil : .milliseconds(milliseconds)
         self.limits.rowsMax = Int(clamping: try reader.read(UInt64.self))

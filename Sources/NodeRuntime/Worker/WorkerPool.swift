@@ -41,7 +41,7 @@ final class WorkerPool: OrganizationStores {
         do {
             let link = try await self.slot(of: organization).current()
             return try await link.open(
-                WorkerQuestion.query(organization, question).encoded(),
+                try WorkerQuestion.query(organization, question).encoded(),
                 limit: question.limits.timeLimit ?? Self.ownWorkLimit
             )
         } catch let error as WorkerGone {
@@ -68,7 +68,7 @@ final class WorkerPool: OrganizationStores {
     ///
     /// - Throws: ``ProjectionUnavailable`` when the store's files are not to blame, so that they are not deleted for it.
     private func askPatiently(_ question: WorkerQuestion, of organization: OrganizationID) async throws -> [UInt8] {
-        let body = question.encoded()
+        let body = try question.encoded()
         let slot = self.slot(of: organization)
         var lonelyDeaths = 0
         for _ in 0..<Self.attemptsMax {
