@@ -18,7 +18,7 @@ INPUT   ?=
 QUICK ?=
 
 sources := Package.swift Sources Tests Benchmarks Simulator Chaos Fuzz
-protos  := Sources/NodeRuntime/Peers
+protos  := Sources/NodeRuntime/Peers Sources/NodeRuntime/Flight
 # Their tests use real connections with time limits: they run by themselves, as the others keep all cores busy.
 timed   := NodeRuntime|Transport
 
@@ -101,11 +101,12 @@ foreign-check: setup ## have packages checked by a library that is not ours (nee
 	$(SWIFT) build --product ftnode
 	scripts/foreign-check.sh
 
-proto: setup ## make the Swift code of the peer messages again (needs protoc)
+proto: setup ## make the Swift code of the messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }
 	$(SWIFT) build -c release --product protoc-gen-swift
-	protoc --plugin=protoc-gen-swift=.build/release/protoc-gen-swift --proto_path=$(protos) \
-	  --swift_out=$(protos)/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true $(notdir $(wildcard $(protos)/*.proto))
+	for folder in $(protos); do protoc --plugin=protoc-gen-swift=.build/release/protoc-gen-swift --proto_path=$$folder \
+	  --proto_path=/usr/include --swift_out=$$folder/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true \
+	  $$(cd $$folder && echo *.proto) || exit 1; done
 
 docs-check: setup ## check that what the documents name exists
 	$(SWIFT) test --disable-xctest --filter ProjectTests.DocumentTests

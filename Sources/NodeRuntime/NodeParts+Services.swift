@@ -299,6 +299,7 @@ extension NodeParts {
         let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
         let queries = QueryService(
             routers: routers,
+            shards: services.queries,
             running: self.runningQueries,
             cache: QueryCache(bytesMax: self.configuration.queryCacheBytes, registry: self.registry),
             sequences: { [queries = services.queries] keys, consistency in
@@ -342,6 +343,7 @@ extension NodeParts {
             recordCache: RecordCache(),
             exports: self.makeExports(services, filter, queries),
             access: services.access,
+            flight: FlightState(eventLoop: self.loops.any()),
             logger: self.logger
         )
     }
