@@ -106,12 +106,13 @@ static inline int ft_landlock_allow(int ruleset, const char *path, uint64_t acce
 }
 
 /*
- * Leaves only what lies below `directory`, and to be read what tells the number of processors and the memory of the
- * machine: the engine does not survive its own question after its control group. ENOSYS: the kernel has no Landlock.
+ * Leaves only what lies below `directory`, and to be read what tells the number of processors, the memory of the machine
+ * and the process's own threads: the engine does not survive that its control group cannot be read, nor libdispatch that
+ * its threads cannot. ENOSYS: the kernel has no Landlock.
  */
 static inline int ft_restrict_files(const char *directory) {
     static const char *const facts[] = {
-        "/proc/self/cgroup", "/proc/stat", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/fs/cgroup",
+        "/proc/self/cgroup", "/proc/self/task", "/proc/stat", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/fs/cgroup",
     };
     int version = ft_landlock_version();
     if (version == 0) return ENOSYS;
