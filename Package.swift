@@ -67,6 +67,7 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
+        .systemLibrary(name: "CEditline", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
         .systemLibrary(name: "CDuckDB"),
         .systemLibrary(name: "CChecksum"),
         .systemLibrary(name: "CSandbox"),
@@ -143,7 +144,8 @@ let package = Package(
         .executableTarget(
             name: "ftnode",
             dependencies: [
-                "Primitives", "AuditPackage", "NodeRuntime", argumentParser, logging, crypto, httpTypes, nio("NIOCore"),
+                "Primitives", "AuditPackage", "NodeRuntime", "CEditline", argumentParser, logging, crypto, httpTypes,
+                nio("NIOCore"),
             ],
             swiftSettings: columnarUserSettings
         ),

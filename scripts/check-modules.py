@@ -25,6 +25,7 @@ ALLOWED = {
     "CNGHTTP2": set(),
     "CDuckDB": set(),
     "CJemalloc": set(),
+    "CEditline": set(),
     "CChecksum": set(),
     "CSandbox": set(),
     "Primitives": set(),
@@ -40,7 +41,8 @@ ALLOWED = {
     "Transport": {"Primitives", "COpenSSL", "CNGHTTP2"} | NIO,
     "NodeRuntime": CORE | {"RocksStorage", "Transport", "CJemalloc", "CSandbox", "Crypto"} | NIO | OPERATIONS,
     "ftnode": {
-        "Primitives", "AuditPackage", "NodeRuntime", "ArgumentParser", "Logging", "Crypto", "HTTPTypes", "NIOCore",
+        "Primitives", "AuditPackage", "NodeRuntime", "CEditline", "ArgumentParser", "Logging", "Crypto", "HTTPTypes",
+        "NIOCore",
     },
     "ftverify": {"Primitives", "AuditPackage", "ArgumentParser"},
     "bench": {

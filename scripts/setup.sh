@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 swift_wanted=6.3
-packages=(librocksdb-dev libjemalloc-dev libssl-dev libnghttp2-dev libpython3.11 pkg-config)
+packages=(librocksdb-dev libjemalloc-dev libssl-dev libnghttp2-dev libedit-dev libpython3.11 pkg-config)
 bench_packages=(etcd-server nghttp2-server nghttp2-client openssl)
 purpose="${1:-build}"
 # The tests make certificates, speak HTTP and verify packages with programs that are not ours.
@@ -79,7 +79,7 @@ install_packages() {
 
 check_libraries() { # for systems without dpkg-query
   local name missing=()
-  for name in rocksdb openssl libnghttp2; do
+  for name in rocksdb openssl libnghttp2 libedit; do
     pkg-config --exists "$name" 2>/dev/null || missing+=("$name")
   done
   [ ${#missing[@]} -eq 0 ] || fail "missing for pkg-config: ${missing[*]}; install the libraries with their headers"

@@ -69,17 +69,37 @@ package struct QueryLimits: Sendable {
     package var bytesMax: Int
     /// Chunks of the engine (2,048 rows) are joined until a batch has about this many bytes.
     package var batchBytesTarget: Int
+    /// Rows that the statement does not see, whatever it says.
+    package var hidden: [HiddenRows]
 
     /// Creates limits.
     package init(
         timeLimit: Duration? = nil,
         rowsMax: Int = 10_000_000,
         bytesMax: Int = 256 << 20,
-        batchBytesTarget: Int = 1 << 20
+        batchBytesTarget: Int = 1 << 20,
+        hidden: [HiddenRows] = []
     ) {
+        self.hidden = hidden
         self.timeLimit = timeLimit
         self.rowsMax = rowsMax
         self.bytesMax = bytesMax
         self.batchBytesTarget = batchBytesTarget
+    }
+}
+
+/// Rows of a table that a query must not see.
+///
+/// The query's own connection gets a temporary view of the table's name without them, which stands before the table, also under
+/// the name `main.TABLE` and in stored views: the statement's text is not touched.
+package struct HiddenRows: Sendable, Hashable {
+    /// The table; a name of ours, never a user's.
+    package let table: String
+    /// An SQL condition on its columns; rows for which it is true are hidden. A text of ours, never a user's.
+    package let condition: String
+
+    package init(table: String, condition: String) {
+        self.table = table
+        self.condition = condition
     }
 }

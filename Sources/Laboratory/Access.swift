@@ -34,6 +34,8 @@ package enum AccessOperation: String, CaseIterable, Sendable {
     case readSensitive = "read_sensitive"
     /// Holding and erasing personal data.
     case manageSubjects = "manage_subjects"
+    /// Seeing records that say who came in, was refused, saw or took away what, and whose personal data was held or erased.
+    case readReserved = "read_reserved_records"
     /// Keeping sets of filters under a name for everybody in the organization.
     case keepInvestigations = "keep_investigations"
     /// Taking records away as a package or table.
@@ -76,7 +78,8 @@ package struct Grant: Sendable, Equatable {
         case .readOrganization, .readRecords, .runQuery: return .allowed
         case .appendRecords: return self.role == .writer ? .allowed : .forbidden
         case .keepInvestigations: return self.role == .reader ? .forbidden : .allowed
-        case .verifyLedger, .readSensitive, .exportRecords: return self.role == .auditor ? .allowed : .forbidden
+        case .verifyLedger, .readSensitive, .readReserved, .exportRecords:
+            return self.role == .auditor ? .allowed : .forbidden
         }
     }
 }

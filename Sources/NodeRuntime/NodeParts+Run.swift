@@ -30,7 +30,10 @@ extension NodeParts {
         let engine = self.makeQueryEngine()
         let workers = self.columnarStores.slots + [engine.slot]
         WorkerMetrics.observe(workers, in: self.registry)
-        let router = try self.makeQueryRouter(service.queries, engine)
+        let routers = QueryRouters(
+            all: try self.makeQueryRouter(service.queries, engine),
+            withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
+        )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
         let health = HealthReport(
@@ -49,7 +52,7 @@ extension NodeParts {
             service,
             on: self.peerLoops
         )
-        let api = self.makeAPI(services, replicas, router, health)
+        let api = self.makeAPI(services, replicas, routers, health)
         let apiServer = self.server(self.configuration.apiListen, self.tls.api, TransportLimits(), api, on: self.loops)
         try await self.listen(peerServer, self.configuration.peerListen, "peers")
         try await self.listen(apiServer, self.configuration.apiListen, "clients")

@@ -288,14 +288,14 @@ extension NodeParts {
     func makeAPI(
         _ services: NodeServices,
         _ replicas: ReplicaReader,
-        _ router: QueryRouter,
+        _ routers: QueryRouters,
         _ health: HealthReport
     ) -> APIRouter {
         let queryLimit = Duration.milliseconds(self.configuration.queryTimeLimitMilliseconds)
         let temporary = self.configuration.dataDirectory + "/" + Node.temporaryFolder
         let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
         let queries = QueryService(
-            router: router,
+            routers: routers,
             running: self.runningQueries,
             parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
             resultBytesMax: self.configuration.queryResultBytesMax,

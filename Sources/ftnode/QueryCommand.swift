@@ -16,17 +16,10 @@ struct QueryCommand: AsyncParsableCommand {
               ftnode query "select organization, count(*) from audit_log group by all"
               ftnode query "select * from audit_log" --org lab-a --format parquet --output lab-a.parquet
               ftnode query "select max(sequence) from audit_log" --org lab-a --consistency lab-a=517
+              ftnode query "select action, count(*) from audit_log group by all" --explain
+              ftnode query "select max(recorded_at) from audit_log" --watch 2
             """
     )
-
-    enum Format: String, ExpressibleByArgument, CaseIterable {
-        case table
-        case json
-        case ndjson
-        case csv
-        case arrow
-        case parquet
-    }
 
     @OptionGroup var connection: ConnectionOptions
     @Argument(help: "The statement, or - to read it from standard input.")
@@ -41,11 +34,27 @@ struct QueryCommand: AsyncParsableCommand {
     )
     var consistency = "linearizable"
     @Option(help: "The form of the result.")
-    var format = Format.table
+    var format = QueryFormat.table
     @Option(help: ArgumentHelp("Write the result to this file instead of standard output.", valueName: "file"))
     var output: String?
 
+    @Flag(help: "Show how the statement would be answered, without running it.")
+    var explain = false
+    @Flag(help: "Run the statement and show how it was answered and what it cost.")
+    var analyze = false
+    @Flag(help: "Say on standard error how long it took.")
+    var timing = false
+    @Option(help: ArgumentHelp("Run it again every so many seconds, until Ctrl-C.", valueName: "seconds"))
+    var watch: Double?
+
     mutating func validate() throws {
+        if let watch = self.watch, !(0.1...86_400).contains(watch) {
+            throw ValidationError("--watch must be from 0.1 to 86400 seconds")
+        }
+        if self.watch != nil, self.output != nil {
+            throw ValidationError("--watch is for the terminal, not for --output")
+        }
+        if self.explain, self.analyze { throw ValidationError("--explain or --analyze, not both") }
         guard QueryCall.consistencyJSON(self.consistency) != nil else {
             throw ValidationError("--consistency must be linearizable, eventual or KEY=SEQUENCE,…")
         }
@@ -62,20 +71,30 @@ struct QueryCommand: AsyncParsableCommand {
         if sql == "-" {
             sql = String(decoding: try FileHandle.standardInput.readToEnd() ?? Data(), as: UTF8.self)
         }
+        let prefix = self.analyze ? "EXPLAIN ANALYZE " : self.explain ? "EXPLAIN " : ""
         let call = QueryCall(
-            sql: sql,
+            sql: prefix + sql,
             organizations: self.org,
             consistency: self.consistency,
             format: self.format.rawValue
         )
-        let output = self.output
+        let (output, timing, watch) = (self.output, self.timing, self.watch)
         try await self.connection.withClient { client in
             guard let output else {
-                return try await Self.run(call, client, to: STDOUT_FILENO, endsLine: call.format == "json")
+                while true {
+                    if watch != nil, Terminal.outIsTerminal { Terminal.out("\u{1B}[2J\u{1B}[H") }
+                    let start = CommandEnvironment.uptimeSeconds()
+                    let plan = try await Self.run(call, client, to: STDOUT_FILENO, endsLine: call.format == "json")
+                    if timing || watch != nil { Terminal.timing(since: start, plan: plan) }
+                    guard let watch else { return }
+                    try await Task.sleep(for: .seconds(watch))
+                }
             }
+            let start = CommandEnvironment.uptimeSeconds()
             let sink = try OutputFile(path: output)
-            try await Self.run(call, client, to: sink.descriptor, endsLine: false)
+            let plan = try await Self.run(call, client, to: sink.descriptor, endsLine: false)
             try sink.commit()
+            if timing { Terminal.timing(since: start, plan: plan) }
         }
     }
 
@@ -84,13 +103,14 @@ struct QueryCommand: AsyncParsableCommand {
         _ client: ClusterClient,
         to descriptor: Int32,
         endsLine: Bool
-    ) async throws {
+    ) async throws -> String? {
         var last = UInt8(ascii: "\n")
-        try await client.query(call) { chunk in
+        let plan = try await client.query(call) { chunk in
             last = chunk.readableBytesView.last ?? last
             try Terminal.write(Array(chunk.readableBytesView), to: descriptor)
         }
         if endsLine, last != UInt8(ascii: "\n") { try Terminal.write([UInt8(ascii: "\n")], to: descriptor) }
+        return plan
     }
 }
 

@@ -6,6 +6,7 @@ struct BrokenOutput: Error {}
 
 /// Standard output and error.
 enum Terminal {
+    static var inIsTerminal: Bool { isatty(STDIN_FILENO) == 1 }
     static var outIsTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
     static var errorIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 
@@ -32,6 +33,12 @@ enum Terminal {
 
     /// One line on standard error.
     static func note(_ line: String) { try? self.write(Array((line + "\n").utf8), to: STDERR_FILENO) }
+
+    /// How long something took, and by which plan.
+    static func timing(since start: Double, plan: String?) {
+        let milliseconds = ((CommandEnvironment.uptimeSeconds() - start) * 10_000).rounded() / 10
+        self.note("\(milliseconds) ms" + (plan.map { ", plan \($0)" } ?? ""))
+    }
 
     /// Writes over the present line of standard error; for terminals only.
     static func overwrite(_ line: String) { try? self.write(Array("\r\u{1B}[K\(line)".utf8), to: STDERR_FILENO) }

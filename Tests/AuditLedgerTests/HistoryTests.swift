@@ -53,6 +53,24 @@ import Testing
         #expect(try state?.value == self.value(#"{"c":{"e":4}}"#))
     }
 
+    @Test func whatSomebodySawOrTookAwayChangesNoState() throws {
+        let made = try self.change(1, "create", after: #"{"a":1}"#)
+        let state = EntityFold.apply(made, to: nil)
+        for action in ReservedRecords.actions {
+            let act = try self.change(2, action, after: #"{"seen":true}"#)
+            #expect(EntityFold.apply(act, to: state) == state, "\(action)")
+            #expect(EntityFold.apply(act, to: nil) == nil, "\(action)")
+        }
+        var erasure = try self.change(2, "erase_requested", after: #"{"basis":"Art. 17"}"#)
+        #expect(EntityFold.apply(erasure, to: state) != state, "the word alone reserves nothing")
+        erasure.name = EntityName(type: "data_subject", id: "ada")
+        #expect(EntityFold.apply(erasure, to: nil) == nil)
+        #expect(try EntityFold.apply(self.change(2, "role_change", after: #"{"a":2}"#), to: state) != state)
+        #expect(
+            Set(ReservedRecords.actions).isSuperset(of: ["login", "read_ledger", "authorization_denied", "export"])
+        )
+    }
+
     @Test func actsThatWereDeniedOrFailedChangeNothing() throws {
         let first = try self.change(1, "create", after: #"{"a":1}"#)
         let state = EntityFold.apply(first, to: nil)

@@ -95,6 +95,39 @@ extension RealCluster {
             }
         }
 
+        @Test(.timeLimit(.minutes(2)))
+        func anAttemptWithARevokedTokenNamesIt() async throws {
+            try await withFolder("revoked") { folder in
+                let cluster = try await DevCluster.start(in: folder, nodes: 1)
+                do {
+                    let token = try await cluster.withClient { client in
+                        _ = try await client.createOrganization(key: "lab-a", name: nil)
+                        let made = try await client.createToken(
+                            role: "writer",
+                            organizations: ["lab-a"],
+                            name: "scanner"
+                        )
+                        try await client.revokeToken(id: made.id)
+                        return "Bearer " + (try #require(made.token))
+                    }
+                    let connection = try #require(cluster.connections[1])
+                    for authorization in [token, "Bearer ft_0000"] {
+                        let path = "/v1/organizations/lab-a/records"
+                        let reply = try await connection.send("GET", path, authorization: authorization)
+                        #expect(reply.status == 401, "\(reply)")
+                    }
+                    let failed = try await Self.untilThereAre(cluster, "system", "login_failed", acts: 2)
+                    let known = failed.filter { $0.actor.role == "writer" && $0.actor.name == "scanner" }
+                    #expect(known.count == 1 && known.first?.after?.operation == "revoked_token", "\(failed)")
+                    #expect(failed.contains { $0.actor.role == nil && $0.after?.operation == "bearer" }, "\(failed)")
+                } catch {
+                    await cluster.stop()
+                    throw error
+                }
+                await cluster.stop()
+            }
+        }
+
         private static func refuse(_ cluster: DevCluster) async throws {
             let connection = try #require(cluster.connections[1])
             let reader = try await self.token(cluster, "reader", "lab-a")

@@ -1,5 +1,6 @@
 internal import Foundation
 internal import HTTPTypes
+internal import NodeRuntime
 internal import Testing
 
 extension RealCluster.Shared {
@@ -190,6 +191,88 @@ extension RealCluster.Shared {
             for path in ["/v1/cluster", "/v1/tokens", "/metrics"] {
                 let request = Self.route("an auditor at \(path)", "GET", path, 403, "forbidden")
                 try await request.check(bench, authorization: bench.auditor)
+            }
+        }
+
+        @Test(.timeLimit(.minutes(1)))
+        func whoCameInAndWhoLookedIsSeenByThoseWhoOversee() async throws {
+            let cluster = try await Bench.prepare().cluster
+            let organization = "overseen"
+            let path = "/v1/organizations/\(organization)"
+            let made = try await cluster.send("POST", "/v1/organizations", body: "{\"key\":\"\(organization)\"}")
+            try #require(made.status == 201, "\(made)")
+            for (action, id) in [("create", "S-1"), ("login", "jane"), ("download", "S-1"), ("update", "S-1")] {
+                let event = Bench.event(
+                    "\"action\":\"\(action)\",\"entity_type\":\"sample\",\"entity_id\":\"\(id)\",\"after\":{\"by\":\"\(action)\"}"
+                )
+                let reply = try await cluster.send("POST", path + "/records", body: event)
+                try #require(reply.status == 201, "\(reply)")
+            }
+            let tokens = try await cluster.withClient { client in
+                var tokens: [String: String] = [:]
+                for role in ["reader", "writer", "auditor"] {
+                    let made = try await client.createToken(role: role, organizations: [organization], name: role)
+                    tokens[role] = "Bearer " + (try #require(made.token))
+                }
+                return tokens
+            }
+            for node in 1...3 {
+                let connection = try #require(cluster.connections[node])
+                for (role, token) in tokens {
+                    let sees = role == "auditor"
+                    func get(_ suffix: String) async throws -> APIConnection.Reply {
+                        try await connection.send("GET", path + suffix, authorization: token)
+                    }
+                    // `consistency` is linearizable, so what was acknowledged is there on every node.
+                    for suffix in [
+                        "/records", "/records?order=desc", "/records?limit=2", "/records?entity_type=sample",
+                        "/investigations/sample-history?entity_id=S-1",
+                    ] {
+                        let reply = try await get(suffix)
+                        #expect(reply.status == 200, "\(reply)")
+                        let shows = reply.text.contains("\"login\"") || reply.text.contains("\"download\"")
+                        #expect(shows == sees, "node \(node), \(role) at \(suffix): \(reply)")
+                    }
+                    #expect(try await get("/records/2").status == (sees ? 200 : 403))
+                    #expect(try await get("/records/1").status == 200)
+                    let history = try await get("/entities")
+                    #expect(history.text.contains("S-1") && !history.text.contains("jane"), "\(history)")
+                    let query = try await connection.send(
+                        "POST",
+                        "/v1/query",
+                        authorization: token,
+                        contentType: "application/json",
+                        body: Array(
+                            "{\"sql\":\"select string_agg(action, ' ' order by sequence) from audit_log where sequence <= 4\"}"
+                                .utf8
+                        )
+                    )
+                    let actions = sees ? "create login download update" : "create update"
+                    #expect(try Oracle.rows(query.body) == "[[\"\(actions)\"]]", "node \(node), \(role): \(query)")
+                    for name in ["system.audit_log", "\\\"organization-1\\\".main.audit_log", "temp.audit_log"] {
+                        let refused = try await connection.send(
+                            "POST",
+                            "/v1/query",
+                            authorization: token,
+                            contentType: "application/json",
+                            body: Array("{\"sql\":\"select count(*) from \(name)\"}".utf8)
+                        )
+                        #expect(refused.status == 403, "\(name): \(refused)")
+                    }
+                }
+            }
+            _ = try await cluster.send("GET", path + "/checkpoint?fresh=true")
+            let connection = try #require(cluster.connections[1])
+            for (role, token) in tokens {
+                let size = try await cluster.size(of: organization)
+                let bundle = try await connection.send(
+                    "GET",
+                    path + "/tiles/tile/entries/000.p/\(size)",
+                    authorization: token
+                )
+                #expect(role == "auditor" || bundle.status == 403, "\(role): \(bundle)")
+                let proof = try await connection.send("GET", path + "/records/2/proof", authorization: token)
+                #expect(proof.status == 200, "a proof shows nothing of the record: \(proof)")
             }
         }
 

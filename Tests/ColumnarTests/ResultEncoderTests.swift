@@ -112,11 +112,34 @@ struct ResultEncoderTests {
 
                 """
         )
+        #expect(
+            try encode(.box, [batch], cellWidthMax: 14) == """
+                ┌────────────────┬────────┐
+                │ organization   │ n      │
+                ├────────────────┼────────┤
+                │ Org A          │      5 │
+                │ 漢字           │ -12345 │
+                │ a␛[31m␊b       │   NULL │
+                │ NULL           │      7 │
+                │ a very long t… │      1 │
+                └────────────────┴────────┘
+                (5 rows)
+
+                """
+        )
         let one = try ArrowRecordBatch.make(
             schema: ArrowSchema(fields: [ArrowField("a", .bool)]),
             columns: [[.bool(true)]]
         )
         #expect(try encode(.table, [one]) == " a\n──────\n true\n(1 row)\n")
+    }
+
+    @Test func markdownEscapesWhatWouldEndACell() throws {
+        let batch = try ArrowRecordBatch.make(
+            schema: ArrowSchema(fields: [ArrowField("a|b", .utf8), ArrowField("n", .int64)]),
+            columns: [[.string("x|y\\z\n")], [.int(1)]]
+        )
+        #expect(try encode(.markdown, [batch]) == "| a\\|b | n |\n| --- | ---: |\n| x\\|y\\\\z␊ | 1 |\n")
     }
 
     @Test func theTableStreamsBeyondItsSample() throws {

@@ -43,6 +43,15 @@ import Testing
         }
     }
 
+    @Test func whoCameInAndWhoLookedIsForAuditors() throws {
+        #expect(try self.grant(.auditor).decide(.readReserved, in: self.mine) == .allowed)
+        for role in [Role.writer, .reader] {
+            #expect(try self.grant(role).decide(.readReserved, in: self.mine) == .forbidden)
+            #expect(try self.grant(role).decide(.readReserved) == .forbidden)
+        }
+        #expect(Grant(role: .operator).decide(.readReserved) == .allowed)
+    }
+
     @Test func auditorsExportAndWhoMayNotOnlyLookKeepsInvestigations() throws {
         for (role, keeps, exports) in [(Role.writer, true, false), (.reader, false, false), (.auditor, true, true)] {
             let grant = try self.grant(role)

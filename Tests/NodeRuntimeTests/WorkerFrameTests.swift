@@ -67,18 +67,19 @@ struct WorkerFrameTests {
         else { throw MalformedBytes(what: "question", offset: 0) }
         #expect(organization == OrganizationID(5) && isUrgent)
         #expect(found.map(\.sequence) == records.map(\.sequence) && found.map(\.bytes) == records.map(\.bytes))
-        var statement = ShardStatement(sql: "select 'ä', ?, ?", parameters: [.string("x"), .null], origin: .router)
-        statement.asOf = .sequence(SequenceNumber(77))
-        let question = StoreQuestion(
-            statement,
-            limits: QueryLimits(timeLimit: .milliseconds(1500), rowsMax: 7, bytesMax: 8, batchBytesTarget: 9)
-        )
+        var question = StoreQuestion(sql: "select 'ä'")
+        question.statement.parameters = [.int(-4), .null, .string("x")]
+        question.statement.origin = .router
+        question.statement.asOf = .sequence(SequenceNumber(7))
+        question.limits = QueryLimits(timeLimit: .milliseconds(1500), rowsMax: 7, bytesMax: 8, batchBytesTarget: 9)
+        question.limits.hidden = [HiddenRows(table: "audit_log", condition: "action = 'x'")]
         guard
             case .query(_, let read) = try WorkerQuestion.decode(
                 WorkerQuestion.query(OrganizationID(5), question).encoded()
             )
         else { throw MalformedBytes(what: "question", offset: 0) }
-        #expect(read.statement == statement && read.limits.timeLimit == .milliseconds(1500))
+        #expect(read.statement == question.statement && read.limits.hidden == question.limits.hidden)
+        #expect(read.limits.timeLimit == .milliseconds(1500))
         #expect(read.limits.rowsMax == 7 && read.limits.bytesMax == 8 && read.limits.batchBytesTarget == 9)
         #expect(throws: MalformedBytes.self) { try WorkerQuestion.decode([2, 0, 0]) }
         #expect(throws: MalformedBytes.self) { try WorkerQuestion.decode([99] + [UInt8](repeating: 0, count: 8)) }

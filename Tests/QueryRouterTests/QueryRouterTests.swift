@@ -279,7 +279,7 @@ struct QueryRouterTests {
     func boundsSizes() async throws {
         try await TestShards.with(counts: [500, 500], seed: Self.seed) { shards in
             let sql = "select * from audit_log"
-            let whole = QueryRequest(sql: sql, organizations: shards.keys)
+            let whole = QueryRequest(sql: sql, organizations: shards.keys, planChoice: .gather)
             try await shards.withRouter(QueryRouterConfiguration(gatherBytesMax: 4_096)) { router in
                 #expect(await router.failure(whole)?.code == .tooLarge)
             }

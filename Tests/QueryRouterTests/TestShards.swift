@@ -154,7 +154,7 @@ final class TestShards: ShardQueryService, Sendable {
         var position: UInt64 = 0
         for (index, count) in counts.enumerated() {
             let key = OrganizationKey("org-\(index + 1)")!
-            let store = try await ColumnarStore.open(.file("\(directory)/\(key).duckdb"), threads: threads)
+            let store = try await ColumnarStore.open(.memory, threads: threads)
             try await store.createTable(auditLog)
             stores[key] = store
             guard count > 0 else { continue }
@@ -307,7 +307,14 @@ struct Rows: Equatable, CustomStringConvertible {
 
     /// Sums of doubles depend on their order: ten digits are compared.
     private static func rounded(_ value: ArrowValue) -> ArrowValue {
+        switch value {
+        case .list(let elements): return .list(elements.map(Self.rounded))
+        case .structure(let members): return .structure(members.map { ArrowNamedValue($0.name, Self.rounded($0.value)) })
+        default: break
+        }
         guard case .double(let number) = value, number.isFinite, number != 0 else { return value }
+        // What is nothing but rounding counts as nothing.
+        guard abs(number) > 1e-9 else { return .double(0) }
         let scale = pow(10, 9 - floor(log10(abs(number))))
         return .double((number * scale).rounded() / scale)
     }

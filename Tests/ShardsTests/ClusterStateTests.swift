@@ -256,6 +256,32 @@ struct ClusterStateTests {
         #expect(receipt.checksums == [LedgerHash.leaf(stored)])
     }
 
+    @Test func aRevokedTokenIsRememberedFromLevelFiveOnAndTheOldestIsForgotten() throws {
+        func hash(_ number: UInt64) -> Digest { Digest(words: (7, 7, 7, number)) }
+        func create(_ number: UInt64) -> Command {
+            let grant = Grant(role: .operator)
+            return .createToken(CreateTokenCommand(id: "t\(number)", hash: hash(number), name: "n", grant: grant))
+        }
+        func revoke(_ number: UInt64) -> Command { .revokeToken(RevokeTokenCommand(id: "t\(number)")) }
+        var old = try self.machine(level: .four)
+        #expect(try old.apply([create(1), revoke(1)], origin: self.origin) == [.done, .done])
+        #expect(old.applier.directory.revokedToken(hash: hash(1)) == nil, "an older program would not keep it")
+        var machine = try self.machine()
+        #expect(try machine.apply([create(1), revoke(1)], origin: self.origin) == [.done, .done])
+        let first = try #require(machine.applier.directory.revokedToken(hash: hash(1)))
+        #expect(first.id == "t1" && first.name == "n" && first.role == .operator)
+        #expect(machine.applier.directory.token(hash: hash(1)) == nil)
+        #expect(machine.applier.directory.revokedToken(hash: hash(2)) == nil, "one that never was")
+        for number in 2...UInt64(SystemState.revokedTokensMax) + 1 {
+            _ = try machine.apply([create(number), revoke(number)], origin: self.origin)
+        }
+        #expect(machine.applier.directory.revokedToken(hash: hash(1)) == nil)
+        #expect(machine.applier.directory.revokedToken(hash: hash(2)) != nil)
+        let state = machine.applier.directory.current
+        #expect(state.revokedTokens.count == SystemState.revokedTokensMax)
+        #expect(try SystemState(reading: machine.store) == state)
+    }
+
     @Test func aProgramStopsAtALevelThatItDoesNotKnow() throws {
         let store = InMemoryStore()
         var machine = try self.machine(store, level: .one)

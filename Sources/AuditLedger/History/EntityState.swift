@@ -46,6 +46,31 @@ package struct EntityState: Sendable, Hashable {
     package var lastAction: String
     package var lastActor: String
 
+    /// Takes a state that was stored.
+    package init(
+        name: EntityName,
+        status: EntityStatus,
+        value: JSONValue,
+        version: UInt64,
+        firstSequence: SequenceNumber,
+        lastSequence: SequenceNumber,
+        firstRecordedAt: Timestamp,
+        lastRecordedAt: Timestamp,
+        lastAction: String,
+        lastActor: String
+    ) {
+        self.name = name
+        self.status = status
+        self.value = value
+        self.version = version
+        self.firstSequence = firstSequence
+        self.lastSequence = lastSequence
+        self.firstRecordedAt = firstRecordedAt
+        self.lastRecordedAt = lastRecordedAt
+        self.lastAction = lastAction
+        self.lastActor = lastActor
+    }
+
     /// The state as canonical JSON, the form over which digests are taken.
     package var json: JSONValue {
         .object([
@@ -95,6 +120,11 @@ package struct EntityChange: Sendable, Hashable {
         self.after = after
     }
 
+    /// Whether it is an act upon the ledger or upon people's data, which changes no state.
+    package var isReserved: Bool {
+        ReservedRecords.contains(action: self.action.utf8, entityType: self.name.type)
+    }
+
     /// Reads a stored record.
     /// - Throws: ``LedgerError`` `.damaged` when the bytes are no record.
     package init(_ bytes: [UInt8]) throws(LedgerError) {
@@ -114,7 +144,7 @@ package struct EntityChange: Sendable, Hashable {
 
 /// How a record changes what is known of its entity: the one rule by which history is rebuilt.
 ///
-/// A record whose outcome is not success changes nothing. Otherwise:
+/// A record whose outcome is not success changes nothing, nor does one that is reserved (``ReservedRecords``). Otherwise:
 ///
 /// | action | status | value |
 /// | --- | --- | --- |
@@ -135,7 +165,7 @@ package enum EntityFold {
     /// - Parameter state: The state before it; nil when it is the entity's first record.
     /// - Returns: nil only when there was no state and the record changes none.
     package static func apply(_ change: EntityChange, to state: EntityState?) -> EntityState? {
-        guard change.outcome == .success else { return state }
+        guard change.outcome == .success, !change.isReserved else { return state }
         let value = Self.value(after: change, from: state?.value ?? .null)
         let status = Self.status(after: change.action, from: state?.status ?? .present)
         guard var next = state else {

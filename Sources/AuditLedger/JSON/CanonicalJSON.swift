@@ -69,6 +69,16 @@ package enum JSONParser {
         return try self.parse(canonical: canonical, range: 0..<canonical.count)
     }
 
+    /// The value of a text that was canonicalized earlier, as states in records are.
+    ///
+    /// - Throws: `.notCanonical` when it has no value; whether it is canonical in every respect is not checked.
+    package static func parse(canonical bytes: [UInt8]) throws(JSONError) -> JSONValue {
+        var builder = JSONValueBuilder(bytes, range: 0..<bytes.count)
+        let value = try builder.value()
+        guard builder.isAtEnd else { throw JSONError(code: .notCanonical, message: "something follows the value") }
+        return value
+    }
+
     /// The value of a text that is known to be canonical.
     static func parse(canonical bytes: [UInt8], range: Range<Int>) throws(JSONError) -> JSONValue {
         var builder = JSONValueBuilder(bytes, range: range)
@@ -87,6 +97,9 @@ private struct JSONValueBuilder {
         self.next = range.lowerBound
         self.end = range.upperBound
     }
+
+    /// Whether nothing is left. A cut literal would leave it beyond.
+    var isAtEnd: Bool { self.next == self.end }
 
     private var current: UInt8 { self.next < self.end ? self.bytes[self.next] : 0 }
 

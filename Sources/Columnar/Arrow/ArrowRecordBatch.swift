@@ -88,6 +88,13 @@ package struct ArrowRecordBatch: Sendable {
         return text
     }
 
+    /// The bytes of the text at a place; nil when it is null or not text.
+    package func utf8(row: Int, column: Int) -> [UInt8]? {
+        let column = self.columns[column]
+        guard column.type == .utf8, !column.isNull(row) else { return nil }
+        return column.bytes(row)
+    }
+
     /// The whole number at a place; nil when it is null, not whole or too large. Decimals without a fraction count.
     package func int64(row: Int, column: Int) -> Int64? {
         switch self.value(row: row, column: column) {

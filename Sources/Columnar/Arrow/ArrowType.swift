@@ -177,11 +177,18 @@ package struct ArrowSchema: Hashable, Sendable {
 }
 
 /// A name as SQL text, whatever characters it holds.
-func quoteIdentifier(_ name: String) -> String {
-    "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
-}
+package func quoteIdentifier(_ name: String) -> String { quote(name, UInt8(ascii: "\"")) }
 
 /// A text as an SQL literal, whatever characters it holds.
-func quoteLiteral(_ text: String) -> String {
-    "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''") + "'"
+package func quoteLiteral(_ text: String) -> String { quote(text, UInt8(ascii: "'")) }
+
+/// By bytes: a quote followed by a combining mark is one `Character`, yet the engine sees the quote.
+private func quote(_ text: String, _ mark: UInt8) -> String {
+    var bytes: [UInt8] = [mark]
+    for byte in text.utf8 {
+        if byte == mark { bytes.append(mark) }
+        bytes.append(byte)
+    }
+    bytes.append(mark)
+    return String(decoding: bytes, as: UTF8.self)
 }

@@ -8,10 +8,24 @@ package enum ResultFormat: String, CaseIterable, Sendable {
     case csv
     /// Aligned text for terminals.
     case table
+    /// The same with a frame.
+    case box
+    /// A table of Markdown (GitHub Flavored Markdown, section 4.10).
+    case markdown
     /// Arrow IPC stream.
     case arrow
     /// Parquet file; made by ``ParquetExporter``, because it needs the engine.
     case parquet
+
+    /// The look of a form that is text in columns; nil for the others.
+    var look: TextTable.Look? {
+        switch self {
+        case .table: .plain
+        case .box: .box
+        case .markdown: .markdown
+        case .json, .ndjson, .csv, .arrow, .parquet: nil
+        }
+    }
 
     /// Media type of the form.
     package var mediaType: String {
@@ -19,7 +33,8 @@ package enum ResultFormat: String, CaseIterable, Sendable {
         case .json: "application/json"
         case .ndjson: "application/x-ndjson"
         case .csv: "text/csv; charset=utf-8; header=present"
-        case .table: "text/plain; charset=utf-8"
+        case .table, .box: "text/plain; charset=utf-8"
+        case .markdown: "text/markdown; charset=utf-8"
         case .arrow: "application/vnd.apache.arrow.stream"
         case .parquet: "application/vnd.apache.parquet"
         }
@@ -28,7 +43,7 @@ package enum ResultFormat: String, CaseIterable, Sendable {
 
 /// Choices for a ``ResultEncoder``.
 package struct ResultEncoderOptions: Sendable {
-    /// Widest cell of the `table` form; longer texts are cut.
+    /// Widest cell of the `table` and `box` forms; longer texts are cut.
     package var cellWidthMax: Int
 
     /// Creates options.
@@ -55,7 +70,7 @@ package struct ResultEncoder: Sendable {
         self.format = format
         self.schema = schema
         self.arrow = ArrowStreamEncoder(schema: schema)
-        self.table = TextTable(schema: schema, cellWidthMax: options.cellWidthMax)
+        self.table = TextTable(schema: schema, cellWidthMax: options.cellWidthMax, look: format.look ?? .plain)
         self.memberNames = uniqueNames(schema).map { name in
             var bytes: [UInt8] = []
             appendJSONString(name, to: &bytes)
@@ -70,7 +85,7 @@ package struct ResultEncoder: Sendable {
         case .json: self.jsonHead()
         case .csv: self.csvHead()
         case .arrow: self.arrow.schemaMessage()
-        case .ndjson, .table, .parquet: []
+        case .ndjson, .table, .box, .markdown, .parquet: []
         }
     }
 
@@ -84,7 +99,7 @@ package struct ResultEncoder: Sendable {
         case .json: return self.jsonRows(batch)
         case .ndjson: return self.ndjsonRows(batch)
         case .csv: return self.csvRows(batch)
-        case .table: return self.table.encode(batch)
+        case .table, .box, .markdown: return self.table.encode(batch)
         case .arrow: return try self.arrow.message(for: batch)
         case .parquet: throw ColumnarError(.unsupported, "Parquet is made by the Parquet exporter")
         }
@@ -105,7 +120,7 @@ package struct ResultEncoder: Sendable {
             }
             bytes.append(contentsOf: "}\n".utf8)
             return bytes
-        case .table: return self.table.finish()
+        case .table, .box, .markdown: return self.table.finish()
         case .arrow: return self.arrow.endOfStream()
         case .ndjson, .csv, .parquet: return []
         }

@@ -3,18 +3,30 @@
 /// The widths follow the first rows; later rows are fitted to them. Control characters become visible signs, so that
 /// stored text cannot steer the terminal.
 struct TextTable: Sendable {
+    /// What is drawn around the cells.
+    enum Look: Sendable {
+        /// A line below the names.
+        case plain
+        /// A frame.
+        case box
+        /// Pipes, for Markdown; cells are never cut.
+        case markdown
+    }
+
     /// Rows that decide the widths.
     private static let sampleRowsMax = 1_000
 
     private let schema: ArrowSchema
     private let cellWidthMax: Int
+    private let look: Look
     private var sample: [[String]] = []
     private var widths: [Int]?
     private var rows = 0
 
-    init(schema: ArrowSchema, cellWidthMax: Int) {
+    init(schema: ArrowSchema, cellWidthMax: Int, look: Look = .plain) {
         self.schema = schema
-        self.cellWidthMax = max(4, cellWidthMax)
+        self.cellWidthMax = look == .markdown ? Int.max : max(4, cellWidthMax)
+        self.look = look
     }
 
     mutating func encode(_ batch: ArrowRecordBatch) -> [UInt8] {
@@ -25,7 +37,7 @@ struct TextTable: Sendable {
                 guard !column.isNull(row) else { return "NULL" }
                 var bytes: [UInt8] = []
                 column.appendPlain(row, to: &bytes)
-                return visible(String(decoding: bytes, as: UTF8.self))
+                return self.cell(String(decoding: bytes, as: UTF8.self))
             }
             if let widths = self.widths {
                 text += self.line(cells, widths)
@@ -39,12 +51,14 @@ struct TextTable: Sendable {
 
     mutating func finish() -> [UInt8] {
         var text = self.widths == nil ? self.flushSample() : ""
+        if self.look == .box, let widths = self.widths { text += Self.rule(widths, "└", "┴", "┘") }
+        if self.look == .markdown { return Array(text.utf8) }
         text += "(\(self.rows) row\(self.rows == 1 ? "" : "s"))\n"
         return Array(text.utf8)
     }
 
     private mutating func flushSample() -> String {
-        let names = self.schema.fields.map { visible($0.name) }
+        let names = self.schema.fields.map { self.cell($0.name) }
         var widths = names.map { min(self.cellWidthMax, displayWidth($0)) }
         for cells in self.sample {
             for (index, cell) in cells.enumerated() {
@@ -52,14 +66,32 @@ struct TextTable: Sendable {
             }
         }
         self.widths = widths
-        var text = self.line(names, widths, isHeader: true)
-        text += widths.map { String(repeating: "─", count: $0 + 2) }.joined(separator: "┼") + "\n"
+        var text = self.look == .box ? Self.rule(widths, "┌", "┬", "┐") : ""
+        text += self.line(names, widths, isHeader: true)
+        switch self.look {
+        case .plain: text += Self.rule(widths, "", "┼", "")
+        case .box: text += Self.rule(widths, "├", "┼", "┤")
+        case .markdown:
+            let marks = self.schema.fields.map { $0.type.isNumber ? " ---: " : " --- " }
+            text += "|" + marks.joined(separator: "|") + "|\n"
+        }
         for cells in self.sample { text += self.line(cells, widths) }
         self.sample = []
         return text
     }
 
+    private static func rule(_ widths: [Int], _ left: String, _ middle: String, _ right: String) -> String {
+        left + widths.map { String(repeating: "─", count: $0 + 2) }.joined(separator: middle) + right + "\n"
+    }
+
+    /// A text as it stands in a cell.
+    private func cell(_ text: String) -> String {
+        let shown = visible(text)
+        return self.look == .markdown ? shown.replacing("\\", with: "\\\\").replacing("|", with: "\\|") : shown
+    }
+
     private func line(_ cells: [String], _ widths: [Int], isHeader: Bool = false) -> String {
+        if self.look == .markdown { return "| " + cells.joined(separator: " | ") + " |\n" }
         var parts: [String] = []
         for (index, cell) in cells.enumerated() {
             let fitted = fit(cell, widths[index])
@@ -68,6 +100,7 @@ struct TextTable: Sendable {
             parts.append(isRight ? " " + padding + fitted + " " : " " + fitted + padding + " ")
         }
         var line = parts.joined(separator: "│")
+        if self.look == .box { return "│" + line + "│\n" }
         while line.hasSuffix(" ") { line.removeLast() }
         return line + "\n"
     }

@@ -65,7 +65,7 @@ extension ColumnarStore {
     }
 
     /// Runs `body` in a transaction, which is rolled back when it throws.
-    private static func transaction<R>(_ connection: EngineConnection, _ body: () throws -> R) throws -> R {
+    static func transaction<R>(_ connection: EngineConnection, _ body: () throws -> R) throws -> R {
         try connection.execute("BEGIN TRANSACTION", doing: "begin")
         do {
             let value = try body()

@@ -31,11 +31,13 @@ extension ColumnarStore {
     /// limit counts from this call to the last batch. Cancelling the calling task stops the query.
     /// - Throws: ``ColumnarError``: `.syntax`, `.binder`, `.catalog` with the position in `sql`; `.notAllowed`;
     ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
+    /// - Parameter scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
     package func query(
         _ sql: String,
         parameters: [ArrowValue] = [],
         origin: StatementOrigin = .user,
-        limits: QueryLimits = .init()
+        limits: QueryLimits = .init(),
+        scope: (@Sendable (StoreSnapshot) throws -> QueryScope)? = nil
     ) async throws -> ColumnarResult {
         let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
         let deadline = DispatchTime.now() + .nanoseconds(limit.nanoseconds)  // ambient-ok: a time limit is wall time
@@ -44,7 +46,7 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, parameters, origin, on: connection)
+                    try self.prepare(sql, parameters, origin, hiding: limits.hidden, scope: scope, on: connection)
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -72,15 +74,22 @@ extension ColumnarStore {
         _ sql: String,
         _ parameters: [ArrowValue],
         _ origin: StatementOrigin,
+        hiding hidden: [HiddenRows],
+        scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?,
         on connection: EngineConnection
     ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
         if origin == .user { try self.passGate(sql, on: connection) }
         try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
         // The first read of the transaction fixes its snapshot.
-        let position = try Self.readPosition(connection)
+        let snapshot = StoreSnapshot(connection: connection, position: try Self.readPosition(connection))
+        let seen = try scope?(snapshot) ?? QueryScope(position: snapshot.position)
+        if !seen.replacements.isEmpty || !hidden.isEmpty {
+            try StatementGate.checkNamesNoDatabase(tree: Self.serialize(sql, on: connection))
+            try seen.install(on: connection, hiding: hidden, database: try snapshot.database())
+        }
         let statement = try EngineStatement(connection, sql: sql, values: parameters)
         try statement.start()
-        return (statement, try statement.resultSchema(), position)
+        return (statement, try statement.resultSchema(), seen.position)
     }
 
     /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.
@@ -89,11 +98,26 @@ extension ColumnarStore {
         guard sql.utf8.count <= StatementGate.statementBytesMax else {
             throw ColumnarError(.notAllowed, "a statement may have \(StatementGate.statementBytesMax) bytes")
         }
-        if self.gatePassed.withLock({ $0.contains(sql) }) { return }
-        try StatementGate.check(tree: Self.serialize(sql, on: connection))
+        if self.gatePassed.withLock({ $0[sql] != nil }) { return }
+        let tree = try Self.serialize(sql, on: connection)
+        try StatementGate.check(tree: tree)
+        let names = StatementGate.tableNames(tree: tree)
         self.gatePassed.withLock { passed in
             if passed.count >= Self.gatePassedMax { passed.removeAll(keepingCapacity: true) }
-            passed.insert(sql)
+            passed[sql] = names
+        }
+    }
+
+    /// The names, in lower case, that stand in the place of a table in a statement that may run; those of its own common
+    /// tables are among them.
+    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
+    package func tableNames(in sql: String, origin: StatementOrigin = .user) async throws -> Set<String> {
+        if origin == .user, let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+        return try await self.threads.run(on: .query) {
+            let connection = try self.database().connect()
+            if origin == .user { try self.passGate(sql, on: connection) }
+            if origin == .user, let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+            return StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
         }
     }
 
@@ -143,7 +167,7 @@ extension ColumnarStore {
     }
 
     /// Binds a statement without running it: names and types of its result, and the types of its parameters.
-    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:)`` before execution.
+    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
     package func describe(_ sql: String, origin: StatementOrigin = .user) async throws -> StatementDescription {
         try await self.threads.run(on: .query) {
             let connection = try self.database().connect()

@@ -42,7 +42,8 @@ package final class ColumnarStore: Sendable {
     /// Held during each use of the ingest connection.
     private let ingestTurn = Mutex(())
     /// Statements that have passed the gate, so that a repeated one is not parsed twice.
-    let gatePassed = Mutex(Set<String>())
+    /// With the tables that they name.
+    let gatePassed = Mutex([String: Set<String>]())
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 

@@ -25,6 +25,9 @@ enum StatementGate {
         "duckdb_", "pragma_", "pg_", "sqlite_", "parquet_", "test_", "arrow_scan", "seq_scan",
     ]
 
+    /// Prefixes of the engine's own tables and views; the other prefixes are those of functions only.
+    static let systemTablePrefixes = ["duckdb_", "pragma_", "pg_", "sqlite_"]
+
     /// Longest statement, in bytes.
     static let statementBytesMax = 1 << 20
 
@@ -48,7 +51,8 @@ enum StatementGate {
             case "table_name":
                 // The engine takes a name like this for a file to read.
                 if value.contains("/") || value.contains(".") { throw refusal("table", value) }
-                if hasRefusedPrefix(value.lowercased()) { throw refusal("table", value) }
+                let name = value.lowercased()
+                if systemTablePrefixes.contains(where: { name.hasPrefix($0) }) { throw refusal("table", value) }
             case "schema_name":
                 if ["pg_catalog", "information_schema"].contains(value.lowercased()) { throw refusal("schema", value) }
             case "export_state":
@@ -57,6 +61,32 @@ enum StatementGate {
             }
         }
         if tableFunctionAhead { throw refusal("table function", "without a name") }
+    }
+
+    /// The names, in lower case, that stand in the place of a table anywhere in the tree.
+    static func tableNames(tree: String) -> Set<String> {
+        var names: Set<String> = []
+        var scanner = KeyScanner(bytes: Array(tree.utf8))
+        while let (key, value) = scanner.next() {
+            if key == "table_name" { names.insert(value.lowercased()) }
+        }
+        return names
+    }
+
+    /// Refuses tables that are named with their database, or in a schema other than `main`.
+    ///
+    /// - Throws: ``ColumnarError`` `.notAllowed`, naming what is refused.
+    static func checkNamesNoDatabase(tree: String) throws {
+        var scanner = KeyScanner(bytes: Array(tree.utf8))
+        while let (key, value) = scanner.next() {
+            switch key {
+            case "catalog_name" where !value.isEmpty: throw self.refusal("database", value)
+            // A recursive table names itself in the second one.
+            case "schema_name" where !["", "main", "recurring"].contains(value.lowercased()):
+                throw self.refusal("schema", value)
+            default: break
+            }
+        }
     }
 
     private static func hasRefusedPrefix(_ name: String) -> Bool {

@@ -56,6 +56,9 @@ final class APICall: Sendable {
         throw problem
     }
 
+    /// Whether the caller may see records that are reserved for those who oversee an organization (``ReservedRecords``).
+    var seesReserved: Bool { self.token.grant.decide(.readReserved) == .allowed }
+
     /// Refuses parameters that the route does not have, and repeated ones.
     func requireOnly(parameters known: [String]) throws(Problem) {
         guard !self.parameters.isEmpty else { return }

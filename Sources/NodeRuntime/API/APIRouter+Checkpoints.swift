@@ -45,6 +45,8 @@ extension APIRouter {
                 guard let path = try? TilePath(parsing: segments[4...].joined(separator: "/").utf8) else {
                     throw Problem(.tileNotFound, "this is not the path of a tile")
                 }
+                // A bundle is whole or it is none: what it holds beside the rest can not be left out.
+                if case .entries = path.content { try request.allow(.readReserved, in: OrganizationKey(key)) }
                 let response = try await self.prove(.tile(path), request, key)
                 if case .entries = path.content, let organization = OrganizationKey(key) {
                     self.access.read(.tiles, of: organization, by: request)

@@ -82,7 +82,7 @@ extension APIRouter {
             }
             search = try RecordSearch(try saved.applied(to: request))
         }
-        let response = try await self.records(matching: search, of: entry)
+        let response = try await self.records(matching: search, of: entry, for: request)
         self.access.read(.investigations, of: entry.key, by: request)
         return response
     }

@@ -184,12 +184,17 @@ extension APIRouter {
                 members: [.number("size", Int(clamping: page.size))]
             )
         }
+        let isReserved = try ReservedRecords.contains(record.bytes)
+        if isReserved { try request.allow(.readReserved, in: entry.key) }
         self.access.read(.records, of: entry.key, by: request)
         if isRevealed { return try await self.revealRecord(record.bytes, record.sequence, of: entry, for: request) }
         var json = JSONOutput(capacity: record.bytes.count + 128)
         Self.write(record, to: &json)
         let response = Self.json(.ok, json)
-        if case .bytes(let body) = response.body { self.recordCache.keep(body, of: entry.id, record.sequence) }
+        // What is kept is given to whoever may read records.
+        if !isReserved, case .bytes(let body) = response.body {
+            self.recordCache.keep(body, of: entry.id, record.sequence)
+        }
         return response
     }
 
@@ -202,14 +207,19 @@ extension APIRouter {
 
     func listRecords(_ request: APICall, _ key: String) async throws -> ServerResponse {
         let entry = try await self.organization(key, for: request, .readRecords)
-        let response = try await self.records(matching: try RecordSearch(request), of: entry)
+        let response = try await self.records(matching: try RecordSearch(request), of: entry, for: request)
         self.access.read(.records, of: entry.key, by: request)
         return response
     }
 
-    /// A page of the records that a search finds.
-    func records(matching search: RecordSearch, of entry: OrganizationEntry) async throws -> ServerResponse {
+    /// A page of the records that a search finds, without those that the caller may not see.
+    func records(
+        matching search: RecordSearch,
+        of entry: OrganizationEntry,
+        for request: APICall
+    ) async throws -> ServerResponse {
         var page: RecordReader.Page
+        let search = request.seesReserved ? search : search.withoutReserved
         if search.hasFilter {
             let sequences = try await self.recordFilter.sequences(matching: search, in: entry)
             page = try await self.records.read(.sequences(sequences), of: entry, isLatest: false)
@@ -221,12 +231,17 @@ extension APIRouter {
                 isLatest: search.isLatest
             )
         }
+        // Where the next page begins does not depend on what this one leaves out.
+        let next = search.cursor(after: page)
+        if search.hidesReserved {
+            page.records = try page.records.filter { try !ReservedRecords.contains($0.bytes) }
+        }
         var json = JSONOutput(capacity: 1024 + page.records.reduce(0) { $0 + $1.bytes.count + 100 })
         json.beginObject()
         json.beginArray("records")
         for record in page.records { Self.write(record, to: &json) }
         json.endArray()
-        json.member("next", search.cursor(after: page))
+        json.member("next", next)
         json.endObject()
         return Self.json(.ok, json)
     }

@@ -124,7 +124,12 @@ final class APIRouter: RequestRouter {
             return try self.plan(request, segments)
         } catch {
             if call == nil, (error as? Problem)?.code == .unauthenticated {
-                self.access.unknownCaller(RequestInfo(id: id, head: head, connection: connection, authentication: nil))
+                let info = RequestInfo(id: id, head: head, connection: connection, authentication: nil)
+                if let token = Self.bearer(head).flatMap({ self.directory.revokedToken(hash: $0) }) {
+                    self.access.revokedCaller(token, info)
+                } else {
+                    self.access.unknownCaller(info)
+                }
             }
             // The body is taken first: some clients do not read an answer that ends their upload.
             let refusal = self.refuse(error, id: id, head: head, of: call)
@@ -140,11 +145,21 @@ final class APIRouter: RequestRouter {
         guard let field = head.headerFields.value(of: .authorization) else {
             throw Problem(.unauthenticated, "an Authorization header with a bearer token is needed")
         }
-        let bytes = Array(field.utf8)
-        guard bytes.count > Self.scheme.count, Self.isBearer(bytes),
-            let token = self.directory.token(hash: sha256(Array(bytes[Self.scheme.count...])))
-        else { throw Problem(.unauthenticated, "the token is not known") }
+        guard let token = Self.tokenHash(field).flatMap({ self.directory.token(hash: $0) }) else {
+            throw Problem(.unauthenticated, "the token is not known")
+        }
         return token
+    }
+
+    /// The hash of the token that a request shows; nil when it shows none.
+    private static func bearer(_ head: HTTPRequest) -> Digest? {
+        head.headerFields.value(of: .authorization).flatMap(self.tokenHash)
+    }
+
+    private static func tokenHash(_ field: String) -> Digest? {
+        let bytes = Array(field.utf8)
+        guard bytes.count > self.scheme.count, self.isBearer(bytes) else { return nil }
+        return sha256(Array(bytes[self.scheme.count...]))
     }
 
     /// The scheme of RFC 6750 in lowercase, with the space after it.

@@ -28,6 +28,15 @@ struct RecordSearch: Sendable {
     let limit: Int
     let isDescending: Bool
     let isLatest: Bool
+    /// Whether reserved records are left out.
+    private(set) var hidesReserved = false
+
+    /// The same without reserved records.
+    var withoutReserved: RecordSearch {
+        var search = self
+        search.hidesReserved = true
+        return search
+    }
 
     /// - Parameters:
     ///   - condition: Holds beside what the request's parameters say.
@@ -92,6 +101,7 @@ struct RecordSearch: Sendable {
         self.limit = Self.limitMax
         self.isDescending = false
         self.isLatest = isLatest
+        self.hidesReserved = search.hidesReserved
     }
 
     var hasFilter: Bool {

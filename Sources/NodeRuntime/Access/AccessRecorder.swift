@@ -85,6 +85,25 @@ final class AccessRecorder: Sendable {
         self.note(act, by: request)
     }
 
+    /// Counts a request with a token that was revoked: whose it was is known.
+    func revokedCaller(_ token: RevokedToken, _ request: RequestInfo) {
+        self.metrics.unknownCallers.increment()
+        let actor = Actor(
+            kind: .apiKey,
+            id: token.id,
+            name: token.name.isEmpty ? nil : token.name,
+            role: token.role.rawValue
+        )
+        let act = AccessAct(
+            kind: .unknownCaller,
+            actor: actor,
+            ledger: SystemState.ledgerKey,
+            entity: .cluster,
+            subject: "revoked_token"
+        )
+        self.note(act, by: request)
+    }
+
     /// Counts that somebody saw a part of an organization's ledger.
     func read(_ part: LedgerPart, of organization: OrganizationKey, by call: APICall) {
         guard self.recordsReadings, call.token.grant.role.readingIsRecorded else { return }
@@ -303,7 +322,7 @@ private struct AccessMetrics: Sendable {
             return counter
         }
         self.refusals = counter("ft_access_refusals_total", "Requests that this node refused to callers whom it knows.")
-        self.unknownCallers = counter("ft_access_unknown_callers_total", "Requests without a token that is known.")
+        self.unknownCallers = counter("ft_access_unknown_callers_total", "Requests without a token that is valid.")
         self.records = counter("ft_access_records_total", "Records that this node wrote of refusals and readings.")
         self.unrecorded = counter(
             "ft_access_unrecorded_total",

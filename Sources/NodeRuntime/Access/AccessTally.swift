@@ -9,7 +9,7 @@ struct AccessAct: Hashable, Sendable {
         case denied = "authorization_denied"
         /// It is of an organization of which the caller knows nothing, or outside of what anybody may do.
         case restricted = "restricted_attempt"
-        /// The caller showed no known token.
+        /// The caller showed no valid token.
         case unknownCaller = "login_failed"
         /// Somebody who oversees the organization read what others did.
         case reading = "read_ledger"

@@ -5,7 +5,7 @@ internal import Transport
 /// A statement as `ftnode query` sends it.
 package struct QueryCall: Sendable {
     /// Formats of the API.
-    package static let formats = ["table", "json", "ndjson", "csv", "arrow", "parquet"]
+    package static let formats = ["table", "box", "markdown", "json", "ndjson", "csv", "arrow", "parquet"]
     /// Those that a terminal cannot show.
     package static let binaryFormats: Set<String> = ["arrow", "parquet"]
 
@@ -49,9 +49,11 @@ package struct QueryCall: Sendable {
 }
 
 extension ClusterClient {
-    /// Runs a statement; the result streams.
+    /// Runs a statement; the result streams. Cancelling the task ends the statement on the cluster.
     /// - Parameter onChunk: Gets the result's bytes in order; the next ones wait until it returns.
-    package func query(_ call: QueryCall, onChunk: (ByteBuffer) throws -> Void) async throws {
+    /// - Returns: The plan by which it was answered, where the answer's head tells.
+    @discardableResult
+    package func query(_ call: QueryCall, onChunk: (ByteBuffer) throws -> Void) async throws -> String? {
         guard let body = call.body else {
             throw ClientError(.badInput, "consistency must be linearizable, eventual or KEY=SEQUENCE,…")
         }
@@ -65,5 +67,6 @@ extension ClusterClient {
         } catch let error as TransportError {
             throw ClientError(.unreachable, "the result broke off", cause: error)
         }
+        return HTTPField.Name("flasktrack-plan").flatMap { response.head.headerFields[$0] }
     }
 }

@@ -1,7 +1,6 @@
 internal import AuditLedger
 internal import Columnar
 internal import Primitives
-internal import Shards
 
 /// The table `audit_log`: one row a record, one typed column a field.
 enum AuditLogDataset {
@@ -15,43 +14,53 @@ enum AuditLogDataset {
         case checksum
     }
 
-    private static let sources: [(name: String, source: Source)] = [
-        ("organization", .text(.organization)),
-        ("sequence", .sequence),
-        ("recorded_at", .recordedAt),
-        ("occurred_at", .occurredAt),
-        ("actor_kind", .text(.actorKind)),
-        ("actor_id", .text(.actorID)),
-        ("actor_name", .text(.actorName)),
-        ("actor_role", .text(.actorRole)),
-        ("actor_on_behalf_of", .text(.actorOnBehalfOf)),
-        ("action", .text(.action)),
-        ("entity_type", .text(.entityType)),
-        ("entity_id", .text(.entityID)),
-        ("before", .json(.before)),
-        ("after", .json(.after)),
-        ("reason", .text(.reason)),
-        ("severity", .text(.severity)),
-        ("changed", .json(.changed)),
-        ("causation", .text(.causation)),
-        ("correlation", .text(.correlation)),
-        ("session", .text(.session)),
-        ("personal", .json(.personal)),
-        ("compliance", .json(.compliance)),
-        ("outcome", .text(.outcome)),
-        ("request_id", .text(.requestID)),
-        ("request_channel", .text(.requestChannel)),
-        ("request_ip", .text(.requestIP)),
-        ("request_user_agent", .text(.requestUserAgent)),
-        ("request_authentication", .text(.requestAuthentication)),
-        ("previous", .text(.previous)),
-        ("checksum", .checksum),
+    private static let sources: [(name: String, source: Source, comment: String)] = [
+        ("organization", .text(.organization), "key of the organization"),
+        ("sequence", .sequence, "the record's place in the organization's ledger, from 1 without a gap"),
+        ("recorded_at", .recordedAt, "when the cluster took it, UTC; never earlier than the record before"),
+        ("occurred_at", .occurredAt, "when it happened, UTC, as the client says; null when it does not"),
+        ("actor_kind", .text(.actorKind), "user, api_key, service_account or system"),
+        ("actor_id", .text(.actorID), "who did it"),
+        ("actor_name", .text(.actorName), "the actor's name at that time"),
+        ("actor_role", .text(.actorRole), "the actor's role at that time"),
+        ("actor_on_behalf_of", .text(.actorOnBehalfOf), "for whom the actor did it"),
+        ("action", .text(.action), "what was done"),
+        ("entity_type", .text(.entityType), "kind of thing that it was done to, such as sample"),
+        ("entity_id", .text(.entityID), "identifies the entity among those of its type"),
+        ("before", .json(.before), "what the entity was before, or the part that changed"),
+        ("after", .json(.after), "what the entity is after it, or the part that changed"),
+        ("reason", .text(.reason), "why it was done"),
+        ("severity", .text(.severity), "info, notice, warning or critical"),
+        ("changed", .json(.changed), "the places at which before and after differ"),
+        ("causation", .text(.causation), "what caused it, as the client names it"),
+        ("correlation", .text(.correlation), "what it belongs to, as the client names it"),
+        ("session", .text(.session), "the client's session"),
+        ("personal", .json(.personal), "places that hold personal data"),
+        ("compliance", .json(.compliance), "context of compliance"),
+        ("outcome", .text(.outcome), "success, denied or failed"),
+        ("request_id", .text(.requestID), "the request that brought it"),
+        ("request_channel", .text(.requestChannel), "ui, api, qr, mcp, system or support"),
+        ("request_ip", .text(.requestIP), "the address that it came from"),
+        ("request_user_agent", .text(.requestUserAgent), "the program that sent it"),
+        ("request_authentication", .text(.requestAuthentication), "how the caller was known"),
+        ("previous", .text(.previous), "SHA-256 of the record before, in hexadecimal digits"),
+        ("checksum", .checksum, "SHA-256 of this record, in hexadecimal digits"),
     ]
 
     static let table = TableSchema(
         name: "audit_log",
-        columns: sources.map { ColumnDefinition($0.name, columnType(of: $0.source)) }
+        columns: sources.map { ColumnDefinition($0.name, columnType(of: $0.source), comment: $0.comment) },
+        comment: "one row a record of the organization's ledger"
     )
+
+    /// The rows of ``ReservedRecords``, for queries by callers who may not see them.
+    static let reservedRows = [HiddenRows(table: table.name, condition: reservedCondition)]
+
+    /// Holds for reserved records.
+    static let reservedCondition: String = {
+        let actions = ReservedRecords.actions.map { "'\($0)'" }.joined(separator: ", ")
+        return "action IN (\(actions)) OR entity_type = '\(ReservedRecords.entityType)'"
+    }()
 
     private static func columnType(of source: Source) -> ColumnType {
         switch source {

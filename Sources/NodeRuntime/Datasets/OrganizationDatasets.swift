@@ -1,25 +1,49 @@
 internal import AuditLedger
 internal import Columnar
 internal import Primitives
+internal import QueryRouter
+internal import Synchronization
 
 /// The tables of one organization's columnar store, and what fills them.
 ///
 /// Knows a store and records only, so that it works in whatever process has the store open. One for each open store.
 /// Safe to call from any task; every call into the engine runs on the store's threads.
+///
+/// `audit_log` grows with each projected batch. What is derived from it (`entities`, `entity_history`, the views by type) is
+/// folded later, from the rows of `audit_log`: when a statement reads it, or when ``fold(upTo:on:)`` is called. How far is
+/// stored in the transaction that adds the rows, so that each record is folded once, whatever happens.
 final class OrganizationDatasets: Sendable {
     let store: ColumnarStore
+    /// Folding is done by one task at a time.
+    private let turns = Turns()
+    private let known: Mutex<Known>
 
-    private init(store: ColumnarStore) { self.store = store }
+    private struct Known {
+        var catalog: TypeCatalog
+        /// The last record that was folded.
+        var position: SequenceNumber
+    }
 
-    /// Makes the tables that the store lacks.
+    private init(store: ColumnarStore, known: Known) {
+        self.store = store
+        self.known = Mutex(known)
+    }
+
+    /// Makes the tables that the store lacks, and reads what types it has.
     /// - Throws: ``ColumnarError``.
     static func open(_ store: ColumnarStore) async throws -> OrganizationDatasets {
-        try await store.createTable(AuditLogDataset.table)
-        return OrganizationDatasets(store: store)
+        let known = try await store.transaction(on: .query) { transaction in
+            let catalog = try DatasetStorage.prepare(transaction)
+            return Known(catalog: catalog, position: try DatasetStorage.position(transaction))
+        }
+        return OrganizationDatasets(store: store, known: known)
     }
 
     /// The last sequence in `audit_log`; zero when it is empty.
     func position() async throws -> SequenceNumber { SequenceNumber(try await self.store.position()) }
+
+    /// The last record that was folded.
+    var foldedPosition: SequenceNumber { self.known.withLock { $0.position } }
 
     /// Adds consecutive records to `audit_log` and moves the position to the last, in one transaction.
     ///
@@ -34,5 +58,95 @@ final class OrganizationDatasets: Sendable {
             position: last.sequence.rawValue,
             on: lane
         )
+    }
+
+    // MARK: - Folding
+
+    /// Folds what is not folded yet, a bounded number of records in each transaction.
+    ///
+    /// A cancelled call leaves whole steps behind.
+    /// - Parameter sequence: Where it may stop; nil for the last record of `audit_log` at the time of the call.
+    /// - Throws: ``ColumnarError``, ``LedgerError`` `.damaged` when a row holds no JSON, `CancellationError`.
+    @discardableResult
+    func fold(
+        upTo sequence: SequenceNumber? = nil,
+        on lane: ColumnarThreads.Lane = .query
+    ) async throws -> SequenceNumber {
+        let wanted: SequenceNumber
+        if let sequence { wanted = sequence } else { wanted = try await self.position() }
+        while self.foldedPosition < wanted {
+            try Task.checkCancellation()
+            let isAtEnd = try await self.turns.take {
+                guard self.foldedPosition < wanted else { return true }
+                let catalog = self.known.withLock { $0.catalog }
+                let step = try await self.store.transaction(on: lane) { try FoldStep.run($0, catalog) }
+                self.known.withLock { $0 = Known(catalog: step.catalog, position: step.position) }
+                return step.isAtEnd
+            }
+            if isAtEnd { break }
+        }
+        return self.foldedPosition
+    }
+
+    // MARK: - Tables
+
+    /// The tables that statements may name.
+    ///
+    /// - Parameter isCurrent: Folds the newest records first; otherwise what is known now.
+    /// - Throws: As ``fold(upTo:on:)``.
+    func tables(isCurrent: Bool) async throws -> ShardTables {
+        if isCurrent { try await self.fold() }
+        let catalog = self.known.withLock { $0.catalog }
+        return Self.tables(of: catalog)
+    }
+
+    static func tables(of catalog: TypeCatalog) -> ShardTables {
+        ShardTables(
+            version: DatasetStorage.layout << 32 | UInt64(catalog.count),
+            tables: [AuditLogDataset.table, EntityDataset.entities, EntityDataset.history]
+                + catalog.types.map(TypeView.table)
+        )
+    }
+
+    // MARK: - Queries
+
+    /// Runs one SELECT.
+    ///
+    /// A statement that reads what is folded sees everything up to the sequence that the result names, which is the last of
+    /// `audit_log` or one that was the last when the call came.
+    /// - Throws: As `ColumnarStore.query`; ``QueryError`` `.invalid` for a moment that has not come.
+    func query(_ statement: ShardStatement, limits: QueryLimits) async throws -> ColumnarResult {
+        let names = try await self.store.tableNames(in: statement.sql, origin: statement.origin)
+        let (needsFold, others) = self.known.withLock { known -> (Bool, Bool) in
+            let derived = DatasetStorage.derivedNames.union(known.catalog.types.map(\.view))
+            return (
+                !names.isDisjoint(with: derived), !names.subtracting(derived).isSubset(of: DatasetStorage.tableNames)
+            )
+        }
+        if needsFold { try await self.fold() }
+        do {
+            return try await self.query(statement, limits, readsFolded: needsFold)
+        } catch let error as ColumnarError where error.code == .catalog && others {
+            // Perhaps the view of a type that only records have brought which were not folded yet.
+            let before = self.foldedPosition
+            guard try await self.fold() > before else { throw error }
+            return try await self.query(statement, limits, readsFolded: true)
+        }
+    }
+
+    private func query(
+        _ statement: ShardStatement,
+        _ limits: QueryLimits,
+        readsFolded: Bool
+    ) async throws -> ColumnarResult {
+        let moment = statement.asOf
+        return try await self.store.query(
+            statement.sql,
+            parameters: statement.parameters,
+            origin: statement.origin,
+            limits: limits
+        ) { snapshot in
+            try DatasetScope(readsFolded: readsFolded, moment: moment).scope(snapshot)
+        }
     }
 }

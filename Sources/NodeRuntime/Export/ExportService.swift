@@ -312,7 +312,8 @@ struct ExportService: Sendable {
                 token: prepared.by.id,
                 name: prepared.by.name ?? prepared.by.id,
                 channel: .rest,
-                requestID: prepared.requestID
+                requestID: prepared.requestID,
+                seesReserved: true
             )
         )
     }

@@ -39,6 +39,8 @@ enum PeerPath {
     static let query = "/peer/v1/query"
     static let listQueries = "/peer/v1/queries"
     static let endQuery = "/peer/v1/queries/end"
+    /// The same for callers who may not see reserved records.
+    static let queryWithoutReserved = "/peer/v1/query-without-reserved"
     static let records = "/peer/v1/records"
     static let checkpoints = "/peer/v1/checkpoints"
     static let freshCheckpoint = "/peer/v1/checkpoints/fresh"

@@ -116,7 +116,7 @@ extension PeerService {
 
     // MARK: Queries
 
-    func query(_ body: ByteBuffer) async -> ServerResponse {
+    func query(_ body: ByteBuffer, _ queries: ShardQueries) async -> ServerResponse {
         guard let request = try? WireQueryRequest(serializedBytes: Data(buffer: body)),
             let key = OrganizationKey(request.key)
         else { return ServerResponse(status: .badRequest) }
@@ -133,7 +133,7 @@ extension PeerService {
             requirement = .atLeast(SequenceNumber(request.atLeast))
         }
         do {
-            let result = try await self.queries.queryHere(
+            let result = try await queries.queryHere(
                 entry,
                 statement: ShardStatement(
                     sql: request.sql,

@@ -95,7 +95,11 @@ struct PeerService: RequestRouter {
             return self.answer { (request: WireListSubjectsRequest) in await self.subjects.answer(request) }
         case PeerPath.query:
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
-                self.door.introduced(await self.query(body))
+                self.door.introduced(await self.query(body, self.queries))
+            }
+        case PeerPath.queryWithoutReserved:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.query(body, self.queries.withoutReserved))
             }
         case PeerPath.listQueries:
             return self.answer { (request: WireListQueriesRequest) in self.running.answer(request) }

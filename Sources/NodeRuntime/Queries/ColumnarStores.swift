@@ -148,22 +148,21 @@ actor ColumnarStores: OrganizationStores {
         _ organization: OrganizationID,
         _ body: (OrganizationDatasets) async throws -> Value
     ) async throws -> Value {
-        try await self.withStore(organization) { store in
-            guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
-                throw ColumnarError(.closed, "the columnar store was closed")
-            }
-            return try await body(datasets)
+        try await self.withStore(organization) { try await body(self.datasets(of: organization, in: $0)) }
+    }
+
+    private func datasets(of organization: OrganizationID, in store: ColumnarStore) throws -> OrganizationDatasets {
+        guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
+            throw ColumnarError(.closed, "the columnar store was closed")
         }
+        return datasets
     }
 
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
         let store = try await self.lend(organization)
         do {
-            let statement = question.statement
-            let result = try await store.query(
-                statement.sql,
-                parameters: statement.parameters,
-                origin: statement.origin,
+            let result = try await self.datasets(of: organization, in: store).query(
+                question.statement,
                 limits: question.limits
             )
             let lease = StoreLease(stores: self, store: store, organization: organization)

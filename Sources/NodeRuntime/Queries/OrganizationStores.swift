@@ -24,15 +24,12 @@ struct StoreQuestion: Sendable {
     var statement: ShardStatement
     var limits: QueryLimits
 
-    init(_ statement: ShardStatement, limits: QueryLimits = QueryLimits()) {
+    init(_ statement: ShardStatement, limits: QueryLimits = .init()) {
         self.statement = statement
         self.limits = limits
     }
 
-    /// A statement as a user writes it.
-    init(sql: String, limits: QueryLimits = QueryLimits()) {
-        self.init(ShardStatement(sql: sql), limits: limits)
-    }
+    init(sql: String, limits: QueryLimits = .init()) { self.init(ShardStatement(sql: sql), limits: limits) }
 }
 
 /// A store's answer.

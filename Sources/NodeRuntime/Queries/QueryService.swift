@@ -8,6 +8,17 @@ internal import QueryRouter
 internal import Shards
 internal import Transport
 
+/// The routers of a node: over everything, and over shards that show no reserved records.
+///
+/// Which records a caller sees is settled by the shards that the router asks, below every statement and every plan.
+struct QueryRouters: Sendable {
+    let all: QueryRouter
+    let withoutReserved: QueryRouter
+
+    subscript(seesReserved seesReserved: Bool) -> QueryRouter { seesReserved ? self.all : self.withoutReserved }
+
+}
+
 /// Runs a statement and encodes its result in the form that was asked for.
 struct QueryService: Sendable {
     /// Largest result that is gathered before it is sent (`json`, `table`), in bytes of Arrow; larger ones stream in the other forms.
@@ -17,7 +28,7 @@ struct QueryService: Sendable {
     /// Provenance of more organizations than this is left out of the header, which would grow too long.
     static let provenanceHeaderMax = 32
 
-    let router: QueryRouter
+    let routers: QueryRouters
     let running: RunningQueries
     let parquet: ParquetExporter
     let resultBytesMax: Int
@@ -29,7 +40,7 @@ struct QueryService: Sendable {
     /// rows are read or dropped.
     /// - Throws: ``QueryError``.
     func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
-        let router = self.router
+        let router = self.routers[seesReserved: caller.seesReserved]
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
             try await router.run(request)
         }
@@ -55,13 +66,18 @@ struct QueryService: Sendable {
             by: caller
         )
         switch format {
-        case .json, .table: return try await self.gathered(outcome, format, started: started)
+        case .json, .table, .box, .markdown: return try await self.gathered(outcome, format, started: started)
         case .ndjson, .csv, .arrow: return try await self.streamed(outcome, format)
         case .parquet: return try await self.file(outcome)
         }
     }
 
-    private func isGathered(_ format: ResultFormat) -> Bool { format == .json || format == .table }
+    private func isGathered(_ format: ResultFormat) -> Bool {
+        switch format {
+        case .json, .table, .box, .markdown: true
+        case .ndjson, .csv, .arrow, .parquet: false
+        }
+    }
 
     private func gathered(
         _ outcome: QueryOutcome,
@@ -131,7 +147,7 @@ struct QueryService: Sendable {
 
     private func fields(_ outcome: QueryOutcome, _ format: ResultFormat) -> HTTPFields {
         var fields: HTTPFields = [.contentType: format.mediaType, .queryPlan: outcome.plan.rawValue]
-        if !self.isGathered(format) || format == .table, outcome.provenance.count <= Self.provenanceHeaderMax {
+        if format != .json, outcome.provenance.count <= Self.provenanceHeaderMax {
             fields[.queryProvenance] = Self.provenance(outcome)
         }
         return fields
@@ -241,7 +257,8 @@ extension APICall {
             token: self.token.id,
             name: self.token.name.isEmpty ? self.token.id : self.token.name,
             channel: channel,
-            requestID: self.id
+            requestID: self.id,
+            seesReserved: self.seesReserved
         )
     }
 }

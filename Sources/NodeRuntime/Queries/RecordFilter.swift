@@ -43,6 +43,7 @@ struct RecordFilter: Sendable {
                     ?? "contains(lower(compliance), lower(\(text)))"
             )
         }
+        if search.hidesReserved { conditions.append("(\(AuditLogDataset.reservedCondition)) IS NOT TRUE") }
         if let from = search.from { conditions.append("recorded_at >= make_timestamp(\(from.rawValue))") }
         if let to = search.to { conditions.append("recorded_at < make_timestamp(\(to.rawValue))") }
         return conditions
@@ -73,5 +74,5 @@ struct RecordFilter: Sendable {
     }
 
     /// A text as an SQL literal.
-    private static func literal(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
+    private static func literal(_ text: String) -> String { quoteLiteral(text) }
 }

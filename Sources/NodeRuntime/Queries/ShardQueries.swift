@@ -24,6 +24,15 @@ struct ShardQueries: ShardQueryService {
     let links: PeerLinks
     /// How long a statement waits for the columnar store to reach the wanted sequence.
     let freshnessMax: Duration
+    /// Whether statements see no reserved records, whatever they say: those of callers who may not.
+    var hidesReserved = false
+
+    /// The same shards for callers who may not see reserved records.
+    var withoutReserved: ShardQueries {
+        var queries = self
+        queries.hidesReserved = true
+        return queries
+    }
 
     func query(
         organization key: OrganizationKey,
@@ -121,9 +130,13 @@ struct ShardQueries: ShardQueryService {
         let limits = QueryLimits(
             timeLimit: limits.timeLimit,
             rowsMax: limits.resultRowsMax,
-            bytesMax: limits.resultBytesMax
+            bytesMax: limits.resultBytesMax,
+            hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
         )
-        let result = try await self.stores.query(StoreQuestion(statement, limits: limits), of: entry.id)
+        let result = try await self.stores.query(
+            StoreQuestion(statement, limits: limits),
+            of: entry.id
+        )
         let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
         let position = result.position.rawValue
         let root = try await self.storeThreads.run { try reader.root(at: position) }
@@ -167,11 +180,13 @@ struct ShardQueries: ShardQueryService {
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
         request.resultBytesMax = UInt64(limits.resultBytesMax)
         request.resultRowsMax = UInt64(limits.resultRowsMax)
+        // A path of its own: a node whose program cannot hide them refuses instead of showing all.
+        let path = self.hidesReserved ? PeerPath.queryWithoutReserved : PeerPath.query
         var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
         for peer in nodes where self.links.isConnected(to: peer) {
             do {
                 let response = try await self.links.open(
-                    PeerPath.query,
+                    path,
                     of: peer,
                     request,
                     timeout: limits.timeLimit + self.freshnessMax

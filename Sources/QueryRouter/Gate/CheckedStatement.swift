@@ -12,6 +12,14 @@ struct CheckedStatement: Sendable {
     let names: Set<String>
     /// Whether some part of the statement reads all columns of something (`*`, NATURAL, PIVOT, a whole row …).
     let readsWholeRows: Bool
+    /// Whether some organization's table differs from the catalog's.
+    var isAdapted = false
+
+    /// The statement's query node.
+    var query: SyntaxNode? { self.tree.list("statements").first?.node("node") }
+
+    /// Names of the datasets, in lower case.
+    var tables: Set<String> { Set(self.references.map { $0.table.name.lowercased() }) }
 }
 
 /// One place in a statement that reads a dataset.

@@ -33,6 +33,11 @@ struct StatementGate {
         } catch .malformed(let offset) {
             throw QueryError(.internal, "the parser's tree is malformed at byte \(offset)")
         }
+        return try self.check(sql, root: root)
+    }
+
+    /// Checks a tree that was read already.
+    func check(_ sql: String, root: SyntaxNode) throws -> CheckedStatement {
         let statements = root.list("statements")
         guard let statement = statements.first?.node("node") else {
             throw QueryError(.notAllowed, "there is no statement")

@@ -66,6 +66,9 @@ package final class ShardDirectory: Sendable {
     /// The token with this SHA-256, or nil when the cluster does not know it.
     package func token(hash: Digest) -> TokenEntry? { self.state.withLock { $0.tokens[hash] } }
 
+    /// The revoked token with this SHA-256, while it is remembered.
+    package func revokedToken(hash: Digest) -> RevokedToken? { self.state.withLock { $0.revokedTokens[hash] } }
+
     /// All tokens, oldest first.
     package var tokens: [TokenEntry] {
         self.state.withLock { Array($0.tokens.values) }.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }

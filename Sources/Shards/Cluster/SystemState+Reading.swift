@@ -40,6 +40,15 @@ extension SystemState {
             self.tokens[hash] = token
             return true
         }
+        let revokedPrefix = Self.key(.revokedToken, [])
+        try store.scan(.groupState, prefix: revokedPrefix) { key, value in
+            guard let hash = Digest(bytes: key[revokedPrefix.count...]) else {
+                throw MalformedBytes(what: "key of a revoked token", offset: revokedPrefix.count)
+            }
+            var reader = ByteReader(value)
+            self.revokedTokens[hash] = try RevokedToken(from: &reader)
+            return true
+        }
         if let value = try store.get(Self.key(.lastStamp, []), in: .groupState) {
             var reader = ByteReader(value)
             self.lastStamp = Timestamp(microseconds: try reader.read())

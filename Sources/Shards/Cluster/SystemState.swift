@@ -20,6 +20,40 @@ package struct TokenEntry: Sendable, Equatable {
     }
 }
 
+/// A token that is of no use any more.
+package struct RevokedToken: Sendable, Equatable {
+    package let id: String
+    package let name: String
+    package let role: Role
+    package let revokedAt: Timestamp
+
+    package init(id: String, name: String, role: Role, revokedAt: Timestamp) {
+        self.id = id
+        self.name = name
+        self.role = role
+        self.revokedAt = revokedAt
+    }
+
+    init(from reader: inout ByteReader) throws(MalformedBytes) {
+        self.id = try reader.readPrefixedText()
+        self.name = try reader.readPrefixedText()
+        let text = try reader.readPrefixedText()
+        guard let role = Role(rawValue: text) else {
+            throw MalformedBytes(what: "role of a revoked token", offset: reader.offset)
+        }
+        self.role = role
+        self.revokedAt = Timestamp(microseconds: try reader.read())
+        try reader.finish("revoked token")
+    }
+
+    func encode(into writer: inout ByteWriter) {
+        writer.write(prefixed: self.id)
+        writer.write(prefixed: self.name)
+        writer.write(prefixed: self.role.rawValue)
+        writer.write(self.revokedAt.rawValue)
+    }
+}
+
 /// What applying the system group's log builds: the directory of organizations, the tokens, the nodes and where the
 /// groups are.
 ///
@@ -30,6 +64,8 @@ package struct SystemState: Sendable, Equatable {
     package internal(set) var dataGroups = 0
     package internal(set) var organizations: [OrganizationKey: OrganizationEntry] = [:]
     package internal(set) var tokens: [Digest: TokenEntry] = [:]
+    /// The tokens that were revoked last, at most ``revokedTokensMax``: from feature level 5 on.
+    package internal(set) var revokedTokens: [Digest: RevokedToken] = [:]
     /// All nodes that ever were members, ascending.
     package internal(set) var nodes: [NodeEntry] = []
     /// Ascending by group.
@@ -59,12 +95,15 @@ package struct SystemState: Sendable, Equatable {
         case joinToken = 7
         case settings = 11
         case nodeKey = 13
+        case revokedToken = 17
     }
 
     /// The id of the token that the cluster is created with.
     package static let bootstrapTokenID = "bootstrap"
     /// The longest name of a token, in UTF-8 bytes.
     package static let tokenNameBytesMax = 200
+    /// The most revoked tokens that are remembered; the one that was revoked first is forgotten for another.
+    package static let revokedTokensMax = 4096
     /// The most nodes that a cluster ever has, removed ones included.
     package static let nodesMax = 1024
     /// The most tokens to join that are open at a time.
@@ -225,6 +264,7 @@ package struct SystemState: Sendable, Equatable {
         }
         self.tokens[token.hash] = nil
         turn.batch.delete(.groupState, key: Self.key(.token, token.hash.bytes))
+        self.remember(token, &turn)
         if self.recordsDirectory {
             let before = [JSONMember("name", .text(token.name)), JSONMember("role", .text(token.grant.role.rawValue))]
             turn.record(
@@ -237,6 +277,27 @@ package struct SystemState: Sendable, Equatable {
             )
         }
         return .done
+    }
+
+    /// Keeps who it was, so that later attempts with it are not taken for those of a stranger.
+    private mutating func remember(_ token: TokenEntry, _ turn: inout Turn) {
+        guard self.featureLevel >= .five else { return }
+        if self.revokedTokens.count >= Self.revokedTokensMax,
+            let oldest = self.revokedTokens.min(by: { ($0.value.revokedAt, $0.key) < ($1.value.revokedAt, $1.key) })
+        {
+            self.revokedTokens[oldest.key] = nil
+            turn.batch.delete(.groupState, key: Self.key(.revokedToken, oldest.key.bytes))
+        }
+        let revoked = RevokedToken(
+            id: token.id,
+            name: token.name,
+            role: token.grant.role,
+            revokedAt: self.lastStamp
+        )
+        self.revokedTokens[token.hash] = revoked
+        var writer = ByteWriter()
+        revoked.encode(into: &writer)
+        turn.put(.revokedToken, token.hash.bytes, writer.bytes)
     }
 
     mutating func add(_ token: TokenEntry, _ turn: inout Turn) {

@@ -15,8 +15,10 @@ package struct FeatureLevel: RawRepresentable, Hashable, Comparable, Sendable, C
     package static let three = FeatureLevel(rawValue: 3)
     /// Records of who was refused or looked at what go into the cluster's ledger too.
     package static let four = FeatureLevel(rawValue: 4)
+    /// Revoked tokens are remembered.
+    package static let five = FeatureLevel(rawValue: 5)
     /// The highest level that this program knows.
-    package static let current = FeatureLevel.four
+    package static let current = FeatureLevel.five
     /// The level of what this program does not know.
     package static let unknown = FeatureLevel(rawValue: .max)
 

@@ -16,6 +16,8 @@ struct QueryCaller: Sendable, Hashable {
     let name: String
     let channel: Channel
     let requestID: String
+    /// Whether records that are for auditors and operators are rows to this caller.
+    let seesReserved: Bool
 }
 
 /// One statement from its arrival to its last batch.
