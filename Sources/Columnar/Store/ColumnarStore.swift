@@ -44,6 +44,8 @@ package final class ColumnarStore: Sendable {
     /// Statements that have passed the gate, so that a repeated one is not parsed twice.
     /// With the tables that they name.
     let gatePassed = Mutex([String: Set<String>]())
+    /// The tables that statements of the router's own name, which no gate has seen.
+    let routerNames = Mutex([String: Set<String>]())
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 
