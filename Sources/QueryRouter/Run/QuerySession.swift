@@ -7,13 +7,15 @@ struct QuerySession: Sendable {
     let engine: any QueryEngine
     let configuration: QueryRouterConfiguration
     let planner: QueryPlanner
-    let request: QueryRequest
+    var request: QueryRequest
     /// In key order, each once.
     let organizations: [OrganizationKey]
     let catalog: TableCatalog
     let deadline: QueryDeadline
     /// Where shards' answers are written down; nil: nowhere.
     var log: ShardLog?
+    /// Sub-queries around this one that are being answered first.
+    var pulls = 0
 
     /// A statement on its way, with all that was found out about it.
     struct Planned: Sendable {
@@ -50,7 +52,7 @@ struct QuerySession: Sendable {
         )
     }
 
-    private func choose(_ statement: CheckedStatement, names: [String]?, forcesGather: Bool) -> ChosenPlan {
+    func choose(_ statement: CheckedStatement, names: [String]?, forcesGather: Bool) -> ChosenPlan {
         self.planner.plan(
             statement,
             organizations: self.organizations,
@@ -113,7 +115,9 @@ struct QuerySession: Sendable {
         let planning = self.deadline.elapsed
         switch planned.chosen.plan {
         case .single(let organization): return try await self.runSingle(organization, planned, planning)
-        case .gather(let tables): return try await self.runGather(tables, planned, planning)
+        case .gather(let tables):
+            if let outcome = try await self.runPulling(planned, planning) { return outcome }
+            return try await self.runGather(tables, planned, planning)
         case .scatter(let plan):
             do {
                 return try await self.runScatter(plan, planned, planning)
