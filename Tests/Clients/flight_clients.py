@@ -125,8 +125,12 @@ def adbc_binds_parameters():
         for number in (1, 41):
             cursor.execute("select ? + 1 as n, upper(?) as t", (number, "aé'\"x"))
             expect(cursor.fetchall(), [(number + 1, "AÉ'\"X")])
+        cursor.execute("select count(*) from audit_log where action = ? and sequence >= ?", ("no such", 1))
+        expect(cursor.fetchall(), [(0,)])
         with refused("INVALID_ARGUMENT", "parameters"):
-            cursor.execute("select ? + 1", (1, 2))
+            cursor.execute("select upper(?)", ("a", "b"))
+        with refused("INVALID_ARGUMENT", "sql_invalid"):
+            cursor.execute("select ? + 1", ("not a number",))
 
 
 @check
