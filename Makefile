@@ -23,7 +23,7 @@ protos  := Sources/NodeRuntime/Peers Sources/NodeRuntime/Flight
 timed   := NodeRuntime|Transport
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz foreign-check proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -96,6 +96,10 @@ fuzz: setup ## give libFuzzer's inputs to the ledger's parsers for SECONDS=300; 
 	@mkdir -p .build/fuzz-corpus .build/fuzz-found
 	.build/fuzz/debug/fuzz -timeout=10 -rss_limit_mb=2048 -max_len=16384 -artifact_prefix=.build/fuzz-found/ \
 	  $(if $(INPUT),'$(INPUT)',-max_total_time='$(SECONDS)' .build/fuzz-corpus Fuzz/Corpus Fuzz/PackageCorpus)
+
+foreign-check: setup ## have packages checked by a library that is not ours (needs golang-go, golang-golang-x-mod-dev)
+	$(SWIFT) build --product ftnode
+	scripts/foreign-check.sh
 
 proto: setup ## make the Swift code of the messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }

@@ -32,6 +32,9 @@ struct QueryService: Sendable {
     /// Tells which tables an organization has.
     let shards: any ShardQueryService
     let running: RunningQueries
+    let cache: QueryCache
+    /// Where organizations stand, as new as was asked for; nil when another node would have to say.
+    let sequences: @Sendable ([OrganizationKey], QueryConsistency) async throws -> [OrganizationKey: SequenceNumber]?
     let parquet: ParquetExporter
     let manifests = QueryManifests()
     let resultBytesMax: Int
@@ -44,8 +47,27 @@ struct QueryService: Sendable {
     /// - Throws: ``QueryError``.
     func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
         let router = self.routers[seesReserved: caller.seesReserved]
+        let (cache, sequences) = (self.cache, self.sequences)
+        let key = QueryCache.Key(
+            sql: request.sql,
+            parameters: request.parameters,
+            organizations: Set(request.organizations).sorted(),
+            plan: request.planChoice,
+            seesReserved: caller.seesReserved
+        )
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
-            try await router.run(request)
+            guard cache.keeps(request),
+                let positions = try await sequences(key.organizations, request.consistency)
+            else { return try await router.run(request) }
+            if let kept = cache.find(key, at: positions, within: request) { return kept }
+            // What was just confirmed need not be confirmed again.
+            var request = request
+            request.consistency = .atLeast(positions)
+            let outcome = try await router.run(request)
+            // Only what reflects exactly these records may be kept.
+            guard outcome.provenance.allSatisfy({ positions[$0.organization] == $0.sequence }) else { return outcome }
+            let batches = KeptBatches(outcome: outcome, cache: cache, key: key, sequences: positions)
+            return outcome.replacing(batches: RecordBatchStream(batches))
         }
     }
 
@@ -63,6 +85,7 @@ struct QueryService: Sendable {
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
+        asOf: QueryAsOf? = nil,
         format: ResultFormat,
         by caller: QueryCaller
     ) async throws -> ServerResponse {
@@ -73,7 +96,8 @@ struct QueryService: Sendable {
             consistency: consistency,
             resultBytesMax: self.isGathered(format)
                 ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
-            timeLimit: self.timeLimit
+            timeLimit: self.timeLimit,
+            asOf: asOf
         )
         let outcome = try await self.open(request, by: caller)
         let answer = QueryAnswer(
@@ -219,7 +243,11 @@ private final class StartedBatches: @unchecked Sendable {  // sendable-ok: hande
 extension APIRouter {
     func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
-        let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "format"])
+        let object = try self.object(
+            body,
+            of: request,
+            keys: ["sql", "organizations", "consistency", "as_of", "format"]
+        )
         let sql = try object.string("sql")
         let organizations = try await self.scope(object, request)
         let accepted = ResultFormat(accepting: request.head.headerFields.value(of: .accept))
@@ -232,6 +260,7 @@ extension APIRouter {
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
+            asOf: try QueryMoments.read(object, of: organizations),
             format: format,
             by: request.queryCaller(.rest)
         )
