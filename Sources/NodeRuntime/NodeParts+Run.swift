@@ -28,13 +28,20 @@ extension NodeParts {
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
         let engine = self.makeQueryEngine()
+        let workers = self.columnarStores.slots + [engine.slot]
+        WorkerMetrics.observe(workers, in: self.registry)
         let routers = QueryRouters(
             all: try self.makeQueryRouter(service.queries, engine),
             withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
         )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
-        let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
+        let health = HealthReport(
+            host: self.host,
+            directory: self.applier.directory,
+            damage: self.damage,
+            workers: workers
+        )
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
         peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
