@@ -1,6 +1,9 @@
 internal import Columnar
 internal import Primitives
 
+/// What is known of the organizations' tables is not enough for the statement.
+struct StaleCatalog: Error {}
+
 /// One request on its way: everything that its plan needs to run.
 struct QuerySession: Sendable {
     let service: any ShardQueryService
@@ -11,6 +14,8 @@ struct QuerySession: Sendable {
     /// In key order, each once.
     let organizations: [OrganizationKey]
     let catalog: TableCatalog
+    /// Whether the catalog has what the organizations' newest records bring.
+    let isCurrent: Bool
     let deadline: QueryDeadline
     /// Where shards' answers are written down; nil: nowhere.
     var log: ShardLog?
@@ -83,6 +88,18 @@ struct QuerySession: Sendable {
     }
 
     private func check() async throws -> CheckedStatement {
+        let statement = try await self.checkSyntax()
+        // An organization that lacks a table or column now may have it since its newest records: its rows must not be absent.
+        let mayBeStale =
+            !self.isCurrent
+            && self.organizations.contains { organization in
+                statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
+            }
+        if mayBeStale { throw StaleCatalog() }
+        return statement
+    }
+
+    private func checkSyntax() async throws -> CheckedStatement {
         try StatementGate.checkLength(self.request.sql)
         let text = try await self.engine.syntaxTree(of: self.request.sql)
         let gate = StatementGate(catalog: self.catalog)
