@@ -178,7 +178,7 @@ extension NodeParts {
             engine: engine,
             timer: QueryTimer(clock: NodeClock.monotonic),
             configuration: configuration,
-            baseTables: [AuditLogDataset.table]
+            baseTables: OrganizationDatasets.baseTables
         )
     }
 

@@ -44,8 +44,8 @@ struct RandomDifferentialTests {
                             let (rows, outcome) = try await router.rows(request, sorted: !isOrdered)
                             tally.plans[outcome.plan, default: 0] += 1
                             if let expected, rows == expected { continue }
-                            let want = expected.map { "\($0)" } ?? "an error"
-                            tally.wrong.append("\(context) [\(outcome.plan.rawValue)]\n  got  \(rows)\n  want \(want)")
+                            let difference = expected.map { rows.difference(from: $0) } ?? "an error was expected"
+                            tally.wrong.append("\(context) [\(outcome.plan.rawValue)] \(difference)")
                         } catch {
                             if expected == nil { tally.refused["\(sql)", default: 0] += 1; continue }
                             tally.wrong.append("\(context): \(error)")

@@ -27,7 +27,7 @@ struct RandomStatement {
         "mad(d)", "corr(n, d)", "covar_pop(n, d)", "regr_slope(d, n)", "arg_max(k, u)", "arg_min(s, u)", "skewness(n)",
         "first(k order by u)", "last(n order by u desc)", "list(n order by u)", "string_agg(k, ',' order by u)",
         "string_agg(distinct k, ',' order by k)", "list(distinct n % 4 order by n % 4)", "approx_count_distinct(s)",
-        "count_if(n > 3)", "mode(b)", "sum(n) filter (where b)", "count(*) filter (where k = 'a')",
+        "count_if(n > 3)", "mode(1)", "sum(n) filter (where b)", "count(*) filter (where k = 'a')",
         "avg(n) filter (where n > 2)", "count(distinct s) filter (where b)", "max(u) - min(u)", "sum(n) / count(*)",
         "max(n) + 1", "min(t)", "max(t::date)", "sum(u)", "sum(n * 1.5)", "any_value(1)", "max(j)", "favg(d)",
         "median(t)", "avg(t)", "array_agg(d order by u)", "histogram(n % 3)", "max(length(s))", "sum(b::int)",

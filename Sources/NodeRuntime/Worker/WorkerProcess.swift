@@ -119,7 +119,7 @@ package enum WorkerProcess {
     }
 }
 
-/// Closes stores that nobody uses any more; ticks come from the worker's own thread.
+/// Folds what came to quiet stores, and closes those that nobody uses any more; ticks come from the worker's own thread.
 private final class StoreSweeper: Sendable {
     /// Seconds between two looks.
     private static let intervalSeconds = 5
@@ -127,6 +127,7 @@ private final class StoreSweeper: Sendable {
     private let stores: ColumnarStores
     private let turns: UInt64
     private let ticks = Mutex(0)
+    private let isSweeping = Atomic<Bool>(false)
 
     init(stores: ColumnarStores, idleSeconds: Int) {
         self.stores = stores
@@ -140,6 +141,11 @@ private final class StoreSweeper: Sendable {
         }
         guard isDue else { return }
         let (stores, turns) = (self.stores, self.turns)
-        Task { await stores.closeUnused(for: turns) }  // task-owner: ends by itself, and the process with it
+        guard !self.isSweeping.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        Task {  // task-owner: ends by itself, and the process with it; one at a time
+            await stores.foldQuiet()
+            await stores.closeUnused(for: turns)
+            self.isSweeping.store(false, ordering: .releasing)
+        }
     }
 }

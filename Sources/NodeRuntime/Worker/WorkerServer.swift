@@ -104,6 +104,9 @@ final class WorkerServer: Sendable {
             self.pipe.send(.done, frame.request)
         case .query(let organization, let question):
             try await self.stream(try await stores.query(question, of: organization), frame.request, credit)
+        case .tables(let organization, let isCurrent):
+            let tables = try await stores.tables(of: organization, isCurrent: isCurrent)
+            self.pipe.send(.done, frame.request, tables.encoded())
         }
     }
 

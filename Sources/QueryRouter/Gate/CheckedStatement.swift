@@ -2,8 +2,8 @@ internal import Columnar
 
 /// A statement that passed the gate, with what the planner wants to know of it.
 struct CheckedStatement: Sendable {
-    /// The text as the user wrote it.
-    let sql: String
+    /// The text as the user wrote it, or what the router made of it where the engine would not understand it.
+    var sql: String
     /// The parser's whole tree of it.
     let tree: SyntaxNode
     /// Every reference to a dataset, in the order of the tree; common table expressions are not among them.
@@ -14,6 +14,8 @@ struct CheckedStatement: Sendable {
     let readsWholeRows: Bool
     /// Whether some organization's table differs from the catalog's.
     var isAdapted = false
+    /// Whether it reads what tells of tables and columns.
+    var readsDictionary = false
 
     /// The statement's query node.
     var query: SyntaxNode? { self.tree.list("statements").first?.node("node") }

@@ -6,6 +6,7 @@ struct GateWalk {
     var references: [TableReference] = []
     var names: Set<String> = []
     var readsWholeRows = false
+    var readsDictionary = false
     /// Aliases and names of the datasets that were read, in lower case.
     private var qualifiers: Set<String> = []
     /// The last words of the paths, which may name a whole row.
@@ -139,6 +140,11 @@ struct GateWalk {
                 position: node.location,
                 names: [full]
             )
+        }
+        // Made by the router out of a table of information_schema.
+        if StatementForm.Dictionary.isOwn(name) {
+            self.readsDictionary = true
+            return
         }
         guard let table = self.catalog.table(named: name) else {
             let hint = self.catalog.nearest(to: name, among: scope.names).map { "; did you mean \($0)?" } ?? ""

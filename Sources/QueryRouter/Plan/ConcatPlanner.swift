@@ -72,7 +72,7 @@ struct ConcatPlanner {
         if let all = QueryClauses.orderAll(clauses.order) {
             return self.names.indices.map { all.setting("expression", .column(OwnName.output($0))) }
         }
-        let aliases = try Self.aliases(of: node)
+        let aliases = Self.aliases(of: node)
         return try clauses.order.map { order in
             guard let expression = order.node("expression") else { throw Obstacle("an ORDER BY of an unknown form") }
             if let place = QueryClauses.integer(expression), (1...max(1, self.names.count)).contains(place) {
@@ -82,6 +82,9 @@ struct ConcatPlanner {
                 throw Obstacle("an ORDER BY of an unknown form", at: expression)
             }
             if let name = Self.singleName(expression), let place = aliases[name] {
+                guard place != Self.unknownPlace else {
+                    throw Obstacle("several columns may have the name \(name)", at: expression)
+                }
                 return order.setting("expression", .column(OwnName.output(place)))
             }
             guard node.text("type") == "SELECT_NODE" else { return try self.setOrder(order, expression) }
@@ -102,20 +105,19 @@ struct ConcatPlanner {
         return order.setting("expression", .column(OwnName.output(places[0])))
     }
 
+    /// The place of an alias behind a star, or of one that is given twice.
+    static let unknownPlace = -1
+
     /// Places of the SELECT list by the aliases that the statement gives.
-    static func aliases(of node: SyntaxNode) throws -> [String: Int] {
+    static func aliases(of node: SyntaxNode) -> [String: Int] {
         var aliases: [String: Int] = [:]
         guard node.text("type") == "SELECT_NODE" else { return aliases }
         var isOpen = false
         for (index, item) in node.list("select_list").enumerated() {
-            // Behind a star, places are not known; names are, as long as nobody sorts by them.
             if item.text("class") == "STAR" || item.contains({ $0.text("class") == "STAR" }) { isOpen = true }
             let alias = item.text("alias").lowercased()
             guard !alias.isEmpty else { continue }
-            guard aliases[alias] == nil, !isOpen else {
-                throw Obstacle("two columns may have the name \(alias)", at: item)
-            }
-            aliases[alias] = index
+            aliases[alias] = aliases[alias] == nil && !isOpen ? index : self.unknownPlace
         }
         return aliases
     }

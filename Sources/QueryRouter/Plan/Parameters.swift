@@ -51,7 +51,7 @@ enum Parameters {
             return .cast(.call("make_timestamp", [.cast(.text(String(micros)), to: "BIGINT")]), to: "DATE")
         case .timestamp(let time, .microsecond, nil):
             return .call("make_timestamp", [.cast(.text(String(time)), to: "BIGINT")])
-        case .decimal, .bytes, .time, .timestamp, .interval, .list, .structure, .map: return nil
+        case .decimal, .bytes, .time, .timestamp, .interval, .list, .structure, .map, .union: return nil
         }
     }
 }

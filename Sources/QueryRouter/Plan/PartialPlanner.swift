@@ -29,7 +29,10 @@ struct PartialPlanner {
         self.from = from
         self.names = names
         self.clauses = QueryClauses(node)
-        self.aliases = try ConcatPlanner.aliases(of: node)
+        self.aliases = ConcatPlanner.aliases(of: node)
+        guard !self.aliases.values.contains(ConcatPlanner.unknownPlace) else {
+            throw Obstacle("two columns have one name")
+        }
     }
 
     /// Over one table, `a.action` and `action` are the same: the statement's clauses over groups without qualifiers.

@@ -37,7 +37,7 @@ struct QueryPlanner {
             tables[name].map { self.gathered($0, of: statement, organizations: organizations) }
         }
         var rejections: [ChosenPlan.Rejection] = []
-        if !forcesGather, !order.isEmpty {
+        if !forcesGather, !order.isEmpty, !statement.readsDictionary {
             let read = organizations.filter { key in gathered.contains { $0.organizations.contains(key) } }
             let only = read.count == 1 ? read[0] : organizations.count == 1 ? organizations[0] : nil
             // Where its tables are not those of the catalog, its own answer would be another one.

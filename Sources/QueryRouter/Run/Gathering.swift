@@ -13,6 +13,7 @@ struct Gathering: Sendable {
     let deadline: QueryDeadline
     let consistency: QueryConsistency
     let asOf: QueryAsOf?
+    var log: ShardLog?
 
     struct Gathered: Sendable {
         var provenance: [ShardProvenance]
@@ -59,7 +60,7 @@ struct Gathering: Sendable {
     }
 
     /// Makes the empty tables and the shards' statements.
-    private func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
+    func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
         var visits: [OrganizationKey: Visit] = [:]
         for table in tables {
             try await self.scratch?.define(table.schema.createStatement)
@@ -150,6 +151,8 @@ struct Gathering: Sendable {
             resultBytesMax: bytesMax,
             resultRowsMax: rowsMax
         )
+        let started = self.deadline.elapsed
+        let number = self.log?.add(organization, sql)
         let result = try await self.service.query(
             organization: organization,
             statement: ShardStatement(sql: sql, origin: .router, asOf: self.asOf?.moment(of: organization)),
@@ -159,7 +162,20 @@ struct Gathering: Sendable {
         guard result.provenance.organization == organization else {
             throw QueryError(.internal, "the answer came from \(result.provenance.organization)")
         }
-        return result
+        guard let log = self.log, let number else { return result }
+        let deadline = self.deadline
+        return ShardResult(
+            schema: result.schema,
+            provenance: result.provenance,
+            batches: RecordBatchStream {
+                LoggedSource(
+                    iterator: result.batches.makeAsyncIterator(),
+                    log: log,
+                    number: number,
+                    elapsed: { deadline.elapsed - started }
+                )
+            }
+        )
     }
 
     private func fetch(

@@ -62,9 +62,12 @@ package final class QueryRouter: Sendable {
     package func run(_ request: QueryRequest) async throws -> QueryOutcome {
         let deadline = QueryDeadline(timer: self.timer, limit: min(request.timeLimit, self.configuration.timeLimitMax))
         do {
+            let prefix = try ExplainPrefix.read(request.sql)
+            let request = prefix.map { Self.dropping($0, from: request) } ?? request
             return try await self.withCatalog(request.organizations) { organizations, catalog in
                 let session = self.session(request, organizations, catalog, deadline)
-                return try await session.run()
+                guard let prefix else { return try await session.run() }
+                return try await session.explain(isAnalyzed: prefix.isAnalyzed)
             }
         } catch {
             throw QueryError.wrapping(error, doing: "the query")
@@ -78,6 +81,9 @@ package final class QueryRouter: Sendable {
     package func prepare(sql: String, organizations: [OrganizationKey]) async throws -> PreparedQuery {
         do {
             return try await self.withCatalog(organizations) { organizations, catalog in
+                if try ExplainPrefix.read(sql) != nil {
+                    return PreparedQuery(schema: Explanation.schema, parameterTypes: [])
+                }
                 let request = QueryRequest(sql: sql, organizations: organizations)
                 let deadline = QueryDeadline(timer: self.timer, limit: self.configuration.timeLimitMax)
                 return try await self.session(request, organizations, catalog, deadline).prepare()
@@ -85,6 +91,25 @@ package final class QueryRouter: Sendable {
         } catch {
             throw QueryError.wrapping(error, doing: "preparing the query")
         }
+    }
+
+    /// The tables that a statement over these organizations may name: the union of theirs, with comments.
+    ///
+    /// - Throws: ``QueryError``.
+    package func tables(of organizations: [OrganizationKey]) async throws -> [TableSchema] {
+        do {
+            return try await self.catalogs.catalog(of: Set(organizations).sorted(), isCurrent: true).datasets
+        } catch {
+            throw QueryError.wrapping(error, doing: "listing tables")
+        }
+    }
+
+    /// The request without EXPLAIN; spaces in its place keep every position true.
+    private static func dropping(_ prefix: ExplainPrefix, from request: QueryRequest) -> QueryRequest {
+        var request = request
+        let rest = request.sql.utf8.dropFirst(prefix.offset)
+        request.sql = String(repeating: " ", count: prefix.offset) + String(decoding: Array(rest), as: UTF8.self)
+        return request
     }
 
     /// Parses, checks and plans a statement.

@@ -54,6 +54,25 @@ extension QuerySession {
         }
     }
 
+    /// Writes the split statement out and binds it, without asking a shard.
+    func bind(_ plan: ScatterPlan, _ planned: Planned) async throws -> (body: String, final: String?) {
+        guard let wanted = planned.described?.schema else { throw SplitFailure(obstacle: Obstacle("it is not bound")) }
+        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
+        guard let final = plan.final else {
+            try await self.checkConcat(plan, body, wanted)
+            return (body, nil)
+        }
+        let scratch = try await self.engine.openScratch(ScratchSettings(timeLimit: self.deadline.limit))
+        do {
+            let sql = try await self.prepare(plan, body, final, wanted, in: scratch)
+            await scratch.close()
+            return (body, sql)
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
     private func splitting<Value>(_ body: () async throws -> Value) async throws -> Value {
         do {
             return try await body()
@@ -149,13 +168,7 @@ extension QuerySession {
 
     // MARK: - Answers as they come
 
-    private func runConcat(
-        _ plan: ScatterPlan,
-        _ body: String,
-        _ wanted: ArrowSchema,
-        _ planned: Planned,
-        _ planning: Duration
-    ) async throws -> QueryOutcome {
+    private func checkConcat(_ plan: ScatterPlan, _ body: String, _ wanted: ArrowSchema) async throws {
         let described = try await self.splitting {
             try await self.engine.describe(
                 Self.named(body, plan.columns),
@@ -166,6 +179,16 @@ extension QuerySession {
         guard Self.isSame(described.schema, wanted, ignoringNames: true) else {
             throw SplitFailure(obstacle: Obstacle("the shards would give other columns"))
         }
+    }
+
+    private func runConcat(
+        _ plan: ScatterPlan,
+        _ body: String,
+        _ wanted: ArrowSchema,
+        _ planned: Planned,
+        _ planning: Duration
+    ) async throws -> QueryOutcome {
+        try await self.checkConcat(plan, body, wanted)
         let visits = self.visits(plan, body)
         let gathering = self.gathering(into: nil)
         let (rowsMax, bytesMax) = (self.request.resultRowsMax, self.request.resultBytesMax)

@@ -12,6 +12,8 @@ struct QuerySession: Sendable {
     let organizations: [OrganizationKey]
     let catalog: TableCatalog
     let deadline: QueryDeadline
+    /// Where shards' answers are written down; nil: nowhere.
+    var log: ShardLog?
 
     /// A statement on its way, with all that was found out about it.
     struct Planned: Sendable {
@@ -30,7 +32,7 @@ struct QuerySession: Sendable {
         if !self.request.parameters.isEmpty,
             let tree = Parameters.substituting(self.request.parameters, in: original.tree)
         {
-            statement = try StatementGate(catalog: self.catalog).check(self.request.sql, root: tree)
+            statement = try StatementGate(catalog: self.catalog).check(original.sql, root: tree)
         }
         statement.isAdapted = self.organizations.contains { organization in
             statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
@@ -64,7 +66,7 @@ struct QuerySession: Sendable {
         _ substituted: CheckedStatement
     ) async throws -> (description: StatementDescription, namesAreKnown: Bool) {
         let schema = self.catalog.engineSchema
-        let described = try await self.engine.describe(self.request.sql, over: schema, origin: .user)
+        let described = try await self.engine.describe(original.sql, over: schema, origin: .user)
         guard described.parameterTypes.count == self.request.parameters.count else {
             let (wanted, given) = (described.parameterTypes.count, self.request.parameters.count)
             throw QueryError(.invalid, "the statement has \(wanted) parameters; there are \(given) values")
@@ -80,14 +82,21 @@ struct QuerySession: Sendable {
 
     private func check() async throws -> CheckedStatement {
         try StatementGate.checkLength(self.request.sql)
-        let tree = try await self.engine.syntaxTree(of: self.request.sql)
-        return try StatementGate(catalog: self.catalog).check(self.request.sql, tree: tree)
+        let text = try await self.engine.syntaxTree(of: self.request.sql)
+        let gate = StatementGate(catalog: self.catalog)
+        let root = try gate.read(text)
+        let tree = StatementForm(organizations: self.organizations).normalized(root)
+        guard tree != root else { return try gate.check(self.request.sql, root: root) }
+        // Refused statements are refused by their own words.
+        var statement = try gate.check(self.request.sql, root: tree)
+        statement.sql = try await self.engine.sql(of: tree.json)
+        return statement
     }
 
     func prepare() async throws -> PreparedQuery {
         let statement = try await self.check()
         let schema = self.catalog.engineSchema
-        let described = try await self.engine.describe(self.request.sql, over: schema, origin: .user)
+        let described = try await self.engine.describe(statement.sql, over: schema, origin: .user)
         let open = Set(described.parameterTypes.indices.filter { described.parameterTypes[$0] == .null })
         guard !open.isEmpty else {
             return PreparedQuery(schema: described.schema, parameterTypes: described.parameterTypes)
@@ -116,7 +125,7 @@ struct QuerySession: Sendable {
         }
     }
 
-    private func gathered(_ statement: CheckedStatement) -> [GatheredTable] {
+    func gathered(_ statement: CheckedStatement) -> [GatheredTable] {
         guard case .gather(let tables) = self.choose(statement, names: nil, forcesGather: true).plan else { return [] }
         return tables
     }
@@ -146,12 +155,15 @@ struct QuerySession: Sendable {
         )
         let request = self.request
         let service = self.service
+        let sql = planned.statement.sql
+        let started = self.deadline.elapsed
+        let number = self.log?.add(organization, sql)
         let result = try await self.deadline.run {
             do {
                 return try await service.query(
                     organization: organization,
                     statement: ShardStatement(
-                        sql: request.sql,
+                        sql: sql,
                         parameters: request.parameters,
                         asOf: request.asOf?.moment(of: organization)
                     ),
@@ -164,7 +176,7 @@ struct QuerySession: Sendable {
         }
         return QueryOutcome(
             schema: result.schema,
-            batches: self.bounded(result.batches, organization: organization),
+            batches: self.bounded(self.logged(result, number, started), organization: organization),
             provenance: [result.provenance],
             absences: self.absences(planned.statement),
             plan: .single,
@@ -191,9 +203,13 @@ struct QuerySession: Sendable {
             ScratchSettings(memoryBytesMax: self.request.memoryBytesMax, timeLimit: self.deadline.limit)
         )
         do {
+            if planned.statement.readsDictionary {
+                let rows = StatementForm.Dictionary.rows(self.catalog.datasets, catalog: self.catalogName)
+                try await scratch.define((StatementForm.Dictionary.definitions + rows).joined(separator: ";\n"))
+            }
             let gathered = try await self.gathering(into: scratch).run(tables)
             let result = try await scratch.query(
-                self.request.sql,
+                planned.statement.sql,
                 parameters: self.request.parameters,
                 origin: .user,
                 limits: QueryLimits(
@@ -223,6 +239,23 @@ struct QuerySession: Sendable {
         }
     }
 
+    /// What `table_catalog` says: the organization, when there is one.
+    private var catalogName: String { self.organizations.count == 1 ? self.organizations[0].rawValue : "organizations" }
+
+    /// The batches of an answer, counted where that is asked for.
+    func logged(_ result: ShardResult, _ number: Int?, _ started: Duration) -> RecordBatchStream {
+        guard let log = self.log, let number else { return result.batches }
+        let deadline = self.deadline
+        return RecordBatchStream {
+            LoggedSource(
+                iterator: result.batches.makeAsyncIterator(),
+                log: log,
+                number: number,
+                elapsed: { deadline.elapsed - started }
+            )
+        }
+    }
+
     func gathering(into scratch: (any QueryScratch)?) -> Gathering {
         Gathering(
             service: self.service,
@@ -232,7 +265,8 @@ struct QuerySession: Sendable {
             configuration: self.configuration,
             deadline: self.deadline,
             consistency: self.request.consistency,
-            asOf: self.request.asOf
+            asOf: self.request.asOf,
+            log: self.log
         )
     }
 
