@@ -20,9 +20,11 @@ extension RealCluster {
 
         /// What must be refused before anything runs, wherever it stands in a statement.
         private static let forbiddenSources = [
-            "read_csv('/etc/passwd')", "read_text('/etc/passwd')", "read_blob('/etc/passwd')", "read_json('/etc/passwd')",
+            "read_csv('/etc/passwd')", "read_text('/etc/passwd')", "read_blob('/etc/passwd')",
+            "read_json('/etc/passwd')",
             "read_parquet('/etc/passwd')", "parquet_scan('x')", "sniff_csv('/etc/passwd')", "glob('/**')",
-            "read_blob('organization-1.duckdb')", "read_blob('../rocksdb/CURRENT')", "read_csv('https://example.org/x')",
+            "read_blob('organization-1.duckdb')", "read_blob('../rocksdb/CURRENT')",
+            "read_csv('https://example.org/x')",
             "query('select 1')", "query_table('audit_log')", "json_execute_serialized_sql('{}')", "duckdb_settings()",
             "duckdb_databases()", "duckdb_secrets()", "duckdb_extensions()", "pragma_table_info('audit_log')",
             "pragma_database_size()", "pg_timezone_names()", "seq_scan('audit_log')", "which_secret('x', 'y')",
@@ -43,7 +45,8 @@ extension RealCluster {
             "SET lock_configuration = false", "CREATE TABLE t (a int)", "CREATE TEMP TABLE t AS SELECT 1",
             "CREATE MACRO f() AS 1", "CREATE SECRET s (TYPE s3)", "CREATE SEQUENCE s", "DROP TABLE audit_log",
             "ALTER TABLE audit_log ADD COLUMN x int", "DELETE FROM audit_log", "TRUNCATE audit_log",
-            "INSERT INTO audit_log SELECT * FROM audit_log", "UPDATE audit_log SET action = 'x'", "VACUUM", "CHECKPOINT",
+            "INSERT INTO audit_log SELECT * FROM audit_log", "UPDATE audit_log SET action = 'x'", "VACUUM",
+            "CHECKPOINT",
             "BEGIN", "PREPARE p AS SELECT 1", "EXECUTE p", "CALL pragma_version()", "USE other",
             "SELECT 1; DROP TABLE audit_log", "SELECT sum(sequence::bigint) EXPORT_STATE FROM audit_log",
         ]
@@ -145,7 +148,12 @@ extension RealCluster {
             }
             let foreign = try await self.ask(cluster, token, "SELECT * FROM audit_log", ["lab-b"])
             #expect(foreign.status == 404)
-            let own = try await self.ask(cluster, token, "SELECT reason FROM audit_log WHERE reason LIKE 'secret%'", ["lab-a"])
+            let own = try await self.ask(
+                cluster,
+                token,
+                "SELECT reason FROM audit_log WHERE reason LIKE 'secret%'",
+                ["lab-a"]
+            )
             #expect(!own.text.contains("lab-b"), "\(own)")
             for sql in Self.bombs {
                 let reply = try await self.ask(cluster, token, sql, ["lab-a"])
@@ -161,7 +169,11 @@ extension RealCluster {
         private static func checkAfterwards(_ cluster: DevCluster) async throws {
             // A worker that was killed by the last bomb is there again after a moment; the test's time limit ends this.
             while true {
-                let reply = try await cluster.send("POST", "/v1/query", body: #"{"sql":"SELECT count(*) FROM audit_log"}"#)
+                let reply = try await cluster.send(
+                    "POST",
+                    "/v1/query",
+                    body: #"{"sql":"SELECT count(*) FROM audit_log"}"#
+                )
                 if reply.status == 200 { break }
                 #expect(reply.status == 503, "\(reply)")
             }

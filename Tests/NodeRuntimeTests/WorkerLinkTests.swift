@@ -28,6 +28,7 @@ struct WorkerLinkTests {
         let pipe = FramePipe(socket: theirs, bodyBytesMax: WorkerFrame.requestBytesMax)
         let server = WorkerServer(pipe: pipe, service: .stores(stores))
         let (faults, report) = AsyncStream.makeStream(of: WorkerLink.Fault.self, bufferingPolicy: .bufferingNewest(1))
+        pipe.send(.ready, 0)
         self.onThread { server.run() }
         self.onThread {
             report.yield(link.run { true })
