@@ -23,7 +23,7 @@ protos  := Sources/NodeRuntime/Peers Sources/NodeRuntime/Flight
 timed   := NodeRuntime|Transport
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz foreign-check proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick query-plans fuzz foreign-check proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -90,6 +90,10 @@ chaos-quick: setup-test ## a minute of it with the debug build, as continuous in
 	$(SWIFT) build --product ftnode
 	$(SWIFT) build --product chaos
 	.build/debug/chaos --seconds 60 $(if $(SEED),--seed '$(SEED)') --ftnode .build/debug/ftnode --folder .build/chaos-run
+
+query-plans: setup-test ## compare every plan for STATEMENTS=20000 random statements with one DuckDB; SEED=… does a run again
+	FLASKTRACK_QUERY_STATEMENTS='$(or $(STATEMENTS),20000)' $(if $(SEED),FLASKTRACK_QUERY_SEED='$(SEED)') \
+	  $(SWIFT) test --disable-xctest --filter RandomDifferentialTests
 
 fuzz: setup ## give libFuzzer's inputs to the ledger's parsers for SECONDS=300; INPUT=… runs one input again (Fuzz/README.md)
 	FLASKTRACK_FUZZ=1 $(SWIFT) build --scratch-path .build/fuzz --product fuzz --sanitize fuzzer

@@ -77,6 +77,7 @@ struct Report: Sendable {
         ),
         Row(key: "get", title: "GET, 8 connections x 32 streams", peer: "nghttpd", peerName: "get"),
         Row(key: "get_1", title: "GET, 8 connections x 1 stream", peer: "nghttpd", peerName: "get_1"),
+        Row(key: "flight", title: "Flight DoGet over TLS, MB/s", peer: "pyarrow", peerName: "flight"),
         Row(
             key: "query_one",
             title: "query, one organization (time)",

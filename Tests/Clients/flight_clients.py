@@ -7,10 +7,14 @@ operator's. What is appended belongs to this script: entities of the type `fligh
 """
 
 import contextlib
+import hashlib
 import json
+import ssl
 import sys
 import time
 import traceback
+import urllib.error
+import urllib.request
 import uuid
 
 import adbc_driver_flightsql
@@ -125,8 +129,12 @@ def adbc_binds_parameters():
         for number in (1, 41):
             cursor.execute("select ? + 1 as n, upper(?) as t", (number, "aé'\"x"))
             expect(cursor.fetchall(), [(number + 1, "AÉ'\"X")])
+        cursor.execute("select count(*) from audit_log where action = ? and sequence >= ?", ("no such", 1))
+        expect(cursor.fetchall(), [(0,)])
         with refused("INVALID_ARGUMENT", "parameters"):
-            cursor.execute("select ? + 1", (1, 2))
+            cursor.execute("select upper(?)", ("a", "b"))
+        with refused("INVALID_ARGUMENT", "sql_invalid"):
+            cursor.execute("select ? + 1", ("not a number",))
 
 
 @check
@@ -320,6 +328,38 @@ def pandas_and_polars_read_through_adbc():
         frame.to_sql("audit_log", connection, index=False, if_exists="append")
         count = f"select count(*) from audit_log where entity_id like '{RUN}-pandas%' or entity_id like '{RUN}-polars%'"
         expect(rows(connection, count), [(20,)])
+
+
+def rest(path, body=None, **headers):
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", **headers}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"https://127.0.0.1:{PORT}{path}", data, headers)
+    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=CA_FILE)) as answer:
+        return answer.headers, answer.read()
+
+
+@check
+def downloads_have_manifests():
+    sql = "select range as n, '=1+' || range as t from range(1000)"
+    forms = {
+        "application/json": "json",
+        "text/csv": "csv",
+        "application/x-ndjson;q=0.5, application/vnd.apache.arrow.stream": "arrow",
+        "application/vnd.apache.parquet": "parquet",
+        "image/png, */*": "json",
+    }
+    for accept, form in forms.items():
+        headers, body = rest("/v1/query", {"sql": sql, "organizations": [ORGANIZATION]}, accept=accept)
+        manifest = json.loads(rest(f"/v1/queries/{headers['request-id']}/manifest")[1])
+        expect((manifest["format"], manifest["rows"], manifest["statement"]), (form, 1000, sql))
+        expect((manifest["bytes"], manifest["sha256"]), (len(body), hashlib.sha256(body).hexdigest()))
+        expect(manifest["organizations"], [ORGANIZATION])
+        if form == "csv":
+            expect(body.split(b"\r\n")[:2], [b"n,t", b"0,'=1+0"])
+        if form == "arrow":
+            expect(pyarrow.ipc.open_stream(body).read_all().num_rows, 1000)
+    with refused("404", kind=urllib.error.HTTPError):
+        rest("/v1/queries/nothing/manifest")
 
 
 def main():

@@ -7,7 +7,7 @@ extension RealCluster.Shared {
         /// Made by `scripts/setup.sh test`.
         private static let python = FileManager.default.currentDirectoryPath + "/.clients/bin/python"
         private static let script = FileManager.default.currentDirectoryPath + "/Tests/Clients/flight_clients.py"
-        private static let checks = 13
+        private static let checks = 14
 
         @Test(.timeLimit(.minutes(3)))
         func everyClientGetsWhatItAsksFor() async throws {

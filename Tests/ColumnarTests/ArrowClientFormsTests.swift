@@ -42,7 +42,10 @@ struct ArrowClientFormsTests {
             "utf8_view",
             [.string("short"), .string(Self.long), .null, .string(String(Self.long.reversed()))]
         )
-        try expect("binary_view", [.bytes([]), .bytes(Array(Self.long.utf8)), .null, .bytes(Array("123456789012".utf8))])
+        try expect(
+            "binary_view",
+            [.bytes([]), .bytes(Array(Self.long.utf8)), .null, .bytes(Array("123456789012".utf8))]
+        )
         try expect("dictionary", [.string("red"), .string("blue"), .null, .string("red")])
         try expect("small_dictionary", [.string("y"), .string("x"), .string("y"), .null])
         try expect(
@@ -72,12 +75,20 @@ struct ArrowClientFormsTests {
     }
 
     @Test(arguments: files)
-    func everyCutIsNoticed(_ file: String) throws {
+    func noCutStreamYieldsRows(_ file: String) throws {
         let bytes = try Self.bytes(file)
+        var refused = 0
         // Without the last eight bytes only the end mark is missing, which the format allows.
-        for count in stride(from: 0, to: bytes.count - 8, by: 3) {
-            #expect(throws: ColumnarError.self) { try Self.decode(Array(bytes[..<count])) }
+        for count in 0..<bytes.count - 8 {
+            do {
+                // Between two messages a stream may end.
+                #expect(try Self.decode(Array(bytes[..<count])).isEmpty, "\(count)")
+            } catch {
+                #expect(error is ColumnarError)
+                refused += 1
+            }
         }
+        #expect(refused > bytes.count - 16)
     }
 
     @Test(arguments: ArrowCompression.allCases)
@@ -97,7 +108,9 @@ struct ArrowClientFormsTests {
         #expect(message.count < plain.count / 2)
         let found = try #require(try Self.decode(encoder.schemaMessage() + message + encoder.endOfStream()).first)
         for column in 0..<3 {
-            #expect((0..<rows).allSatisfy { found.value(row: $0, column: column) == batch.value(row: $0, column: column) })
+            #expect(
+                (0..<rows).allSatisfy { found.value(row: $0, column: column) == batch.value(row: $0, column: column) }
+            )
         }
     }
 
@@ -136,7 +149,11 @@ struct ArrowClientFormsTests {
         }
         let nanos = ArrowType.timestamp(.nanosecond, timezone: nil)
         #expect(
-            try cast(.timestamp(.microsecond, timezone: nil), [.timestamp(5, .microsecond, timezone: nil), .null], nanos)
+            try cast(
+                .timestamp(.microsecond, timezone: nil),
+                [.timestamp(5, .microsecond, timezone: nil), .null],
+                nanos
+            )
                 == [.timestamp(5_000, .nanosecond, timezone: nil), .null]
         )
         #expect(
@@ -151,7 +168,9 @@ struct ArrowClientFormsTests {
             try cast(.uint64, [.uint(.max)], .decimal128(precision: 20, scale: 0))
                 == [.decimal(unscaled: Int128(UInt64.max), scale: 0)]
         )
-        #expect(try cast(.list(ArrowField("item", .int32)), [.list([.int(1)]), .null], .utf8) == [.string("[1]"), .null])
+        #expect(
+            try cast(.list(ArrowField("item", .int32)), [.list([.int(1)]), .null], .utf8) == [.string("[1]"), .null]
+        )
         #expect(throws: ColumnarError.self) {
             try cast(.timestamp(.microsecond, timezone: nil), [.timestamp(.max, .microsecond, timezone: nil)], nanos)
         }

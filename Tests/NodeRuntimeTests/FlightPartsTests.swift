@@ -19,15 +19,21 @@ struct FlightPartsTests {
 
     private static func session(_ fields: [(String, String)]) throws -> FlightSession {
         var headers = HTTPFields()
-        for (name, value) in fields { headers.append(HTTPField(name: try #require(HTTPField.Name(name)), value: value)) }
+        for (name, value) in fields {
+            headers.append(HTTPField(name: try #require(HTTPField.Name(name)), value: value))
+        }
         return try FlightSession(headers)
+    }
+
+    private static func expect(_ wanted: Bool, _ isSet: Bool, line: Int = #line) {
+        #expect(isSet == wanted, "line \(line)")
     }
 
     @Test func optionsLiveInTheCookie() throws {
         var session = FlightSession()
-        #expect(session.set(.catalog, to: "lab-a"))
-        #expect(session.set(.profile, to: "grafana"))
-        #expect(session.set(.compression, to: "zstd"))
+        Self.expect(true, session.set(.catalog, to: "lab-a"))
+        Self.expect(true, session.set(.profile, to: "grafana"))
+        Self.expect(true, session.set(.compression, to: "zstd"))
         let cookie = try #require(session.setCookie.split(separator: ";").first)
         let again = try Self.session([("cookie", "other=1; \(cookie)")])
         #expect(again.options == session.options)
@@ -38,15 +44,17 @@ struct FlightPartsTests {
 
     @Test func refusesValuesThatNoOptionHas() {
         var session = FlightSession()
-        #expect(!session.set(.catalog, to: "no key\n"))
-        #expect(!session.set(.schema, to: "other"))
-        #expect(!session.set(.profile, to: "excel"))
-        #expect(!session.set(.compression, to: "gzip"))
-        #expect(!session.set(.consistency, to: "maybe"))
+        Self.expect(false, session.set(.catalog, to: "no key\n"))
+        Self.expect(false, session.set(.schema, to: "other"))
+        Self.expect(false, session.set(.profile, to: "excel"))
+        Self.expect(false, session.set(.compression, to: "gzip"))
+        Self.expect(false, session.set(.consistency, to: "maybe"))
         #expect(session.options.isEmpty)
     }
 
-    @Test(arguments: ["", "0", "zz", "6", "ff00ff", "636174616c6f673d2e2e2f2e2e", String(repeating: "61", count: 4_000)])
+    @Test(arguments: [
+        "", "0", "zz", "6", "ff00ff", "636174616c6f673d2e2e2f2e2e", String(repeating: "61", count: 4_000),
+    ])
     func aForgedCookieSetsNothing(_ value: String) throws {
         let session = try Self.session([("cookie", "flasktrack_session=\(value)")])
         #expect(session.options.isEmpty)
@@ -54,7 +62,7 @@ struct FlightPartsTests {
 
     @Test func headersOverrideTheCookie() throws {
         var session = FlightSession()
-        #expect(session.set(.catalog, to: "lab-a"))
+        Self.expect(true, session.set(.catalog, to: "lab-a"))
         let cookie = String(try #require(session.setCookie.split(separator: ";").first))
         let chosen = try Self.session([("cookie", cookie), ("x-flasktrack-catalog", "lab-b")])
         #expect(chosen.catalog == "lab-b")
@@ -178,14 +186,17 @@ struct FlightPartsTests {
         let parts = try ArrowStreamEncoder(schema: schema).parts(of: batch)
         var reader = GRPCFrameReader(messageBytesMax: 1 << 20)
         reader.feed(FlightSender.frame(header: parts.header, body: parts))
-        let message = try #require(try reader.next())
+        let next = try reader.next()
+        let message = try #require(next)
         let data = try FlightFlightData.read(message)
         #expect(Array(data.dataHeader) == parts.header)
         #expect(data.dataBody.count == parts.bodyBytes)
         var decoder = ArrowMessageDecoder()
         let head = Array(ArrowStreamEncoder(schema: schema).flightSchemaHeader())
-        #expect(try decoder.decode(metadata: head, body: [UInt8]()) == nil)
-        let found = try #require(try decoder.decode(metadata: Array(data.dataHeader), body: data.dataBody))
+        let none = try decoder.decode(metadata: head, body: [UInt8]())
+        #expect(none == nil)
+        let read = try decoder.decode(metadata: Array(data.dataHeader), body: data.dataBody)
+        let found = try #require(read)
         #expect(found.value(row: 1, column: 1) == .string("a longer text"))
     }
 
@@ -224,8 +235,12 @@ struct FlightPartsTests {
         for name in ["sequence", "recorded_at", "checksum", "colour", "actor_age", "Action", ""] {
             #expect(throws: GRPCStatus.self, "\(name)") { try Self.lines([(name, .utf8, text)], "lab-a") }
         }
-        #expect(throws: GRPCStatus.self) { try Self.lines([("action", .utf8, text), ("action", .utf8, text)], "lab-a") }
-        #expect(throws: GRPCStatus.self) { try Self.lines([("actor", .utf8, text), ("actor_id", .utf8, text)], "lab-a") }
+        #expect(throws: GRPCStatus.self) {
+            try Self.lines([("action", .utf8, text), ("action", .utf8, text)], "lab-a")
+        }
+        #expect(throws: GRPCStatus.self) {
+            try Self.lines([("actor", .utf8, text), ("actor_id", .utf8, text)], "lab-a")
+        }
         #expect(throws: GRPCStatus.self) { try Self.lines([("action", .utf8, text)], nil) }
         #expect(throws: GRPCStatus.self) { try Self.lines([("after", .int64, [.int(1)])], "lab-a") }
         #expect(throws: GRPCStatus.self) { try Self.lines([("organization", .utf8, [.string("a b")])], nil) }

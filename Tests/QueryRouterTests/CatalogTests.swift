@@ -26,7 +26,10 @@ struct CatalogTests {
             ],
             inserts: [
                 ["INSERT INTO r VALUES ('org-1', 1, 7), ('org-1', 2, 8), ('org-1', NULL, 7)"],
-                ["INSERT INTO r VALUES ('org-2', 1.5, 'seven'), ('org-2', 1, '7')", "INSERT INTO extra VALUES ('org-2', 5)"],
+                [
+                    "INSERT INTO r VALUES ('org-2', 1.5, 'seven'), ('org-2', 1, '7')",
+                    "INSERT INTO extra VALUES ('org-2', 5)",
+                ],
                 ["INSERT INTO r VALUES ('org-3', true)"],
             ],
             unionTables: [
@@ -53,7 +56,8 @@ struct CatalogTests {
                     ("select median(x), count(distinct y) from r", .partial),
                     ("select * from r where organization = 'org-1'", .concat),
                     ("select y, row_number() over (order by x, y) from r", .gather),
-                    ("select count(*), sum(v) from extra", .single), ("select r.y, v from r left join extra using (organization)", .concat),
+                    ("select count(*), sum(v) from extra", .single),
+                    ("select r.y, v from r left join extra using (organization)", .concat),
                     ("with extra as (select y from r) select count(*) from extra", .partial),
                     ("select count(*) from main.r", .gather),
                 ]
@@ -77,7 +81,9 @@ struct CatalogTests {
                 let request = QueryRequest(sql: "select count(*) from extra", organizations: shards.keys)
                 let (rows, outcome) = try await router.rows(request, sorted: true)
                 #expect(rows.rows == [[.int(1)]])
-                #expect(outcome.absences == [TableAbsence(table: "extra", organizations: [shards.keys[0], shards.keys[2]])])
+                #expect(
+                    outcome.absences == [TableAbsence(table: "extra", organizations: [shards.keys[0], shards.keys[2]])]
+                )
                 #expect(outcome.provenance.map(\.organization) == [shards.keys[1]])
                 let nobody = QueryRequest(sql: "select * from extra", organizations: [shards.keys[0]])
                 #expect(await router.failure(nobody)?.code == .unknownTable)
@@ -85,11 +91,15 @@ struct CatalogTests {
         }
     }
 
-    @Test("the rule for types", arguments: [
-        (ColumnType.int64, ColumnType.double, ColumnType.double), (.int64, .uint64, .double), (.utf8, .int64, .utf8),
-        (.json, .utf8, .utf8), (.bool, .int64, .utf8), (.timestampMicros, .timestampMicros, .timestampMicros),
-        (.timestampMicros, .utf8, .utf8),
-    ])
+    @Test(
+        "the rule for types",
+        arguments: [
+            (ColumnType.int64, ColumnType.double, ColumnType.double), (.int64, .uint64, .double),
+            (.utf8, .int64, .utf8),
+            (.json, .utf8, .utf8), (.bool, .int64, .utf8), (.timestampMicros, .timestampMicros, .timestampMicros),
+            (.timestampMicros, .utf8, .utf8),
+        ]
+    )
     func commonTypes(left: ColumnType, right: ColumnType, common: ColumnType) throws {
         let one = OrganizationKey("one")!
         let two = OrganizationKey("two")!
@@ -113,25 +123,31 @@ struct CatalogTests {
                 let tables = try await rows(
                     "select table_name, table_type, table_comment from information_schema.tables order by 1"
                 )
-                #expect(tables == [
-                    [.string("e"), .string("VIEW"), .null],
-                    [.string("m"), .string("BASE TABLE"), .string("measurements")],
-                ])
+                #expect(
+                    tables == [
+                        [.string("e"), .string("VIEW"), .null],
+                        [.string("m"), .string("BASE TABLE"), .string("measurements")],
+                    ]
+                )
                 let columns = try await rows(
                     """
                     select column_name, data_type, is_nullable, column_comment from information_schema.columns c
                     where c.table_name = 'm' and ordinal_position <= 2 order by ordinal_position
                     """
                 )
-                #expect(columns == [
-                    [.string("organization"), .string("VARCHAR"), .string("NO"), .string("whose row it is")],
-                    [.string("k"), .string("VARCHAR"), .string("YES"), .string("a key")],
-                ])
+                #expect(
+                    columns == [
+                        [.string("organization"), .string("VARCHAR"), .string("NO"), .string("whose row it is")],
+                        [.string("k"), .string("VARCHAR"), .string("YES"), .string("a key")],
+                    ]
+                )
                 #expect(try await rows("show tables") == [[.string("m")], [.string("e")]])
                 let both = "select count(*) > 0 from information_schema.columns where (select count(*) from m) >= 0"
                 #expect(try await rows(both) == [[.bool(true)]])
                 for sql in ["select * from information_schema.views", "select * from pg_catalog.pg_tables"] {
-                    #expect(await router.failure(QueryRequest(sql: sql, organizations: shards.keys))?.code == .notAllowed)
+                    #expect(
+                        await router.failure(QueryRequest(sql: sql, organizations: shards.keys))?.code == .notAllowed
+                    )
                 }
                 #expect(try await router.tables(of: shards.keys).map(\.name) == ["m", "e"])
             }

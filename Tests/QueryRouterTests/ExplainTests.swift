@@ -6,7 +6,11 @@ import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))
 struct ExplainTests {
-    private static func lines(_ router: QueryRouter, _ sql: String, _ keys: [OrganizationKey]) async throws -> [[ArrowValue]] {
+    private static func lines(
+        _ router: QueryRouter,
+        _ sql: String,
+        _ keys: [OrganizationKey]
+    ) async throws -> [[ArrowValue]] {
         try await router.rows(QueryRequest(sql: sql, organizations: keys), sorted: false).rows.rows
     }
 
@@ -37,10 +41,13 @@ struct ExplainTests {
         }
     }
 
-    @Test("ANALYZE runs the statement, and tells rows, bytes and time of every shard", arguments: [
-        "select k, avg(n) from m group by k", "select * from m", "select k, mode(1) from m group by k",
-        "select * from m where organization = 'org-1'",
-    ])
+    @Test(
+        "ANALYZE runs the statement, and tells rows, bytes and time of every shard",
+        arguments: [
+            "select k, avg(n) from m group by k", "select * from m", "select k, mode(1) from m group by k",
+            "select * from m where organization = 'org-1'",
+        ]
+    )
     func analyzes(sql: String) async throws {
         try await RandomShards.generated(3, seed: 6) { shards in
             try await shards.withRouter { router in

@@ -304,7 +304,8 @@ struct QueryRouterTests {
     func leavesNoFiles() async throws {
         try await TestShards.with(counts: [50, 50], seed: Self.seed) { shards in
             let directory = shards.directory + "/spill"
-            try await shards.withRouter(engine: .init(memoryLimitBytes: 32 << 20, temporaryDirectory: directory)) { router in
+            try await shards.withRouter(engine: .init(memoryLimitBytes: 32 << 20, temporaryDirectory: directory)) {
+                router in
                 let sorted = """
                     select count(*) from (select distinct md5(i::varchar) from range(500000) t(i))
                     """

@@ -22,7 +22,8 @@ struct RandomStatement {
     static let aggregates = [
         "count(*)", "count(n)", "count(k)", "sum(n)", "sum(d)", "min(n)", "max(t)", "min(s)", "max(k)", "avg(n)",
         "avg(d)", "bool_and(b)", "bool_or(b)", "bit_xor(n)", "bit_and(n)", "bit_or(n)", "count(distinct k)",
-        "count(distinct n % 5)", "sum(distinct n)", "avg(distinct d)", "count(distinct organization)", "min(distinct n)",
+        "count(distinct n % 5)", "sum(distinct n)", "avg(distinct d)", "count(distinct organization)",
+        "min(distinct n)",
         "stddev_samp(n)", "var_pop(d)", "median(n)", "quantile_cont(d, 0.3)", "quantile_disc(n, [0.25, 0.75])",
         "mad(d)", "corr(n, d)", "covar_pop(n, d)", "regr_slope(d, n)", "arg_max(k, u)", "arg_min(s, u)", "skewness(n)",
         "first(k order by u)", "last(n order by u desc)", "list(n order by u)", "string_agg(k, ',' order by u)",
@@ -31,8 +32,10 @@ struct RandomStatement {
         "avg(n) filter (where n > 2)", "count(distinct s) filter (where b)", "max(u) - min(u)", "sum(n) / count(*)",
         "max(n) + 1", "min(t)", "max(t::date)", "sum(u)", "sum(n * 1.5)", "any_value(1)", "max(j)", "favg(d)",
         "median(t)", "avg(t)", "array_agg(d order by u)", "histogram(n % 3)", "max(length(s))", "sum(b::int)",
-        "min(organization)", "product(n % 2 + 1)", "kurtosis(d)", "sem(d)", "max(n, 2)", "entropy(k)", "sum(n::hugeint)",
-        "quantile_disc(k, 0.5)", "first(organization order by u)", "count(distinct (k, b))", "sum(abs(n)) filter (n > 1)",
+        "min(organization)", "product(n % 2 + 1)", "kurtosis(d)", "sem(d)", "max(n, 2)", "entropy(k)",
+        "sum(n::hugeint)",
+        "quantile_disc(k, 0.5)", "first(organization order by u)", "count(distinct (k, b))",
+        "sum(abs(n)) filter (n > 1)",
     ]
     static let conditions = [
         "n > 3", "k = 'a'", "k is null", "k is not null", "b", "not b", "s like 's%'", "n between 1 and 6",
@@ -43,7 +46,8 @@ struct RandomStatement {
 
     private mutating func where_() -> String {
         guard self.chance(60) else { return "" }
-        return " where " + self.some(Self.conditions, 1...2).map { "(\($0))" }.joined(separator: self.pick([" and ", " or "]))
+        return " where "
+            + self.some(Self.conditions, 1...2).map { "(\($0))" }.joined(separator: self.pick([" and ", " or "]))
     }
 
     /// A statement, and whether its rows have an order of their own.
@@ -67,7 +71,8 @@ struct RandomStatement {
         case 1: "(select * from m\(self.where_())) as x"
         case 2: "(select * from m union all select * from m where n > 4) as x"
         case 3: "m join (select organization as o2, k as k2, v from e) e2 on m.organization = e2.o2 and m.k = e2.k2"
-        case 4: "m left join (select organization as o2, k as k2, v from e) e2 on m.organization = e2.o2 and m.k = e2.k2"
+        case 4:
+            "m left join (select organization as o2, k as k2, v from e) e2 on m.organization = e2.o2 and m.k = e2.k2"
         case 5: "m join (select k as k2, max(v) as v from e group by k) e2 on m.k = e2.k2"
         case 6: "m join (values ('a', 1), ('b', 2)) w(kk, x) on m.k = w.kk"
         case 7: "m, (select k as k2 from e) e2 where m.k = e2.k2 and true"
@@ -145,7 +150,9 @@ struct RandomStatement {
     }
 
     private mutating func setOperation() -> (String, Bool) {
-        let operation = self.pick(["union all", "union", "intersect", "except", "union all", "union all by name", "intersect all"])
+        let operation = self.pick([
+            "union all", "union", "intersect", "except", "union all", "union all by name", "intersect all",
+        ])
         let columns = self.pick(["k, n", "organization, k, b", "k", "organization, n % 3"])
         let names = columns.split(separator: ",").count
         let sql = "select \(columns) from m\(self.where_()) \(operation) select \(columns) from m\(self.where_())"
@@ -153,21 +160,27 @@ struct RandomStatement {
     }
 
     private mutating func window() -> (String, Bool) {
-        let partition = self.pick(["partition by organization", "partition by k", "", "partition by organization, k", "partition by b"])
+        let partition = self.pick([
+            "partition by organization", "partition by k", "", "partition by organization, k", "partition by b",
+        ])
         let call = self.pick([
             "row_number()", "rank()", "sum(n)", "lag(k)", "count(*)", "first_value(s)", "avg(d)", "ntile(3)",
         ])
         let item = "\(call) over (\(partition) order by u)"
         let items = "organization, u, \(item) as w"
         if self.chance(30) {
-            return ("select organization, u, k from m\(self.where_()) qualify \(item) is not null and row_number() over (\(partition) order by u) <= 2", false)
+            return (
+                "select organization, u, k from m\(self.where_()) qualify \(item) is not null and row_number() over (\(partition) order by u) <= 2",
+                false
+            )
         }
         return self.sorted("select \(items) from m\(self.where_())", columns: 3)
     }
 
     private mutating func subquery() -> (String, Bool) {
         let condition = self.pick([
-            "n > (select avg(n) from m)", "k in (select k from e where v > 3)", "exists (select 1 from e where e.k = m.k)",
+            "n > (select avg(n) from m)", "k in (select k from e where v > 3)",
+            "exists (select 1 from e where e.k = m.k)",
             "exists (select 1 from e where e.organization = m.organization and e.k = m.k)",
             "n = (select max(i.n) from m i where i.organization = m.organization)",
             "k not in (select k from e where k is not null and v > 8)",

@@ -118,7 +118,8 @@ struct SplitClassTests {
     func hidingNames() async throws {
         let plans = try await Self.compare([
             "with m as (select organization, k from m where n > 2) select k, count(*) from m group by k",
-            "with e as (select 1 as x) select count(*) from e", "with m as (select * from m) select count(*) from m, main.e",
+            "with e as (select 1 as x) select count(*) from e",
+            "with m as (select * from m) select count(*) from m, main.e",
         ])
         #expect(plans == [.partial, .gather, .gather])
     }
@@ -145,7 +146,9 @@ struct SplitClassTests {
 
     @Test("13: settings are the same everywhere: order of nulls, and a sub-query of several rows")
     func settings() async throws {
-        let plans = try await Self.compare(["select k from m order by k, u -- ordered", "select k from m order by k desc, u limit 9 -- ordered"])
+        let plans = try await Self.compare([
+            "select k from m order by k, u -- ordered", "select k from m order by k desc, u limit 9 -- ordered",
+        ])
         #expect(plans == [.concat, .concat])
         try await RandomShards.generated(3, seed: 2) { shards in
             try await shards.withRouter { router in
@@ -173,6 +176,27 @@ struct SplitClassTests {
         }
     }
 
+    @Test("sub-queries over all organizations are answered first, and the rest is split")
+    func pullsSubqueries() async throws {
+        let plans = try await Self.compare([
+            "select organization, u from m where n > (select avg(n) from m)",
+            "select k, count(*) from m where k in (select k from e where v > 3) group by k",
+            "select k, count(*) from m where k not in (select k from e where k is not null and v > 8) group by k",
+            "select count(*) from m where k in (select k from e where v > 1000)",
+            "with w as (select max(v) as v from e) select u, (select v from w) as x from m where n < 3",
+            "select k, sum(n) from m group by k having sum(n) > (select avg(n) from m)",
+            "select u from m where n > (select avg(n) from m where n > (select min(v) from e))",
+            "select u from m where exists (select 1 from e where e.k = m.k)",
+            "select u from m where n > (select max(v) from e where e.k = m.k)",
+            "select u from m where n = (select v from e where false)",
+        ])
+        #expect(
+            plans == [
+                .concat, .partial, .partial, .partial, .concat, .partial, .concat, .gather, .gather, .concat,
+            ]
+        )
+    }
+
     @Test("every aggregate that the gate allows has a rule, and nothing else has")
     func aggregatesAreKnown() async throws {
         try await RandomShards.generated(1, seed: 1) { shards in
@@ -188,8 +212,11 @@ struct SplitClassTests {
             for batch in batches {
                 for row in 0..<batch.rowCount {
                     guard let name = batch.string(row: row, column: 0) else { continue }
-                    if batch.string(row: row, column: 1) == "aggregate" { aggregates.insert(name) }
-                    else { macros.append((name, batch.string(row: row, column: 2) ?? "")) }
+                    if batch.string(row: row, column: 1) == "aggregate" {
+                        aggregates.insert(name)
+                    } else {
+                        macros.append((name, batch.string(row: row, column: 2) ?? ""))
+                    }
                 }
             }
             #expect(aggregates.count > 50)

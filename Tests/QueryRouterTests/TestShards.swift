@@ -345,7 +345,9 @@ struct Rows: Equatable, CustomStringConvertible {
     /// The first place where two answers part.
     func difference(from other: Rows) -> String {
         if self.names != other.names { return "columns \(self.names), not \(other.names)" }
-        for (got, want) in zip(self.rows, other.rows) where !Self.isSame(got, want) { return "\n got  \(got)\n want \(want)" }
+        for (got, want) in zip(self.rows, other.rows) where !Self.isSame(got, want) {
+            return "\n got  \(got)\n want \(want)"
+        }
         return "\(self.rows.count) rows, not \(other.rows.count)"
     }
 

@@ -58,7 +58,9 @@ struct LedgerVerifySpeed {
                 try Measurement(system: system, name: side.name, rate: rates.sorted()[Self.rounds / 2])
                     .record(in: results)
             }
-            print("ledger: \(side.name) is in MB/s, \(side.threads) threads to \(side.processes), ours \(ours), openssl \(openssl)")
+            print(
+                "ledger: \(side.name) is in MB/s, \(side.threads) threads to \(side.processes), ours \(ours), openssl \(openssl)"
+            )
         }
     }
 

@@ -145,15 +145,27 @@ extension APIRouter {
         _ sql: String,
         _ call: FlightCall
     ) async throws -> FlightSQLActionCreatePreparedStatementResult {
-        let prepared = try await self.prepared(sql, catalog: nil, call)
+        let prepared: PreparedStatement
+        do {
+            let known = try await self.prepared(sql, catalog: nil, call)
+            prepared = PreparedStatement(sql: sql, schema: known.schema, parameterTypes: known.parameterTypes)
+        } catch let error as QueryError where error.code == .invalid && Self.mayHaveParameters(sql) {
+            // What fits depends on the types of the values: the statement is checked again with them.
+            prepared = PreparedStatement(sql: sql, schema: nil, parameterTypes: nil)
+        }
         let handle = try self.flight.prepare(prepared, for: call.request.token.id)
         var result = FlightSQLActionCreatePreparedStatementResult()
         result.preparedStatementHandle = Data(handle)
-        let sent = call.session.profile.schema(prepared.schema)
+        guard let schema = prepared.schema, let types = prepared.parameterTypes else { return result }
+        let sent = call.session.profile.schema(schema)
         result.datasetSchema = Data(ArrowStreamEncoder(schema: sent).schemaMessage())
-        let parameters = prepared.parameterTypes.enumerated().map { ArrowField(String($0.offset + 1), $0.element) }
+        let parameters = types.enumerated().map { ArrowField(String($0.offset + 1), $0.element) }
         result.parameterSchema = Data(ArrowStreamEncoder(schema: ArrowSchema(fields: parameters)).schemaMessage())
         return result
+    }
+
+    private static func mayHaveParameters(_ sql: String) -> Bool {
+        sql.utf8.contains { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "$") }
     }
 
     // MARK: What there is

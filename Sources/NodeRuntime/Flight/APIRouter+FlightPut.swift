@@ -37,7 +37,7 @@ extension APIRouter {
     private func bind(_ handle: [UInt8], _ upload: inout FlightUpload, _ call: FlightCall) async throws -> FlightAnswer
     {
         let token = call.request.token.id
-        let wanted = try self.flight.prepared(handle, by: token).parameterTypes.count
+        let wanted = try self.flight.prepared(handle, by: token).parameterTypes?.count
         var values: [ArrowValue]?
         while let batch = try await upload.next() {
             guard batch.rowCount > 0 else { continue }
@@ -47,8 +47,9 @@ extension APIRouter {
             values = batch.columns.map { $0.value(0) }
         }
         let count = values?.count ?? 0
-        guard count == wanted, count <= FlightLimits.parametersMax else {
-            throw GRPCStatus(.invalidArgument, "the statement has \(wanted) parameters; \(count) values came")
+        guard count == wanted ?? count, count <= FlightLimits.parametersMax else {
+            let most = wanted ?? FlightLimits.parametersMax
+            throw GRPCStatus(.invalidArgument, "the statement has \(most) parameters; \(count) values came")
         }
         try self.flight.bind(values ?? [], to: handle, by: token)
         var result = FlightSQLDoPutPreparedStatementResult()

@@ -50,7 +50,10 @@ extension APIRouter {
         case .command(.statement(let sql)):
             schema = call.session.profile.schema(try await self.prepared(sql, catalog: nil, call).schema)
         case .command(.prepared(let handle)):
-            schema = call.session.profile.schema(try self.flight.prepared(handle, by: call.request.token.id).schema)
+            guard let known = try self.flight.prepared(handle, by: call.request.token.id).schema else {
+                throw GRPCStatus(.failedPrecondition, "the columns depend on the parameters: GetFlightInfo tells them")
+            }
+            schema = call.session.profile.schema(known)
         case .command(.catalogue(let command)): schema = command.schema
         case .command: throw Self.readOnly
         }
@@ -143,14 +146,13 @@ extension APIRouter {
     }
 
     /// Checks a statement without running it.
-    func prepared(_ sql: String, catalog: String?, _ call: FlightCall) async throws -> PreparedStatement {
+    func prepared(_ sql: String, catalog: String?, _ call: FlightCall) async throws -> PreparedQuery {
         try Self.checkStatement(sql)
-        let prepared = try await self.queries.prepare(
+        return try await self.queries.prepare(
             sql: sql,
             organizations: try await self.flightScope(call, catalog: catalog),
             by: call.request.queryCaller(.flight)
         )
-        return PreparedStatement(sql: sql, schema: prepared.schema, parameterTypes: prepared.parameterTypes)
     }
 
     static func checkStatement(_ sql: String) throws(GRPCStatus) {

@@ -20,9 +20,10 @@ struct HeldResult: Sendable {
 /// A statement that a client has prepared.
 struct PreparedStatement: Sendable {
     let sql: String
-    /// The columns of its answer before the client's profile is applied.
-    let schema: ArrowSchema
-    let parameterTypes: [ArrowType]
+    /// The columns of its answer before the client's profile is applied; nil where they depend on the values' types.
+    let schema: ArrowSchema?
+    /// Nil where the statement leaves them open.
+    let parameterTypes: [ArrowType]?
     /// Values for the next execution.
     var parameters: [ArrowValue]?
 }

@@ -134,7 +134,12 @@ package final class InProcessQueryEngine: QueryEngine {
             ),
             threads: self.threads
         )
-        return InProcessScratch(store: store, directory: directory, threads: self.threads, pool: isCommon ? self.pool : nil)
+        return InProcessScratch(
+            store: store,
+            directory: directory,
+            threads: self.threads,
+            pool: isCommon ? self.pool : nil
+        )
     }
 
     package func close() async {

@@ -251,7 +251,9 @@ struct GateWalk {
             }
         case "COMPARISON", "CONJUNCTION", "CAST", "CASE", "BETWEEN", "SUBQUERY", "LAMBDA", "COLLATE": break
         case "PARAMETER":
-            guard UInt16(node.text("identifier")) != nil else { throw Self.refusal("a parameter with a name", at: node) }
+            guard UInt16(node.text("identifier")) != nil else {
+                throw Self.refusal("a parameter with a name", at: node)
+            }
             return
         case let kind: throw Self.refusal("an expression of the kind \(kind)", at: node)
         }

@@ -180,7 +180,8 @@ struct Locality {
                 (first[index].name, shapes.allSatisfy { $0.outputs?[index].isKey == true })
             }
         }
-        let keepsAll = node["setop_all"]?.isTrue == true && ["UNION", "UNION_BY_NAME"].contains(node.text("setop_type"))
+        let keepsAll =
+            node["setop_all"]?.isTrue == true && ["UNION", "UNION_BY_NAME"].contains(node.text("setop_type"))
         guard keepsAll || isTied || outputs?.contains(where: \.isKey) == true else {
             let what = "a set operation compares rows of several organizations"
             return QueryShape(spread: .across(Obstacle(what, at: node)))

@@ -33,7 +33,9 @@ enum Parameters {
     }
 
     private static func place(_ node: SyntaxNode) -> Int? {
-        guard node.text("class") == "PARAMETER", let number = Int(node.text("identifier")), number > 0 else { return nil }
+        guard node.text("class") == "PARAMETER", let number = Int(node.text("identifier")), number > 0 else {
+            return nil
+        }
         return number - 1
     }
 

@@ -81,7 +81,7 @@ struct PartialPlanner {
             final = final.setting(clause, try self.rewrittenOutside(expression, clause: clause))
         }
         final = final.setting("modifiers", .array(try self.finalModifiers()))
-        guard !self.partials.isEmpty || !self.groups.isEmpty else {
+        guard !self.partials.isEmpty || !self.groups.isEmpty || !self.distincts.isEmpty else {
             throw Obstacle("it groups rows, and aggregates nothing")
         }
         return ConcatPlanner.Parts(shard: self.shard(), columns: self.columns, final: final)
@@ -120,7 +120,8 @@ struct PartialPlanner {
         var expressions = self.node.list("group_expressions")
         if self.node.text("aggregate_handling") == "FORCE_AGGREGATES" {
             expressions = items.filter { !Locality.containsAggregate($0) && !Self.isWindow($0) }
-            sets = expressions.isEmpty
+            sets =
+                expressions.isEmpty
                 ? .array([]) : .array([.array(expressions.indices.map { .number(String($0)) })])
         }
         if expressions.isEmpty, !sets.elements.isEmpty { throw Obstacle("GROUP BY ()") }

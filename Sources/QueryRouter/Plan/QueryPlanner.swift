@@ -44,7 +44,8 @@ struct QueryPlanner {
             if let only, order.allSatisfy({ catalog.share(of: only, in: $0) == .same }) {
                 return ChosenPlan(plan: .single(only), rejections: [])
             }
-            let many = only.map { "the tables of \($0) differ from the others'" } ?? "it reads \(read.count) organizations"
+            let many =
+                only.map { "the tables of \($0) differ from the others'" } ?? "it reads \(read.count) organizations"
             rejections.append(.init(kind: .single, obstacle: Obstacle(many)))
             do {
                 let split = StatementSplitter(statement: statement, catalog: catalog, rules: self.options.rules)

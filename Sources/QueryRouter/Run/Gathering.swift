@@ -124,7 +124,10 @@ struct Gathering: Sendable {
                 guard let (index, visit) = waiting.popFirst(), let statement = visit.statements.first else { return }
                 group.addTask {
                     do {
-                        return (index, try await self.ask(statement.sql, visit.organization, rowsMax: rowsMax, bytesMax: bytesMax))
+                        return (
+                            index,
+                            try await self.ask(statement.sql, visit.organization, rowsMax: rowsMax, bytesMax: bytesMax)
+                        )
                     } catch {
                         throw Self.shardError(error, visit.organization)
                     }

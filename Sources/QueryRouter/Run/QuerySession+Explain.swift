@@ -128,6 +128,15 @@ extension QuerySession {
 
     private func bindGather(_ tables: [GatheredTable], _ planned: Planned, _ bound: inout Bound) async throws {
         let visits = try await self.gathering(into: nil).prepare(tables)
+        if planned.chosen.plan.kind == .gather, let root = planned.statement.query,
+            self.request.planChoice == .automatic
+        {
+            let pulled = PulledSubquery.find(in: root, catalog: self.catalog)
+            if !pulled.isEmpty {
+                let what = "\(pulled.count) sub-queries are answered first where that lets the rest be split"
+                bound.rejections.append(.init(kind: .gather, obstacle: Obstacle(what)))
+            }
+        }
         bound.statements = visits.flatMap { visit in visit.statements.map { (visit.organization, $0.sql) } }
         bound.final = planned.statement.sql
     }

@@ -121,7 +121,9 @@ extension QuerySession {
     // MARK: - The final step
 
     /// Types that lose something on the way between engines.
-    private static let lossyTypes = ["UHUGEINT", "BIT", "UUID", "TIME WITH", "TIMETZ", "ENUM", "UNION", "VARIANT", "BIGNUM"]
+    private static let lossyTypes = [
+        "UHUGEINT", "BIT", "UUID", "TIME WITH", "TIMETZ", "ENUM", "UNION", "VARIANT", "BIGNUM",
+    ]
 
     /// Makes the table for the shards' answers with the engine's own types, and binds the final step over it.
     private func prepare(

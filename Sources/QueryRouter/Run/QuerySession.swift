@@ -1,19 +1,26 @@
 internal import Columnar
 internal import Primitives
 
+/// What is known of the organizations' tables is not enough for the statement.
+struct StaleCatalog: Error {}
+
 /// One request on its way: everything that its plan needs to run.
 struct QuerySession: Sendable {
     let service: any ShardQueryService
     let engine: any QueryEngine
     let configuration: QueryRouterConfiguration
     let planner: QueryPlanner
-    let request: QueryRequest
+    var request: QueryRequest
     /// In key order, each once.
     let organizations: [OrganizationKey]
     let catalog: TableCatalog
+    /// Whether the catalog has what the organizations' newest records bring.
+    let isCurrent: Bool
     let deadline: QueryDeadline
     /// Where shards' answers are written down; nil: nowhere.
     var log: ShardLog?
+    /// Sub-queries around this one that are being answered first.
+    var pulls = 0
 
     /// A statement on its way, with all that was found out about it.
     struct Planned: Sendable {
@@ -50,7 +57,7 @@ struct QuerySession: Sendable {
         )
     }
 
-    private func choose(_ statement: CheckedStatement, names: [String]?, forcesGather: Bool) -> ChosenPlan {
+    func choose(_ statement: CheckedStatement, names: [String]?, forcesGather: Bool) -> ChosenPlan {
         self.planner.plan(
             statement,
             organizations: self.organizations,
@@ -81,6 +88,18 @@ struct QuerySession: Sendable {
     }
 
     private func check() async throws -> CheckedStatement {
+        let statement = try await self.checkSyntax()
+        // An organization that lacks a table or column now may have it since its newest records: its rows must not be absent.
+        let mayBeStale =
+            !self.isCurrent
+            && self.organizations.contains { organization in
+                statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
+            }
+        if mayBeStale { throw StaleCatalog() }
+        return statement
+    }
+
+    private func checkSyntax() async throws -> CheckedStatement {
         try StatementGate.checkLength(self.request.sql)
         let text = try await self.engine.syntaxTree(of: self.request.sql)
         let gate = StatementGate(catalog: self.catalog)
@@ -113,7 +132,9 @@ struct QuerySession: Sendable {
         let planning = self.deadline.elapsed
         switch planned.chosen.plan {
         case .single(let organization): return try await self.runSingle(organization, planned, planning)
-        case .gather(let tables): return try await self.runGather(tables, planned, planning)
+        case .gather(let tables):
+            if let outcome = try await self.runPulling(planned, planning) { return outcome }
+            return try await self.runGather(tables, planned, planning)
         case .scatter(let plan):
             do {
                 return try await self.runScatter(plan, planned, planning)

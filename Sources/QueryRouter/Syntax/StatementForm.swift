@@ -82,7 +82,9 @@ struct StatementForm {
     }
 
     private static func function(_ node: SyntaxNode) -> SyntaxNode? {
-        guard node.text("class") == "FUNCTION", node.text("function_name").lowercased() == "date_bin" else { return nil }
+        guard node.text("class") == "FUNCTION", node.text("function_name").lowercased() == "date_bin" else {
+            return nil
+        }
         return node.setting("function_name", .string("time_bucket"))
             .setting("qualified_name", .object(["path": .array([.string("time_bucket")])]))
     }
