@@ -17,7 +17,7 @@ extension ArrowColumn {
 
     /// Appends the value at `row` as JSON.
     /// - Parameter isJSON: The column holds JSON text, which is embedded as it is.
-    func appendJSON(_ row: Int, isJSON: Bool, to bytes: inout [UInt8]) {
+    package func appendJSON(_ row: Int, isJSON: Bool, to bytes: inout [UInt8]) {
         guard !self.isNull(row) else {
             bytes.append(contentsOf: "null".utf8)
             return
