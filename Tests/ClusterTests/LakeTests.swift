@@ -48,15 +48,17 @@ extension RealCluster.Shared {
         /// Rows that a program other than ours has written come in, and only once.
         private static func importTables(_ cluster: DevCluster, _ lake: String) async throws {
             let program = """
-                import sys, polars
-                frame = polars.DataFrame({
-                    "action": ["create"] * 30, "entity_type": ["jar"] * 30,
-                    "entity_id": [f"j-{number}" for number in range(30)],
-                    "after": [{"volume": number} for number in range(30)],
-                })
-                frame.write_parquet(sys.argv[1] + "/jars.parquet")
-                frame.with_columns(entity_type=polars.lit("can")).write_ipc(
-                    sys.argv[1] + "/cans.arrow", compat_level=polars.CompatLevel.oldest())
+                import sys, pyarrow, pyarrow.ipc, pyarrow.parquet
+                def table(kind):
+                    return pyarrow.table({
+                        "action": ["create"] * 30, "entity_type": [kind] * 30,
+                        "entity_id": [f"{kind}-{number}" for number in range(30)],
+                        "after": [{"volume": number} for number in range(30)],
+                    })
+                pyarrow.parquet.write_table(table("jar"), sys.argv[1] + "/jars.parquet")
+                cans = table("can")
+                with pyarrow.ipc.new_file(sys.argv[1] + "/cans.arrow", cans.schema) as writer:
+                    writer.write_table(cans)
                 """
             let made = try await ChildProgram.run(self.python, ["-c", program, cluster.folder.path])
             #expect(made.ending == .exited(0), "\(made.output)")

@@ -169,7 +169,8 @@ package actor TableSource: ImportSource {
                     self.waiting = try decoder.feed(framing.messages(in: chunk)).reversed()
                     if chunk.isEmpty { try decoder.finish() }
                 } catch let error as ColumnarError {
-                    throw ClientError(.badInput, "\(self.name) cannot be read as Arrow", cause: error)
+                    let advice = framing.isFile ? "; an Arrow stream, or Parquet, may do" : ""
+                    throw ClientError(.badInput, "\(self.name) cannot be read as Arrow\(advice)", cause: error)
                 }
                 if self.events == nil, let schema = decoder.schema {
                     self.events = try EventRows(schema, organization: self.organization)
@@ -191,6 +192,8 @@ struct ArrowFraming: Equatable {
     private static let headBytes = 8
     static let tailBytes = 10
 
+    /// Whether it is a file; some programs write files that hold no stream, and are read by their footer alone.
+    var isFile: Bool { self.left != nil }
     /// Bytes that are still to be skipped.
     private var skipped: Int
     /// Bytes of the stream that are still to come; nil when it is all that comes.
