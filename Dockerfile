@@ -13,7 +13,7 @@ RUN swift build -c release --static-swift-stdlib --product ftnode \
 
 FROM debian:12-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends librocksdb7.8 libjemalloc2 libssl3 libnghttp2-14 libedit2 libpython3.11 curl ca-certificates tzdata \
+ && apt-get install -y --no-install-recommends librocksdb7.8 libjemalloc2 libssl3 libnghttp2-14 libedit2 liblz4-1 libzstd1 libpython3.11 curl ca-certificates tzdata \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --user-group --no-create-home ftnode \
  && install -d -o ftnode -g ftnode /var/lib/ftnode /etc/ftnode /etc/ftnode/pki

@@ -18,12 +18,12 @@ INPUT   ?=
 QUICK ?=
 
 sources := Package.swift Sources Tests Benchmarks Simulator Chaos Fuzz
-protos  := Sources/NodeRuntime/Peers
+protos  := Sources/NodeRuntime/Peers Sources/NodeRuntime/Flight
 # Their tests use real connections with time limits: they run by themselves, as the others keep all cores busy.
 timed   := NodeRuntime|Transport
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick fuzz proto docs-check docker-check clean
+.PHONY: help setup setup-test run test build release lint format bench bench-recovery sim faults scenario chaos chaos-quick query-plans fuzz foreign-check proto docs-check docker-check clean
 
 help: ## list these targets
 	@echo 'Flask Track. Targets (make run DATA=$(DATA) PORT=8443 NODES=3):'
@@ -91,17 +91,26 @@ chaos-quick: setup-test ## a minute of it with the debug build, as continuous in
 	$(SWIFT) build --product chaos
 	.build/debug/chaos --seconds 60 $(if $(SEED),--seed '$(SEED)') --ftnode .build/debug/ftnode --folder .build/chaos-run
 
+query-plans: setup-test ## compare every plan for STATEMENTS=20000 random statements with one DuckDB; SEED=… does a run again
+	FLASKTRACK_QUERY_STATEMENTS='$(or $(STATEMENTS),20000)' $(if $(SEED),FLASKTRACK_QUERY_SEED='$(SEED)') \
+	  $(SWIFT) test --disable-xctest --filter RandomDifferentialTests
+
 fuzz: setup ## give libFuzzer's inputs to the ledger's parsers for SECONDS=300; INPUT=… runs one input again (Fuzz/README.md)
 	FLASKTRACK_FUZZ=1 $(SWIFT) build --scratch-path .build/fuzz --product fuzz --sanitize fuzzer
 	@mkdir -p .build/fuzz-corpus .build/fuzz-found
 	.build/fuzz/debug/fuzz -timeout=10 -rss_limit_mb=2048 -max_len=16384 -artifact_prefix=.build/fuzz-found/ \
 	  $(if $(INPUT),'$(INPUT)',-max_total_time='$(SECONDS)' .build/fuzz-corpus Fuzz/Corpus Fuzz/PackageCorpus)
 
-proto: setup ## make the Swift code of the peer messages again (needs protoc)
+foreign-check: setup ## have packages checked by a library that is not ours (needs golang-go, golang-golang-x-mod-dev)
+	$(SWIFT) build --product ftnode
+	scripts/foreign-check.sh
+
+proto: setup ## make the Swift code of the messages again (needs protoc)
 	@command -v protoc >/dev/null || { echo 'proto: protoc is missing: apt-get install protobuf-compiler' >&2; exit 1; }
 	$(SWIFT) build -c release --product protoc-gen-swift
-	protoc --plugin=protoc-gen-swift=.build/release/protoc-gen-swift --proto_path=$(protos) \
-	  --swift_out=$(protos)/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true $(notdir $(wildcard $(protos)/*.proto))
+	for folder in $(protos); do protoc --plugin=protoc-gen-swift=.build/release/protoc-gen-swift --proto_path=$$folder \
+	  --proto_path=/usr/include --swift_out=$$folder/Generated --swift_opt=Visibility=Internal,UseAccessLevelOnImports=true \
+	  $$(cd $$folder && echo *.proto) || exit 1; done
 
 docs-check: setup ## check that what the documents name exists
 	$(SWIFT) test --disable-xctest --filter ProjectTests.DocumentTests

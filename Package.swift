@@ -69,6 +69,7 @@ let package = Package(
         .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
         .systemLibrary(name: "CEditline", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
         .systemLibrary(name: "CDuckDB"),
+        .systemLibrary(name: "CCompression", providers: [.apt(["liblz4-dev", "libzstd-dev"])]),
         .systemLibrary(name: "CChecksum"),
         .systemLibrary(name: "CSandbox"),
 
@@ -107,7 +108,7 @@ let package = Package(
         ),
         .target(
             name: "Columnar",
-            dependencies: ["Primitives", "CDuckDB"],
+            dependencies: ["Primitives", "CDuckDB", "CCompression"],
             exclude: overview,
             swiftSettings: cWrapperSettings + [.unsafeFlags(duckdbIncludes)],
             linkerSettings: columnarLinkerSettings
@@ -137,7 +138,8 @@ let package = Package(
             ],
             exclude: overview + [
                 "Peers/audit.proto", "Peers/peer.proto", "Peers/checkpoints.proto", "Peers/history.proto",
-                "Peers/queries.proto", "Peers/subjects.proto",
+                "Peers/queries.proto",
+                "Peers/subjects.proto", "Flight/flight.proto", "Flight/flightsql.proto",
             ],
             swiftSettings: columnarUserSettings
         ),

@@ -5,7 +5,7 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query append get groups core ledger"
+#   BENCH_PARTS="etcd query flight append get groups core ledger"
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +18,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query append get groups core ledger} "
+parts=" ${BENCH_PARTS:-etcd query flight append get groups core ledger} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -149,6 +149,23 @@ run_query() {
   "$bin/bench" duckdb --file "$copy" --rows-file "$work/rows.csv" --results "$results"
 }
 
+# The same table over Flight: ours, and from the memory of the C++ server in pyarrow.
+run_flight() {
+  local token table_rows=300000 out="$work/flight.json"
+  if [ -n "$quick" ]; then table_rows=5000; fi
+  start_ours "$work/flight"
+  "$bin/bench" load --org bench-flight --rows "$table_rows" --size "$size" --context "$context"
+  token="$(sed -n 's/^token: *//p' "$context" | tr -d '"'"'")"
+  .clients/bin/python Benchmarks/flight.py "$port" "$work/flight/pki/ca.pem" "$token" bench-flight \
+    "$work/tls/server.crt" "$work/tls/server.key" >"$out" || fail "Benchmarks/flight.py failed"
+  for system in ours pyarrow; do
+    "$bin/bench" record --system "$system" --name flight --results "$results" \
+      --rate "$(sed -n "s/.*\"${system/pyarrow/theirs}\": \([0-9.]*\).*/\1/p" "$out")"
+  done
+  echo "flight: $(cat "$out")" >>"$work/notes"
+  stop_all
+}
+
 run_appends() {
   mapfile -t options < <(client_options; loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}"
@@ -221,6 +238,9 @@ if wanted etcd; then
   if command -v etcd >/dev/null; then run_etcd; else say 'etcd is missing (apt-get install etcd-server): no comparison of appends'; fi
 fi
 if wanted query; then run_query; fi
+if wanted flight; then
+  if [ -x .clients/bin/python ]; then run_flight; else say 'no .clients (scripts/setup.sh bench): no comparison of Flight'; fi
+fi
 if wanted append || wanted get; then start_ours; fi
 if wanted append; then run_appends; fi
 if wanted get; then

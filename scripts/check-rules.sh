@@ -24,7 +24,7 @@ swift_lines() { # pattern, folders…
     grep -vE '^[^:]+:[0-9]+: *//'
 }
 all_files() {
-  find . \( -name .build -o -name '.build[-_]*' -o -name .git -o -name .duckdb -o -name '.duckdb.tmp.*' \
+  find . \( -name .build -o -name '.build[-_]*' -o -name .git -o -name .clients -o -name .duckdb -o -name '.duckdb.tmp.*' \
     -o -name .flasktrack \) -prune -o -type f -not -name '*.log' -not -name Package.resolved \
     -not -path './scripts/check-rules.sh' -print0
 }
@@ -37,7 +37,7 @@ adapter() { # module, its C modules as an expression
 }
 report 'only the adapter imports its C library' "$(
   adapter RocksStorage CRocksDB
-  adapter Columnar CDuckDB
+  adapter Columnar 'CDuckDB|CCompression'
   adapter Transport 'COpenSSL|CNGHTTP2'
 )"
 

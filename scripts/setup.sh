@@ -10,11 +10,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 swift_wanted=6.3
-packages=(librocksdb-dev libjemalloc-dev libssl-dev libnghttp2-dev libedit-dev libpython3.11 pkg-config)
+packages=(librocksdb-dev libjemalloc-dev libssl-dev libnghttp2-dev libedit-dev liblz4-dev libzstd-dev libpython3.11 pkg-config)
 bench_packages=(etcd-server nghttp2-server nghttp2-client openssl)
 purpose="${1:-build}"
 # The tests make certificates, speak HTTP and verify packages with programs that are not ours.
-[ "$purpose" != test ] || packages+=(curl openssl python3 python3-cryptography)
+[ "$purpose" != test ] || packages+=(curl openssl python3 python3-cryptography python3-venv)
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -79,7 +79,7 @@ install_packages() {
 
 check_libraries() { # for systems without dpkg-query
   local name missing=()
-  for name in rocksdb openssl libnghttp2 libedit; do
+  for name in rocksdb openssl libnghttp2 libedit liblz4 libzstd; do
     pkg-config --exists "$name" 2>/dev/null || missing+=("$name")
   done
   [ ${#missing[@]} -eq 0 ] || fail "missing for pkg-config: ${missing[*]}; install the libraries with their headers"
@@ -111,6 +111,24 @@ check_duckdb() {
   [ -e .duckdb/needs-libpython ] || touch .duckdb/needs-libpython
 }
 
+# Makes .clients, a Python environment with the clients of Tests/Clients/requirements.txt.
+check_clients() {
+  local wanted log
+  wanted="$(cat Tests/Clients/requirements.txt; python3 --version)"
+  [ "$(cat .clients/.stamp 2>/dev/null || true)" != "$wanted" ] || return 0
+  say "installing the clients of Tests/Clients/requirements.txt into .clients"
+  log="$(mktemp)"
+  rm -rf .clients
+  if ! python3 -m venv .clients >"$log" 2>&1 ||
+    ! .clients/bin/python -m pip install --quiet --disable-pip-version-check -r Tests/Clients/requirements.txt >>"$log" 2>&1; then
+    say "cannot install the clients: $(tail -n 1 "$log")"
+    rm -rf "$log" .clients
+    exit 1
+  fi
+  rm -f "$log"
+  printf '%s' "$wanted" >.clients/.stamp
+}
+
 check_bench() {
   local missing
   mapfile -t missing < <(not_installed "${bench_packages[@]}")
@@ -123,7 +141,11 @@ check_swift
 check_packages
 check_duckdb
 case "$purpose" in
-  build | test) ;;
-  bench) check_bench ;;
+  build) ;;
+  test) check_clients ;;
+  bench)
+    check_bench
+    check_clients
+    ;;
   *) fail "unknown purpose '$purpose' (build, test, bench)" ;;
 esac

@@ -178,6 +178,69 @@ def check_erasures(lines, organization, size, root):
         need(climb(leaf(line["record"].encode()), index, size, path) == root, TAMPERED, f"{where}: not in the log")
 
 
+# --- what nodes have signed beside the checkpoint: the manifest, re-readings of the disk, proofs of a fork
+
+def plain_signers(note, keys, where):
+    """The text of a note, and the names of known keys that have signed it as it is."""
+    text, _, rest = note.rpartition(b"\n\n")
+    text += b"\n"
+    signers = set()
+    for dash, name, blob in (line.split(" ") for line in rest.decode().splitlines()):
+        blob = base64.b64decode(blob)
+        for owner, key, *_ in keys:
+            if name == owner and blob[:4] == key_id(owner, 1, key):
+                need(is_signed(key, blob[4:], text), TAMPERED, f"{where}: wrong signature of {owner}")
+                signers.add(owner)
+    return text.decode(), signers
+
+
+def check_scrub(note, name, origin, size, root_at, keys):
+    text, signers = plain_signers(note, keys, name)
+    lines = text.split("\n")
+    need(len(lines) == 8 and lines[0] == "flasktrack/scrub/v1" and lines[1] == origin, TAMPERED,
+         f"{name}: no note on a re-reading of this log")
+    root = root_at(int(lines[2])) if signers and int(lines[2]) <= size else None
+    need(root is None or root.hex() == lines[3], TAMPERED, f"{name}: another history was read")
+
+
+def continues(old, old_root, new, path):
+    """The root of the larger tree that a consistency proof leads to: RFC 9162 section 2.1.4.2; None if it does not fit."""
+    at, last, path = old - 1, new - 1, list(path)
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    first = second = path.pop(0) if at else old_root
+    for other in path:
+        if at & 1 or at == last:
+            first = hashlib.sha256(b"\x01" + other + first).digest()
+            second = hashlib.sha256(b"\x01" + other + second).digest()
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            second = hashlib.sha256(b"\x01" + second + other).digest()
+        at, last = at >> 1, last >> 1
+    return second if last == 0 and first == old_root else None
+
+
+def check_fork(proof, name, origin, keys):
+    """Never returns when two contradictory histories are signed by keys that are known."""
+    head, _, rest = proof.partition(b"\n")
+    need(head == b"flasktrack/fork-proof@v1", TAMPERED, f"{name}: no proof of a fork")
+    link, notes = [], []
+    while rest:
+        line, _, rest = rest.partition(b"\n")
+        word, _, value = line.decode().partition(" ")
+        if word == "note":
+            notes.append(check_note(rest[:int(value)], keys))
+            rest = rest[int(value):]
+        else:
+            link.append(base64.b64decode(value))
+    (old_origin, old, old_root, *old_by), (new_origin, new, new_root, *new_by) = notes
+    need(old_origin == new_origin == origin, TAMPERED, f"{name}: of another log")
+    is_fork = link and link[0] != old_root and continues(old, link[0], new, link[1:]) == new_root
+    need(is_fork if old < new else old == new and old_root != new_root, TAMPERED, f"{name}: proves no fork")
+    need(not (any(old_by) and any(new_by)), TAMPERED, f"{name}: two histories are signed, at {old} and {new} records")
+
+
 # --- packages
 
 def tile_name(kind, index, width):
@@ -204,18 +267,18 @@ def check_full(parts, size, organization, personal):
             previous = leaf(record)
             hashes.append(previous)
         need(not bundle, TAMPERED, f"record {first + width + 1}: more than was signed")
-    root, level = Tree(hashes).root(), 0
+    root, level, leaves = Tree(hashes).root(), 0, hashes
     while hashes:
         for first in range(0, len(hashes), 256):
             name = tile_name(level, first // 256, min(256, len(hashes) - first))
             need(parts(name) == b"".join(hashes[first:first + 256]), TAMPERED, f"{name}: not the tile of these records")
         hashes = [Tree(hashes[first:first + 256]).root() for first in range(0, len(hashes) - 255, 256)]
         level += 1
-    return root, size
+    return root, size, lambda count: Tree(leaves[:count]).root()
 
 
-def check_selection(parts, names, size, organization, personal):
-    tree, shown, previous, time = Tree(), 0, bytes(32), ""
+def check_selection(parts, names, size, organization, personal, scrubbed):
+    tree, shown, previous, time, roots = Tree(), 0, bytes(32), "", {}
     for name in sorted(name for name in names if name.startswith("outline/")):
         records = iter(parts(name.replace("outline/", "records/")).split(b"\n")[:-1])
         for line in map(json.loads, parts(name).splitlines()):
@@ -230,10 +293,16 @@ def check_selection(parts, names, size, organization, personal):
                     personal[line["sequence"]] = record
                 shown += 1
             tree.add(value, line["level"])
+            if tree.size in scrubbed:
+                roots[tree.size] = list(tree.peaks)
             previous = value if line["level"] == 0 else None
         need(next(records, None) is None, TAMPERED, f"{name}: does not name all records that are shown")
     need(tree.size == size, TAMPERED, f"the outline covers {tree.size} of {size} records")
-    return tree.root(), shown
+    def root_at(count):
+        tree.peaks = roots.get(count, [])
+        return tree.root() if tree.peaks else None
+
+    return tree.root(), shown, root_at
 
 
 def verify(path, key_files):
@@ -255,10 +324,11 @@ def verify(path, key_files):
     own = keys or read_keys(parts("keys.json").decode())
     origin, size, root, has_log, cosigners = check_note(note, own)
     organization, personal = origin.rpartition("/")[2], {}
+    scrubbed = {int(archive.read(name).split(b"\n")[2]) for name in names if name.startswith("scrub/")}
     if manifest["kind"] == "full":
-        found, shown = check_full(parts, size, organization, personal)
+        found, shown, root_at = check_full(parts, size, organization, personal)
     else:
-        found, shown = check_selection(parts, names, size, organization, personal)
+        found, shown, root_at = check_selection(parts, names, size, organization, personal, scrubbed)
     need(found == root, TAMPERED, "the records are not those of the signed root")
     need(manifest["tree"] == {"root": root.hex(), "size": size} and manifest["origin"] == origin, TAMPERED,
          "MANIFEST.json: not about this checkpoint")
@@ -270,7 +340,16 @@ def verify(path, key_files):
         need(hashlib.sha256(parts(name)).hexdigest() == files[name]["sha256"], TAMPERED, f"{name}: changed")
     extra = set(names) - set(files) - {"MANIFEST.json", "MANIFEST.sig"}
     need(not extra, TAMPERED, f"{min(extra, default='')}: not in the manifest")
+    for name in sorted(names):
+        if name.startswith("scrub/"):
+            check_scrub(parts(name), name, origin, size, root_at, own)
+        if name.startswith("forks/"):
+            check_fork(parts(name), name, origin, own)
+    text = "flask-track-audit-manifest/1\n" + hashlib.sha256(archive.read("MANIFEST.json")).hexdigest() + "\n"
+    signed, makers = plain_signers(parts("MANIFEST.sig"), own, "MANIFEST.sig") if "MANIFEST.sig" in names else (text, set())
+    need(signed == text, TAMPERED, "MANIFEST.sig: about another manifest")
     needed = len({key[0] for key in own}) // 2 + 1
+    need(makers, POLICY, "MANIFEST.sig: signed by nobody whose key you gave")
     need(has_log, POLICY, "not signed as the log by a key that you gave")
     need(len(cosigners) >= needed, POLICY, f"cosigned by {len(cosigners)}, {needed} needed")
     need(keys, POLICY, "consistent with its own keys, which proves nothing: give keys from elsewhere")

@@ -103,25 +103,33 @@ typedef struct {
     const unsigned char *next;
     size_t whole;
     size_t blocks;
+    size_t count;
     unsigned char end[128];
 } ft_sha_text;
 
-FT_SHA_TARGET void ft_sha256_begin(ft_sha_text *text, const unsigned char *bytes, size_t count) {
-    size_t whole = count >> 6, rest = count & 63, end = rest < 56 ? 64 : 128;
-    uint64_t bits = __builtin_bswap64((uint64_t)count << 3);
+/* The rest of a text is copied when it is due: asked for ahead of what lies before it, it would be waited for. */
+FT_SHA_TARGET void ft_sha256_end(ft_sha_text *text) {
+    size_t rest = text->count & 63, end = rest < 56 ? 64 : 128;
+    uint64_t bits = __builtin_bswap64((uint64_t)text->count << 3);
     memset(text->end, 0, end);
-    memcpy(text->end, bytes + 64 * whole, rest);
+    memcpy(text->end, text->next, rest);
     text->end[rest] = 0x80;
     memcpy(text->end + end - 8, &bits, 8);
-    text->whole = whole;
-    text->blocks = whole + (end >> 6);
-    text->next = whole > 0 ? bytes : text->end;
+    text->next = text->end;
+}
+
+FT_SHA_TARGET void ft_sha256_begin(ft_sha_text *text, const unsigned char *bytes, size_t count) {
+    text->whole = count >> 6;
+    text->blocks = text->whole + ((count & 63) < 56 ? 1 : 2);
+    text->count = count;
+    text->next = bytes;
+    if (text->whole == 0) ft_sha256_end(text);
 }
 
 FT_SHA_TARGET void ft_sha256_advance(ft_sha_text *text) {
     text->blocks--;
     text->next += 64;
-    if (--text->whole == 0) text->next = text->end;
+    if (--text->whole == 0) ft_sha256_end(text);
 }
 
 FT_SHA_TARGET void ft_sha256_store(const ft_sha_state *state, unsigned char *digest) {

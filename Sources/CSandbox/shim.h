@@ -46,6 +46,12 @@ static inline int ft_die_with_parent(pid_t parent) {
 
 /* No core files, not readable by others of the same user, at most `bytes` of private writable memory (0: no limit). */
 static inline int ft_limit_resources(uint64_t bytes) {
+    /* When memory is short, the kernel takes it from this process first, and not from its node. */
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (score >= 0) {
+        (void)!write(score, "500", 3);
+        close(score);
+    }
     struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0) return errno;
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return errno;
@@ -106,12 +112,13 @@ static inline int ft_landlock_allow(int ruleset, const char *path, uint64_t acce
 }
 
 /*
- * Leaves only what lies below `directory`, and to be read what tells the number of processors and the memory of the
- * machine: the engine does not survive its own question after its control group. ENOSYS: the kernel has no Landlock.
+ * Leaves only what lies below `directory`, and to be read what tells the number of processors, the memory of the machine
+ * and the process's own threads: the engine does not survive that its control group cannot be read, nor libdispatch that
+ * its threads cannot. ENOSYS: the kernel has no Landlock.
  */
 static inline int ft_restrict_files(const char *directory) {
     static const char *const facts[] = {
-        "/proc/self/cgroup", "/proc/stat", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/fs/cgroup",
+        "/proc/self/cgroup", "/proc/self/task", "/proc/stat", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/fs/cgroup",
     };
     int version = ft_landlock_version();
     if (version == 0) return ENOSYS;

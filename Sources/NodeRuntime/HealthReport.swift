@@ -17,12 +17,14 @@ final class HealthReport: Sendable {
     private let isStopping = Atomic<Bool>(false)
 
     private let damage: DamageRegister?
+    private let workers: [WorkerSlot]
 
     /// - Parameter damage: What the node does not serve; nil when there is nothing to ask.
-    init(host: RaftHost, directory: ShardDirectory, damage: DamageRegister? = nil) {
+    init(host: RaftHost, directory: ShardDirectory, damage: DamageRegister? = nil, workers: [WorkerSlot] = []) {
         self.host = host
         self.directory = directory
         self.damage = damage
+        self.workers = workers
     }
 
     /// From now on the node is not ready.
@@ -69,6 +71,13 @@ final class HealthReport: Sendable {
             for (organization, _) in damaged.prefix(Self.namedOrganizationsMax) {
                 json.element(self.directory.organization(organization)?.key.rawValue ?? organization.description)
             }
+            json.endArray()
+        }
+        // Everything but statements goes on without them, and a moment later there are new ones.
+        let starting = self.workers.filter { !$0.isAlive }
+        if !starting.isEmpty {
+            json.beginArray("workers_starting")
+            for worker in starting { json.element(worker.name) }
             json.endArray()
         }
         json.endObject()

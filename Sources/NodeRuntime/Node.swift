@@ -25,6 +25,8 @@ package enum Node {
     static let columnarFolder = "columnar"
     /// Space for queries that do not fit in memory; wiped at start.
     static let temporaryFolder = "tmp"
+    /// Where the query router's engine spills, below that.
+    static let engineFolder = "router"
 
     /// Runs a node until SIGTERM or SIGINT; SIGHUP reloads its certificates.
     ///

@@ -66,6 +66,10 @@ struct NodeGround: Sendable {
             for entry in try FileManager.default.contentsOfDirectory(atPath: temporary) {
                 try FileManager.default.removeItem(atPath: temporary + "/" + entry)
             }
+            try FileManager.default.createDirectory(
+                atPath: temporary + "/" + Node.engineFolder,
+                withIntermediateDirectories: true
+            )
         } catch {
             throw NodeError(.dataDirectory, "data directory \(root) cannot be used", cause: error)
         }

@@ -27,14 +27,21 @@ extension NodeParts {
         let service = self.makePeerService(services, repairs)
         let replicas = self.makeReplicaReader(service)
         repairs.set(self.makeRepairs(services, replicas))
-        let engine = try await self.makeQueryEngine()
+        let engine = self.makeQueryEngine()
+        let workers = self.columnarStores.slots + [engine.slot]
+        WorkerMetrics.observe(workers, in: self.registry)
         let routers = QueryRouters(
             all: try self.makeQueryRouter(service.queries, engine),
             withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)
         )
         self.metrics.observe(services.clocks, services.manager)
         self.metrics.observe(self.runningQueries)
-        let health = HealthReport(host: self.host, directory: self.applier.directory, damage: self.damage)
+        let health = HealthReport(
+            host: self.host,
+            directory: self.applier.directory,
+            damage: self.damage,
+            workers: workers
+        )
         var peerLimits = TransportLimits.peers
         // Peers hold their streams open for ever: there is nothing to wait for.
         peerLimits.gracefulShutdownTimeout = Self.peerShutdownTimeout
@@ -159,14 +166,8 @@ extension NodeParts {
         }
     }
 
-    private func makeQueryEngine() async throws -> InProcessQueryEngine {
-        try await InProcessQueryEngine.open(
-            threads: self.columnarThreads,
-            configuration: InProcessQueryEngine.Configuration(
-                memoryLimitBytes: self.configuration.gatherMemoryBytes,
-                temporaryDirectory: self.configuration.dataDirectory + "/" + Node.temporaryFolder + "/router"
-            )
-        )
+    private func makeQueryEngine() -> WorkerEngine {
+        WorkerEngine(settings: WorkerSettings(engine: self.configuration), logger: self.logger)
     }
 
     private func makeQueryRouter(_ queries: ShardQueries, _ engine: any QueryEngine) throws -> QueryRouter {
@@ -177,7 +178,7 @@ extension NodeParts {
             engine: engine,
             timer: QueryTimer(clock: NodeClock.monotonic),
             configuration: configuration,
-            baseTables: [AuditLogDataset.table]
+            baseTables: OrganizationDatasets.baseTables
         )
     }
 

@@ -125,6 +125,8 @@ extension NodeParts {
                 directory: directory,
                 gateway: gateway,
                 registry: self.registry,
+                store: self.store,
+                threads: self.threads,
                 logger: self.logger
             )
         )
@@ -259,7 +261,8 @@ extension NodeParts {
             snapshots: SnapshotSender(
                 host: self.host,
                 applier: self.applier,
-                damage: self.damage,
+                reporter: services.reporter,
+                inspector: services.inspector,
                 threads: self.threads,
                 rate: TokenBucket(
                     bytesPerSecond: Double(self.configuration.snapshotBytesPerSecond),
@@ -296,7 +299,12 @@ extension NodeParts {
         let filter = RecordFilter(queries: services.queries, timeLimit: queryLimit)
         let queries = QueryService(
             routers: routers,
+            shards: services.queries,
             running: self.runningQueries,
+            cache: QueryCache(bytesMax: self.configuration.queryCacheBytes, registry: self.registry),
+            sequences: { [queries = services.queries] keys, consistency in
+                try await queries.sequences(of: keys, consistency)
+            },
             parquet: ParquetExporter(threads: self.columnarThreads, temporaryDirectory: temporary),
             resultBytesMax: self.configuration.queryResultBytesMax,
             timeLimit: queryLimit
@@ -335,6 +343,7 @@ extension NodeParts {
             recordCache: RecordCache(),
             exports: self.makeExports(services, filter, queries),
             access: services.access,
+            flight: FlightState(eventLoop: self.loops.any()),
             logger: self.logger
         )
     }

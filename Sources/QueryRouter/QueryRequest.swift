@@ -80,7 +80,13 @@ package struct PreparedQuery: Sendable, Hashable {
 
 /// The names of plans, as clients see them.
 package enum QueryPlanKind: String, Sendable, CaseIterable {
+    /// One organization's shard runs the statement as it is.
     case single
+    /// Every shard answers for its own rows; the answers are joined.
+    case concat
+    /// Shards aggregate their own rows; the parts are put together.
+    case partial
+    /// Rows are gathered, and the statement runs over them.
     case gather
 }
 

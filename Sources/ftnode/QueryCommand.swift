@@ -9,12 +9,14 @@ struct QueryCommand: AsyncParsableCommand {
         commandName: "query",
         abstract: "Run one SELECT over the records of organizations.",
         discussion: """
-            The table audit_log has a column for each field of a record, and the column organization. Without --org \
-            it covers every organization that the token may see.
+            The table audit_log has a column for each field of a record; entities is what the records make of each \
+            entity, entity_history what it was, and each type of entity has a view with typed columns. Without --org \
+            a statement covers every organization that the token may see.
 
             Examples:
               ftnode query "select organization, count(*) from audit_log group by all"
               ftnode query "select * from audit_log" --org lab-a --format parquet --output lab-a.parquet
+              ftnode query "select * from sample" --org lab-a --as-of 2026-01-31T12:00:00Z
               ftnode query "select max(sequence) from audit_log" --org lab-a --consistency lab-a=517
               ftnode query "select action, count(*) from audit_log group by all" --explain
               ftnode query "select max(recorded_at) from audit_log" --watch 2
@@ -33,6 +35,13 @@ struct QueryCommand: AsyncParsableCommand {
         )
     )
     var consistency = "linearizable"
+    @Option(
+        help: ArgumentHelp(
+            "Everything as it was at this time (RFC 3339), or after this record: a sequence, or KEY=SEQUENCE,….",
+            valueName: "moment"
+        )
+    )
+    var asOf: String?
     @Option(help: "The form of the result.")
     var format = QueryFormat.table
     @Option(help: ArgumentHelp("Write the result to this file instead of standard output.", valueName: "file"))
@@ -72,12 +81,13 @@ struct QueryCommand: AsyncParsableCommand {
             sql = String(decoding: try FileHandle.standardInput.readToEnd() ?? Data(), as: UTF8.self)
         }
         let prefix = self.analyze ? "EXPLAIN ANALYZE " : self.explain ? "EXPLAIN " : ""
-        let call = QueryCall(
+        var call = QueryCall(
             sql: prefix + sql,
             organizations: self.org,
             consistency: self.consistency,
             format: self.format.rawValue
         )
+        call.asOf = self.asOf
         let (output, timing, watch) = (self.output, self.timing, self.watch)
         try await self.connection.withClient { client in
             guard let output else {

@@ -203,15 +203,28 @@ import Testing
         #expect(report.exit == .valid, "\(report.findings)")
         #expect(report.remarks.contains { $0.contains("node-1 read all 256 records again") }, "\(report.remarks)")
         #expect(report.remarks.contains { $0.contains("signed by nobody whose key is known") }, "\(report.remarks)")
+        let other = try self.python(package)
+        #expect(other.status == 0, "\(other.output)")
     }
 
     @Test func aReReadingOfAnotherHistoryIsAFork() async throws {
         let fixture = try PackageFixture(records: 300)
         for size in [256, 300] as [UInt64] {
             let note = try self.scrub(fixture, size: size, root: LedgerHash.leaf([1]))
-            let findings = try await self.findings(fixture.package { $0.supplement.scrubs = [note] })
+            let package = try fixture.package { $0.supplement.scrubs = [note] }
+            let findings = try await self.findings(package)
             #expect(findings.map(\.kind) == [.fork], "\(findings)")
+            let other = try self.python(package)
+            #expect(other.status == 1 && other.output.contains("another history was read"), "\(other.output)")
         }
+        // Of a selection the same, where it shows a tree that ends there.
+        let note = try self.scrub(fixture, size: 300, root: LedgerHash.leaf([1]))
+        let selection = try fixture.package {
+            $0.selection = .ranges([100...110])
+            $0.filters = [JSONMember("action", .text("update"))]
+            $0.supplement.scrubs = [note]
+        }
+        #expect(try self.python(selection).status == 1)
     }
 
     @Test func aReReadingThatIsForgedOrOfAnotherLogIsNamed() async throws {
@@ -219,15 +232,14 @@ import Testing
         var forged = try self.scrub(fixture, size: 5)
         let place = try #require(forged.firstRange(of: Array("sound".utf8))?.lowerBound)
         forged[place] = UInt8(ascii: "S")
-        #expect(
-            try await self.findings(fixture.package { $0.supplement.scrubs = [forged] }).map(\.kind) == [
-                .wrongSignature
-            ]
-        )
+        let forgery = try fixture.package { $0.supplement.scrubs = [forged] }
+        #expect(try await self.findings(forgery).map(\.kind) == [.wrongSignature])
+        let named = try self.python(forgery)
+        #expect(named.status == 1 && named.output.contains("wrong signature of"), "\(named.output)")
         let other = try self.scrub(fixture, size: 5, origin: "lab-cluster/south-lab")
-        #expect(
-            try await self.findings(fixture.package { $0.supplement.scrubs = [other] }).map(\.kind) == [.proofMismatch]
-        )
+        let foreign = try fixture.package { $0.supplement.scrubs = [other] }
+        #expect(try await self.findings(foreign).map(\.kind) == [.proofMismatch])
+        #expect(try self.python(foreign).status == 1)
     }
 
     // MARK: Forks
@@ -244,9 +256,36 @@ import Testing
     @Test func aForkProofIsSaidFirstOfAll() async throws {
         let fixture = try PackageFixture(records: 5)
         let proof = try self.fork(fixture)
-        let report = try await verify(fixture.package { $0.supplement.forks = [proof] })
+        let package = try fixture.package { $0.supplement.forks = [proof] }
+        let report = try await verify(package)
         #expect(report.exit == .tampered)
         #expect(report.findings.map(\.kind) == [.fork], "\(report.findings)")
+        let other = try self.python(package)
+        #expect(other.status == 1 && other.output.contains("two histories are signed"), "\(other.output)")
+    }
+
+    /// A larger tree over another past: the proof brings what links both.
+    @Test(arguments: [false, true])
+    func aForkBetweenDifferentSizesIsSaidToo(isLinkWrong: Bool) async throws {
+        let fixture = try PackageFixture(records: 7)
+        let right = try fixture.checkpoint()
+        let older = try PackageFixture.sign(
+            Checkpoint(origin: right.checkpoint.origin, size: 5, root: LedgerHash.leaf([7]))
+        )
+        let link = try ForkProof.Link(
+            root: fixture.reader().root(at: 5),
+            path: ConsistencyProof.build(from: 5, to: 7, nodes: fixture.reader()).path
+        )
+        var proof = try ForkProof(older, right, link: link).encoded
+        if isLinkWrong {
+            let place = try #require(proof.firstRange(of: Array("path ".utf8))?.upperBound)
+            proof[place] = proof[place] == UInt8(ascii: "A") ? UInt8(ascii: "B") : UInt8(ascii: "A")
+        }
+        let package = try fixture.package { $0.supplement.forks = [proof] }
+        #expect(try await self.findings(package).map(\.kind) == [isLinkWrong ? .proofMismatch : .fork])
+        let other = try self.python(package)
+        let words = isLinkWrong ? "proves no fork" : "two histories are signed, at 5 and 7 records"
+        #expect(other.status == 1 && other.output.contains(words), "\(other.output)")
     }
 
     @Test func aForkProofByStrangersProvesNothing() async throws {

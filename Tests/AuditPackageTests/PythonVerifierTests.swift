@@ -48,6 +48,24 @@ import Testing
         #expect(result.status == 3, "\(result.output)")
     }
 
+    @Test(arguments: ["absent", "renamed", "changed"])
+    func demandsTheSignatureOfTheManifest(change: String) throws {
+        var package = try LoosePackage(try PackageFixture(records: 3).package())
+        let text = String(decoding: package[PackageLayout.manifestSignature], as: UTF8.self)
+        switch change {
+        case "absent": package.remove(PackageLayout.manifestSignature)
+        case "renamed":
+            let name = text.replacing("/node-", with: "/nobody-")
+            package[PackageLayout.manifestSignature] = Array(name.utf8)
+        default:
+            let manifest = String(decoding: package[PackageLayout.manifest], as: UTF8.self)
+            package[PackageLayout.manifest] = Array(manifest.replacing("auditor-1", with: "auditor-2").utf8)
+        }
+        let result = try self.run(package.packed())
+        #expect(result.status == (change == "changed" ? 1 : 3), "\(result.output)")
+        #expect(result.output.contains("MANIFEST.sig"), "\(result.output)")
+    }
+
     @Test(arguments: PackageTamperTests.forgeries)
     func agreesOnForgeries(forgery: PackageTamperTests.Forgery) throws {
         var package = try LoosePackage(

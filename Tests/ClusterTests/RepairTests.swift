@@ -79,6 +79,83 @@ extension RealCluster {
             }
         }
 
+        @Test(.timeLimit(.minutes(2)))
+        func holdsTheRowsBesideTheLedgerAgain() async throws {
+            try await withFolder("repair-rows") { folder in
+                var cluster = try await DevCluster.start(in: folder)
+                do {
+                    try await cluster.withClient { _ = try await $0.createOrganization(key: "clinic", name: nil) }
+                    let event =
+                        #"{"action":"create","entity_type":"patient","entity_id":"p-ada","after":{"name":"Ada"},"#
+                        + #""personal":[{"path":"/after/name","subject":"p-ada"}]}"#
+                    let connection = try #require(cluster.connections[1])
+                    let reply = try await connection.send(
+                        "POST",
+                        "/v1/organizations/clinic/records",
+                        authorization: cluster.authorization,
+                        contentType: "application/json",
+                        idempotencyKey: "once",
+                        body: Array(event.utf8)
+                    )
+                    try #require(reply.status == 201, "\(reply)")
+                    let signed = try await cluster.ftnode("audit", "checkpoint", "--org", "clinic", "--fresh")
+                    #expect(signed.ending == .exited(0), "\(signed.output)")
+                    let page = "/v1/organizations/clinic/records?limit=1"
+                    #expect(try await cluster.send("GET", page, node: 2).status == 200)
+                    #expect(await cluster.stop() == .exited(0))
+                    try Self.flipRows(cluster.dataFolder(2))
+                    cluster = try await DevCluster.start(in: folder, again: cluster)
+
+                    let failed = try await cluster.ftnode("audit", "verify", "--level", "projections")
+                    #expect(failed.ending == .exited(1), "\(failed.output)")
+                    #expect(failed.output.contains("idempotency/"), "\(failed.output)")
+                    // The records are sound, and yet the node does not serve them.
+                    let marked = try await cluster.ftnode("audit", "verify", "--org", "clinic")
+                    #expect(marked.ending == .exited(1), "\(marked.output)")
+                    #expect(marked.output.contains("sound, but still marked as unreadable"), "\(marked.output)")
+                    let repaired = try await cluster.ftnode("audit", "repair", "--org", "clinic", "--node", "2")
+                    #expect(repaired.ending == .exited(0), "\(repaired.output)")
+                    #expect(repaired.output.contains("3 rows beside the ledger"), "\(repaired.output)")
+                    let sound = try await cluster.ftnode("audit", "verify", "--level", "signatures")
+                    #expect(sound.ending == .exited(0), "\(sound.output)")
+                    let again = try await cluster.ftnode("audit", "repair", "--org", "clinic", "--node", "2")
+                    #expect(again.output.contains("nothing was wrong"), "\(again.output)")
+                    let revealed = try await cluster.send(
+                        "GET",
+                        "/v1/organizations/clinic/records/1?reveal=true",
+                        node: 2
+                    )
+                    #expect(revealed.text.contains("Ada"), "\(revealed)")
+                } catch {
+                    await cluster.stop()
+                    throw error
+                }
+                await cluster.stop()
+            }
+        }
+
+        /// One bit in the answer to an idempotency key, in a sealed value, and in what is known of its data subject.
+        private static func flipRows(_ dataFolder: String) throws {
+            let store = try RocksStore.open(path: dataFolder + "/rocksdb")
+            defer { try? store.close() }
+            let subjectKind = UInt8(14)
+            var flipped = 0
+            var batch = WriteBatch()
+            for family in [ColumnFamily.idempotency, .sealedValues, .groupState] {
+                try store.scan(family, from: [], to: nil) { key, value in
+                    guard family != .groupState || key[4] == subjectKind else { return true }
+                    var value = value
+                    value[value.count / 2] ^= 0x10
+                    batch.put(family, key: key, value: value)
+                    flipped += 1
+                    return false
+                }
+            }
+            try #require(flipped == 3)
+            try store.write(batch)
+            try store.sync()
+        }
+
         /// Changes a record of one organization, removes a tree node of another, and rewrites the history of a third
         /// from a record on, so that it is sound in itself.
         private static func tamper(_ dataFolder: String) throws {

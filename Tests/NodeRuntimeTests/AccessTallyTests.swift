@@ -28,6 +28,54 @@ struct AccessTallyTests {
         func take(limit: Int = 10_000) -> [AccessEntry] { self.tally.take(limit: limit, uptime: self.uptime) }
     }
 
+    @Test func whatIsPendingComesBackFromDiskAsItWas() throws {
+        let bench = Bench()
+        let journal = AccessJournal(store: CheckedStore(InMemoryStore()))
+        #expect(journal.load().isEmpty)
+        let long = String(repeating: "é", count: 400)
+        let request = RequestInfo(id: "r", ip: "127.0.0.1", userAgent: long, authentication: "bearer")
+        let acts = [
+            try self.act(), try self.act(.reading, "tiles"), try self.act(.restricted, of: "lab-b", "read_records"),
+            AccessAct(
+                kind: .unknownCaller,
+                actor: Actor(kind: .system, id: "unknown"),
+                ledger: SystemState.ledgerKey,
+                entity: .cluster,
+                subject: "bearer"
+            ),
+            AccessAct(
+                kind: .denied,
+                actor: Actor(kind: .apiKey, id: "t", name: "n", role: "writer", onBehalfOf: "o"),
+                ledger: SystemState.ledgerKey,
+                entity: .unknownOrganization,
+                subject: AccessAct.various
+            ),
+        ]
+        for (place, act) in acts.enumerated() {
+            bench.seconds = place
+            _ = bench.tally.note(act, at: bench.time, by: request, uptime: bench.uptime)
+            bench.seconds += 1
+            _ = bench.note(act)
+        }
+        let pending = bench.tally.pending
+        #expect(pending.count == acts.count)
+        try journal.save(pending)
+        let loaded = journal.load()
+        #expect(loaded == pending, "nothing that identifies an act is cut")
+        var next = Bench().tally
+        for entry in loaded { next.putBack(entry, uptime: .zero) }
+        #expect(next.pending == loaded)
+        #expect(next.take(limit: 10, uptime: AccessTally.windowMin) == loaded)
+        try journal.save([])
+        #expect(journal.load().isEmpty)
+        var bytes = AccessJournal.encode(pending)
+        for count in 0..<bytes.count where (try? AccessJournal.decode(Array(bytes.prefix(count)))) != nil {
+            Issue.record("\(count) of \(bytes.count) bytes are taken as whole")
+        }
+        bytes[0] = 9
+        #expect(throws: MalformedBytes.self) { try AccessJournal.decode(bytes) }
+    }
+
     private func act(
         _ kind: AccessAct.Kind = .denied,
         actor: String = "t-1",

@@ -106,10 +106,10 @@ struct CheckpointServiceTests {
             return (before, try await Self.fresh(bench))
         }
         let note = try SignedCheckpoint(parsing: after.note)
-        #expect(try bench.replica(1).signer.book.signers(of: note) == [NodeID(1), NodeID(3)])
+        #expect(try bench.replica(1).signer.book.signers(of: note, in: nil) == [NodeID(1), NodeID(3)])
         // What it signed while it was one of them stays good.
         let book = try bench.replica(1).signer.book
-        #expect(try book.signers(of: SignedCheckpoint(parsing: before.note)) == CheckpointBench.nodes)
+        #expect(try book.signers(of: SignedCheckpoint(parsing: before.note), in: nil) == CheckpointBench.nodes)
         #expect(try bench.verifier().verify(before.note).isTrusted)
     }
 

@@ -239,6 +239,7 @@ struct ConfigurationLoaderTests {
             query.waiting_max            128 statements                                    default           statements that wait for a place; one more is refused
             query.wait_ms                10000 ms                                          default           longest a statement waits for its place
             query.unread_ms              60000 ms                                          default           how long the rows of an answer may lie unread before it is ended
+            query.cache_mb               64 MiB                                            default           answers that are kept for the next who asks the same of the same records; 0 keeps none
             query.result_mb_max          512 MiB                                           default           largest result of a statement
             worker.count                 2 processes                                       default           worker processes with columnar stores; organizations are spread over them
             worker.memory_mb             4096 MiB                                          default           private memory that one worker process may have

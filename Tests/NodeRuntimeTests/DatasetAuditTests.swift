@@ -24,16 +24,16 @@ struct DatasetAuditTests {
             let last = SequenceNumber(UInt64(self.count))
             var audit = EntityAudit()
             let rows: EntityAudit.Rows = { statement in
-                try await harness.datasets.query(
-                    ShardStatement(sql: statement, asOf: .sequence(last)),
-                    limits: QueryLimits()
-                ).collect()
+                let statement = ShardStatement(sql: statement, asOf: .sequence(last))
+                return try await harness.datasets.query(statement, limits: QueryLimits()).collect()
             }
             do {
                 for start in stride(from: 0, to: records.count, by: window) {
                     try await audit.compare(Array(records[start..<min(records.count, start + window)]), rows)
                 }
-                try await audit.finish(last, rows)
+                try await audit.finish(last) { statement in
+                    try await harness.datasets.query(ShardStatement(sql: statement), limits: QueryLimits()).collect()
+                }
                 let successes = try records.filter { try EntityChange($0.bytes).outcome == .success }.count
                 #expect(audit.rows == UInt64(successes))
             } catch let found as EntityAudit.Difference {

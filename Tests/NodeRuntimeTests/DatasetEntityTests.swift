@@ -243,7 +243,7 @@ struct DatasetEntityTests {
         try await DatasetHarness.with { harness in
             try await harness.datasets.project(records, on: .query)
             for table in ["audit_log", "entities"] {
-                await #expect(throws: QueryError.self) {
+                await #expect(throws: ColumnarError.self) {
                     _ = try await harness.rows("SELECT * FROM \(table)", asOf: .sequence(SequenceNumber(6)))
                 }
                 let none = try await harness.rows(

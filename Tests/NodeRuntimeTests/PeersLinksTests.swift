@@ -5,6 +5,7 @@ internal import Logging
 internal import NIOCore
 internal import NIOPosix
 internal import Primitives
+internal import Shards
 internal import Storage
 internal import SwiftProtobuf
 internal import Synchronization
@@ -453,12 +454,17 @@ struct PeersLinksTests {
             let threads = try StoreThreads(name: "test", count: 1, queuedMax: 100)
             defer { threads.shutdown() }
             let clock = SkippingClock()
+            let unreadable = Mutex<[GroupID: OrganizationID?]>([:])
             let sender = SnapshotSender(
                 open: { request in
+                    if request.group == 7 {
+                        throw SnapshotError(code: .damaged, message: "test", organization: OrganizationID(3))
+                    }
                     guard request.group == 5 else { throw MalformedBytes(what: "request", offset: 0) }
                     return ChunkSource()
                 },
                 onFailure: { _, _ in },
+                onUnreadable: { group, organization in unreadable.withLock { $0[group] = organization } },
                 threads: threads,
                 rate: TokenBucket(bytesPerSecond: 1, burst: .seconds(100_000), now: NodeClock.monotonic.now),
                 metrics: there.door.metrics,
@@ -486,6 +492,14 @@ struct PeersLinksTests {
                 } catch let error as PeerError {
                     #expect(error.code == .malformedAnswer)
                 }
+                var told = unreadable.withLock { $0 }
+                #expect(told.isEmpty, "the request was wrong, not this node's state")
+                request.group = 7
+                await #expect(throws: PeerError.self) {
+                    try await here.links.fetchSnapshot(from: NodeID(2), request) { _ in }
+                }
+                told = unreadable.withLock { $0 }
+                #expect(told == [GroupID(7): OrganizationID(3)])
             }
         }
     }

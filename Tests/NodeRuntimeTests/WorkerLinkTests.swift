@@ -26,8 +26,9 @@ struct WorkerLinkTests {
         let (ours, theirs) = try #require(FramePipe.pair())
         let link = WorkerLink(socket: ours, graceMilliseconds: graceMilliseconds)
         let pipe = FramePipe(socket: theirs, bodyBytesMax: WorkerFrame.requestBytesMax)
-        let server = WorkerServer(pipe: pipe, stores: stores)
+        let server = WorkerServer(pipe: pipe, service: .stores(stores))
         let (faults, report) = AsyncStream.makeStream(of: WorkerLink.Fault.self, bufferingPolicy: .bufferingNewest(1))
+        pipe.send(.ready, 0)
         self.onThread { server.run() }
         self.onThread {
             report.yield(link.run { true })
@@ -294,6 +295,10 @@ private final class MadeUpStores: OrganizationStores {
         await store.close()
         await threads.shutdown()
         return try #require(batches.first)
+    }
+
+    func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables {
+        ShardTables(version: 1, tables: [])
     }
 
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {

@@ -195,7 +195,8 @@ struct DifferentialTests {
                         if choice == .automatic, case .gather = try await router.plan(request) {
                             continue
                         }
-                        let context = "seed \(Self.seed), \(counts), \(choice == .automatic ? "free" : "gather"): \(sql)"
+                        let context =
+                            "seed \(Self.seed), \(counts), \(choice == .automatic ? "free" : "gather"): \(sql)"
                         do {
                             let (rows, _) = try await router.rows(request, sorted: isSorted)
                             #expect(rows == expected, "\(context)")

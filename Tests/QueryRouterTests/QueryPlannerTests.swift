@@ -13,7 +13,13 @@ struct QueryPlannerTests {
         let tree = try await parser.serializeSQL(sql)
         let catalog = try TableCatalog([:], base: [auditLog])
         let statement = try StatementGate(catalog: catalog).check(sql, tree: tree)
-        return QueryPlanner().plan(statement, organizations: self.keys, catalog: catalog, forcesGather: true)
+        return QueryPlanner().plan(
+            statement,
+            organizations: self.keys,
+            catalog: catalog,
+            names: nil,
+            forcesGather: true
+        ).plan
     }
 
     private static func withParser(_ body: (ColumnarStore) async throws -> Void) async throws {

@@ -154,7 +154,7 @@ final class TestShards: ShardQueryService, Sendable {
         var position: UInt64 = 0
         for (index, count) in counts.enumerated() {
             let key = OrganizationKey("org-\(index + 1)")!
-            let store = try await ColumnarStore.open(.file("\(directory)/\(key).duckdb"), threads: threads)
+            let store = try await ColumnarStore.open(.memory, threads: threads)
             try await store.createTable(auditLog)
             stores[key] = store
             guard count > 0 else { continue }
@@ -299,17 +299,56 @@ struct Rows: Equatable, CustomStringConvertible {
         var rows: [[ArrowValue]] = []
         for batch in batches {
             for row in 0..<batch.rowCount {
-                rows.append(schema.fields.indices.map { Self.rounded(batch.value(row: row, column: $0)) })
+                rows.append(schema.fields.indices.map { batch.value(row: row, column: $0) })
             }
         }
-        self.rows = sorted ? rows.sorted { "\($0)" < "\($1)" } : rows
+        guard sorted else {
+            self.rows = rows
+            return
+        }
+        let keyed = rows.map { (key: "\($0.map(Self.rounded))", row: $0) }
+        self.rows = keyed.sorted { $0.key < $1.key }.map(\.row)
     }
 
-    /// Sums of doubles depend on their order: ten digits are compared.
+    static func == (left: Rows, right: Rows) -> Bool {
+        left.names == right.names && left.rows.count == right.rows.count
+            && zip(left.rows, right.rows).allSatisfy(Self.isSame)
+    }
+
+    private static func isSame(_ left: [ArrowValue], _ right: [ArrowValue]) -> Bool {
+        left.count == right.count && zip(left, right).allSatisfy(Self.isSame)
+    }
+
+    /// Sums of doubles hang on their order: nine digits are compared, and what is nothing but rounding is nothing.
+    private static func isSame(_ left: ArrowValue, _ right: ArrowValue) -> Bool {
+        switch (left, right) {
+        case (.double(let one), .double(let other)):
+            if one == other || (one.isNaN && other.isNaN) { return true }
+            return abs(one - other) <= 1e-9 * max(1, abs(one), abs(other))
+        case (.list(let one), .list(let other)): return self.isSame(one, other)
+        case (.structure(let one), .structure(let other)): return self.isSame(one.map(\.value), other.map(\.value))
+        default: return left == right
+        }
+    }
+
     private static func rounded(_ value: ArrowValue) -> ArrowValue {
-        guard case .double(let number) = value, number.isFinite, number != 0 else { return value }
-        let scale = pow(10, 9 - floor(log10(abs(number))))
-        return .double((number * scale).rounded() / scale)
+        switch value {
+        case .list(let elements): return .list(elements.map(Self.rounded))
+        case .double(let number) where number.isFinite:
+            guard abs(number) > 1e-9 else { return .double(0) }
+            let scale = pow(10, 5 - floor(log10(abs(number))))
+            return .double((number * scale).rounded() / scale)
+        default: return value
+        }
+    }
+
+    /// The first place where two answers part.
+    func difference(from other: Rows) -> String {
+        if self.names != other.names { return "columns \(self.names), not \(other.names)" }
+        for (got, want) in zip(self.rows, other.rows) where !Self.isSame(got, want) {
+            return "\n got  \(got)\n want \(want)"
+        }
+        return "\(self.rows.count) rows, not \(other.rows.count)"
     }
 
     var description: String {

@@ -168,6 +168,11 @@ struct SnapshotDamageTests {
         batch.delete(.records, key: LedgerKeys.record(self.one, SequenceNumber(5)))
         try leader.store.write(batch)
         #expect(SnapshotError.Code.thrown { _ = try self.chunks(leader) } == .damaged)
+        do {
+            _ = try self.chunks(leader)
+        } catch let error as SnapshotError {
+            #expect(error.organization == self.one, "whose it is")
+        }
     }
 
     @Test func whatWasStagedFromALiarIsForgottenAndAskedAnew() throws {

@@ -4,8 +4,9 @@ internal import Synchronization
 
 /// The quick way over a sound ledger: many records at a time, without asking which of them is wrong if one is.
 extension LedgerVerifier {
-    /// Records of one part, which one lane examines.
-    private static let partRecords = 1024
+    /// Records of one part, which one lane examines: few enough that what was hashed is still in the core's cache when its
+    /// members are read, and that lanes end together.
+    private static let partRecords = 256
     /// Nodes of a level that one lane hashes.
     private static let partNodes = 512
 

@@ -43,6 +43,10 @@ package struct ArrowColumn: Sendable {
     package func isNull(_ row: Int) -> Bool {
         precondition(row >= 0 && row < self.count, "row outside of the column")
         if self.type == .null { return true }
+        if case .denseUnion = self.type {
+            let child = Int(self.values.load(row, as: Int8.self))
+            return self.children[child].isNull(Int(self.data.load(row, as: Int32.self)))
+        }
         guard let validity = self.validity else { return false }
         return !validity.bit(row)
     }
@@ -89,8 +93,23 @@ package struct ArrowColumn: Sendable {
         case .structure:
             try check(self.children.count == self.type.children.count, "wrong number of children")
             for child in self.children { try check(child.count >= self.count, "child too short") }
+        case .union: try self.checkUnion()
         }
         for child in self.children { try child.validate(depth: depth + 1) }
+    }
+
+    /// Checks that every value lies in a child.
+    private func checkUnion() throws {
+        let invalid = ColumnarError(.invalidArrow, "a union's value lies outside of its child")
+        guard self.children.count == self.type.children.count, self.values.count >= self.count,
+            self.data.count / 4 >= self.count
+        else { throw invalid }
+        for row in 0..<self.count {
+            let child = Int(self.values.load(row, as: Int8.self))
+            guard self.children.indices.contains(child) else { throw invalid }
+            let place = Int(self.data.load(row, as: Int32.self))
+            guard place >= 0, place < self.children[child].count else { throw invalid }
+        }
     }
 
     /// Checks that offsets never decrease; returns the last.

@@ -129,6 +129,16 @@ package struct ArrowBuffer: Sendable {
         self.count += bytes.count
     }
 
+    /// Appends what `fill` writes into room for `bytesMax` bytes: the number that it returns, none when negative.
+    func appendUninitialized(_ bytesMax: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
+        self.reserve(self.count + bytesMax)
+        guard let base = unsafe self.base else { return 0 }
+        let written = unsafe fill(UnsafeMutableRawBufferPointer(start: base + self.count, count: bytesMax))
+        precondition(written <= bytesMax, "more bytes written than there was room for")
+        self.count += max(0, written)
+        return written
+    }
+
     func append(_ bytes: [UInt8]) {
         unsafe bytes.withUnsafeBytes { unsafe self.append($0) }
     }

@@ -17,25 +17,29 @@ package struct ArrowStreamDecoder: Sendable {
     private enum Stage {
         case frame
         case metadata(length: Int)
-        case body(ArrowBatchLayout?, length: Int)
+        case body(length: Int)
         case ended
         case failed
     }
 
     /// Columns of every batch, once the first message has been read.
-    package private(set) var schema: ArrowSchema?
+    package var schema: ArrowSchema? { self.messages.schema }
     /// True once the stream's own end mark has been read: only then is it known that nothing was cut off.
     package var hasEnded: Bool {
         if case .ended = self.stage { return true }
         return false
     }
     private let limits: ArrowStreamLimits
+    private var messages: ArrowMessageDecoder
     private var pending: [UInt8] = []
     private var head = 0
     private var stage = Stage.frame
 
     /// Creates a decoder for one stream.
-    package init(limits: ArrowStreamLimits = .init()) { self.limits = limits }
+    package init(limits: ArrowStreamLimits = .init()) {
+        self.limits = limits
+        self.messages = ArrowMessageDecoder(limits: limits)
+    }
 
     /// Takes the next bytes of the stream.
     /// - Returns: The batches that are complete now; empty ones are kept.
@@ -83,12 +87,12 @@ package struct ArrowStreamDecoder: Sendable {
         switch self.stage {
         case .frame: return try self.readFrame()
         case .metadata(let length): return try self.readMetadata(length)
-        case .body(let layout, let length):
+        case .body(let length):
             guard self.available >= length else { return false }
-            let body = Array(self.pending[self.head..<self.head + length])
+            let body = self.pending[self.head..<self.head + length]
             self.head += length
             self.stage = .frame
-            if let layout { batches.append(try self.batch(layout, body: body)) }
+            if let batch = try self.messages.takeBody(body) { batches.append(batch) }
             return true
         case .ended:
             guard self.available == 0 else { throw ColumnarError(.invalidArrow, "bytes after the end of the stream") }
@@ -117,97 +121,9 @@ package struct ArrowStreamDecoder: Sendable {
 
     private mutating func readMetadata(_ length: Int) throws -> Bool {
         guard self.available >= length else { return false }
-        let (message, bodyBytes) = try ArrowMessage.read(Array(self.pending[self.head..<self.head + length]))
+        let bodyBytes = try self.messages.takeMetadata(Array(self.pending[self.head..<self.head + length]))
         self.head += length
-        guard bodyBytes >= 0, bodyBytes <= Int64(self.limits.messageBytesMax - length) else {
-            throw ColumnarError(.invalidArrow, "a message of more than \(self.limits.messageBytesMax) bytes")
-        }
-        switch message {
-        case .schema(let schema):
-            guard self.schema == nil else { throw ColumnarError(.invalidArrow, "a second schema") }
-            self.schema = schema
-            self.stage = .body(nil, length: Int(bodyBytes))
-        case .recordBatch(let layout):
-            guard self.schema != nil else { throw ColumnarError(.invalidArrow, "a batch before the schema") }
-            guard layout.rows <= self.limits.batchRowsMax else {
-                throw ColumnarError(.invalidArrow, "a batch of more than \(self.limits.batchRowsMax) rows")
-            }
-            self.stage = .body(layout, length: Int(bodyBytes))
-        }
+        self.stage = .body(length: bodyBytes)
         return true
-    }
-
-    private func batch(_ layout: ArrowBatchLayout, body: [UInt8]) throws -> ArrowRecordBatch {
-        guard let schema = self.schema else { throw ColumnarError(.invalidArrow, "a batch before the schema") }
-        let memory = ArrowMemoryBuilder(capacity: body.count)
-        memory.append(body)
-        var reader = BatchReader(layout: layout, body: memory.finish())
-        var columns: [ArrowColumn] = []
-        for field in schema.fields {
-            let column = try reader.column(field.type)
-            guard column.count == layout.rows else {
-                throw ColumnarError(.invalidArrow, "a column's length is not the batch's")
-            }
-            try column.validate()
-            columns.append(column)
-        }
-        guard reader.isDone else { throw ColumnarError(.invalidArrow, "buffers that belong to no column") }
-        return ArrowRecordBatch(unchecked: schema, rowCount: layout.rows, columns: columns)
-    }
-}
-
-/// Hands out a batch's nodes and buffers in order.
-private struct BatchReader {
-    private let layout: ArrowBatchLayout
-    private let body: ArrowBuffer
-    private var node = 0
-    private var buffer = 0
-
-    init(layout: ArrowBatchLayout, body: ArrowBuffer) {
-        self.layout = layout
-        self.body = body
-    }
-
-    var isDone: Bool { self.node == self.layout.nodes.count && self.buffer == self.layout.buffers.count }
-
-    mutating func column(_ type: ArrowType) throws -> ArrowColumn {
-        guard self.node < self.layout.nodes.count else { throw ColumnarError(.invalidArrow, "too few nodes") }
-        let (count, nullCount) = self.layout.nodes[self.node]
-        self.node += 1
-        guard count >= 0, count <= Int64(Int32.max), nullCount >= 0, nullCount <= count else {
-            throw ColumnarError(.invalidArrow, "wrong counts of a column")
-        }
-        var buffers: [ArrowBuffer] = []
-        for _ in 0..<Self.bufferCount(type) { buffers.append(try self.nextBuffer()) }
-        let children = try type.children.map { try self.column($0.type) }
-        let isNull = type == .null
-        return ArrowColumn(
-            type: type,
-            count: Int(count),
-            nullCount: isNull ? Int(count) : Int(nullCount),
-            validity: buffers.first.flatMap { $0.count == 0 ? nil : $0 },
-            values: buffers.count > 1 ? buffers[1] : .empty,
-            data: buffers.count > 2 ? buffers[2] : .empty,
-            children: children
-        )
-    }
-
-    private static func bufferCount(_ type: ArrowType) -> Int {
-        switch type.layout {
-        case .null: 0
-        case .structure, .fixedList: 1
-        case .bits, .fixed, .list: 2
-        case .variable: 3
-        }
-    }
-
-    private mutating func nextBuffer() throws -> ArrowBuffer {
-        guard self.buffer < self.layout.buffers.count else { throw ColumnarError(.invalidArrow, "too few buffers") }
-        let (offset, length) = self.layout.buffers[self.buffer]
-        self.buffer += 1
-        guard offset >= 0, length >= 0, offset % 8 == 0, offset <= Int64(self.body.count),
-            length <= Int64(self.body.count) - offset
-        else { throw ColumnarError(.invalidArrow, "a buffer outside of the body") }
-        return self.body.range(from: Int(offset), count: Int(length))
     }
 }

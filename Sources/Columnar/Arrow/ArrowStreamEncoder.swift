@@ -8,8 +8,14 @@ package struct ArrowStreamEncoder: Sendable {
     /// Alignment of messages and buffers in the stream, in bytes.
     private static let alignment = 8
 
+    private let compression: ArrowCompression?
+
     /// Creates an encoder for batches of `schema`.
-    package init(schema: ArrowSchema) { self.schema = schema }
+    /// - Parameter compression: How bodies are compressed; nil: not at all.
+    package init(schema: ArrowSchema, compression: ArrowCompression? = nil) {
+        self.schema = schema
+        self.compression = compression
+    }
 
     /// The framed schema message, which opens a stream; also the form that Flight's `schema` fields want.
     package func schemaMessage() -> [UInt8] { Self.framed(self.schema.encoded()) }
@@ -17,10 +23,10 @@ package struct ArrowStreamEncoder: Sendable {
     /// One framed batch.
     /// - Throws: ``ColumnarError`` `.schemaMismatch` when the column types are not the schema's.
     package func message(for batch: ArrowRecordBatch) throws -> [UInt8] {
-        let layout = try self.layout(batch)
-        var bytes = Self.framed(layout.encoded())
-        bytes.reserveCapacity(bytes.count + layout.bodyBytes)
-        Self.appendBody(batch, to: &bytes)
+        let parts = try self.parts(of: batch)
+        var bytes = Self.framed(parts.header)
+        bytes.reserveCapacity(bytes.count + parts.bodyBytes)
+        parts.forEachSpan { span in unsafe span.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) } }
         return bytes
     }
 
@@ -30,14 +36,17 @@ package struct ArrowStreamEncoder: Sendable {
     /// Flight's `data_header` of the first message: the schema without a frame.
     package func flightSchemaHeader() -> [UInt8] { self.schema.encoded() }
 
-    /// Flight's `data_header` and `data_body` of a batch.
-    /// - Throws: ``ColumnarError`` `.schemaMismatch` when the column types are not the schema's.
-    package func flightData(for batch: ArrowRecordBatch) throws -> (header: [UInt8], body: [UInt8]) {
-        let layout = try self.layout(batch)
-        var body: [UInt8] = []
-        body.reserveCapacity(layout.bodyBytes)
-        Self.appendBody(batch, to: &body)
-        return (layout.encoded(), body)
+    /// Flight's `data_header` and `data_body` of a batch, without copying the columns.
+    /// - Throws: ``ColumnarError`` `.schemaMismatch` when the column types are not the schema's, `.internalFailure` when
+    ///   the codec fails.
+    package func parts(of batch: ArrowRecordBatch) throws -> ArrowMessageParts {
+        guard batch.columns.count == self.schema.fields.count,
+            zip(batch.columns, self.schema.fields).allSatisfy({ $0.type == $1.type })
+        else { throw ColumnarError(.schemaMismatch, "the batch does not have the stream's columns") }
+        var layout = ArrowBatchLayout(rows: batch.rowCount, compression: self.compression)
+        var segments: [ArrowBuffer] = []
+        for column in batch.columns { try self.visit(column, &layout, &segments) }
+        return ArrowMessageParts(header: layout.encoded(), bodyBytes: layout.bodyBytes, segments: segments)
     }
 
     private static func framed(_ metadata: [UInt8]) -> [UInt8] {
@@ -49,33 +58,20 @@ package struct ArrowStreamEncoder: Sendable {
         return bytes
     }
 
-    private func layout(_ batch: ArrowRecordBatch) throws -> ArrowBatchLayout {
-        guard batch.columns.count == self.schema.fields.count,
-            zip(batch.columns, self.schema.fields).allSatisfy({ $0.type == $1.type })
-        else { throw ColumnarError(.schemaMismatch, "the batch does not have the stream's columns") }
-        var layout = ArrowBatchLayout(rows: batch.rowCount)
-        for column in batch.columns { Self.visit(column, into: &layout) }
-        return layout
-    }
-
-    private static func visit(_ column: ArrowColumn, into layout: inout ArrowBatchLayout) {
+    private func visit(
+        _ column: ArrowColumn,
+        _ layout: inout ArrowBatchLayout,
+        _ segments: inout [ArrowBuffer]
+    ) throws {
         layout.nodes.append((Int64(column.count), Int64(column.nullCount)))
-        for buffer in self.buffers(column) {
+        for plain in Self.buffers(column) {
+            var buffer = plain
+            if let compression = self.compression, plain.count > 0 { buffer = try compression.compressed(plain) }
             layout.buffers.append((Int64(layout.bodyBytes), Int64(buffer.count)))
             layout.bodyBytes += Self.padded(buffer.count)
+            segments.append(buffer)
         }
-        for child in column.children { Self.visit(child, into: &layout) }
-    }
-
-    private static func appendBody(_ batch: ArrowRecordBatch, to bytes: inout [UInt8]) {
-        func append(_ column: ArrowColumn) {
-            for buffer in self.buffers(column) {
-                unsafe buffer.withBytes { unsafe bytes.append(contentsOf: $0) }
-                bytes.append(contentsOf: repeatElement(0, count: Self.padded(buffer.count) - buffer.count))
-            }
-            for child in column.children { append(child) }
-        }
-        for column in batch.columns { append(column) }
+        for child in column.children { try self.visit(child, &layout, &segments) }
     }
 
     private static func buffers(_ column: ArrowColumn) -> [ArrowBuffer] {
@@ -84,8 +80,36 @@ package struct ArrowStreamEncoder: Sendable {
         case .structure, .fixedList: [column.validity ?? .empty]
         case .bits, .fixed, .list: [column.validity ?? .empty, column.values]
         case .variable: [column.validity ?? .empty, column.values, column.data]
+        // The type numbers, then the places in the children; a union has no validity of its own.
+        case .union: [column.values, column.data]
         }
     }
 
-    private static func padded(_ bytes: Int) -> Int { (bytes + self.alignment - 1) & ~(self.alignment - 1) }
+    static func padded(_ bytes: Int) -> Int { (bytes + self.alignment - 1) & ~(self.alignment - 1) }
+}
+
+/// A batch as a message: its metadata, and the buffers of its columns as they lie in memory.
+package struct ArrowMessageParts: Sendable {
+    /// The metadata without a frame.
+    package let header: [UInt8]
+    /// Length of the body, paddings included.
+    package let bodyBytes: Int
+    private let segments: [ArrowBuffer]
+
+    init(header: [UInt8], bodyBytes: Int, segments: [ArrowBuffer]) {
+        self.header = header
+        self.bodyBytes = bodyBytes
+        self.segments = segments
+    }
+
+    private static let zeros: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0]
+
+    /// Lends the body piece by piece, in order.
+    package func forEachSpan(_ body: (RawSpan) -> Void) {
+        for segment in self.segments where segment.count > 0 {
+            unsafe segment.withBytes { unsafe body(RawSpan(_unsafeBytes: $0)) }
+            let padding = ArrowStreamEncoder.padded(segment.count) - segment.count
+            if padding > 0 { unsafe body(Self.zeros.span.extracting(first: padding).bytes) }
+        }
+    }
 }

@@ -46,6 +46,8 @@ package indirect enum ArrowType: Hashable, Sendable {
     case structure([ArrowField])
     /// The field is the entries: a structure of a key and a value.
     case map(ArrowField, keysSorted: Bool)
+    /// Each value is of one of the fields; the type numbers are the fields' places.
+    case denseUnion([ArrowField])
 
     /// How the buffers of a column of this type are arranged.
     enum Layout: Equatable {
@@ -56,6 +58,7 @@ package indirect enum ArrowType: Hashable, Sendable {
         case list
         case fixedList(Int)
         case structure
+        case union
     }
 
     var layout: Layout {
@@ -72,6 +75,7 @@ package indirect enum ArrowType: Hashable, Sendable {
         case .list, .map: .list
         case .fixedSizeList(_, let count): .fixedList(count)
         case .structure: .structure
+        case .denseUnion: .union
         }
     }
 
@@ -79,7 +83,7 @@ package indirect enum ArrowType: Hashable, Sendable {
     package var children: [ArrowField] {
         switch self {
         case .list(let field), .fixedSizeList(let field, _), .map(let field, _): [field]
-        case .structure(let fields): fields
+        case .structure(let fields), .denseUnion(let fields): fields
         default: []
         }
     }
@@ -114,6 +118,8 @@ package indirect enum ArrowType: Hashable, Sendable {
         case .fixedSizeList(let field, let count): "\(field.type.sqlName)[\(count)]"
         case .structure(let fields):
             "STRUCT(" + fields.map { "\(quoteIdentifier($0.name)) \($0.type.sqlName)" }.joined(separator: ", ") + ")"
+        case .denseUnion(let fields):
+            "UNION(" + fields.map { "\(quoteIdentifier($0.name)) \($0.type.sqlName)" }.joined(separator: ", ") + ")"
         case .map(let entries, _):
             "MAP(" + entries.type.children.map(\.type.sqlName).joined(separator: ", ") + ")"
         }

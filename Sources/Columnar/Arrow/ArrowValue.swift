@@ -18,6 +18,8 @@ package indirect enum ArrowValue: Hashable, Sendable {
     case list([ArrowValue])
     case structure([ArrowNamedValue])
     case map([ArrowMapEntry])
+    /// The place of a field of the union, and a value of that field's type.
+    case union(Int, ArrowValue)
 }
 
 /// One member of a structure.
@@ -81,6 +83,9 @@ extension ArrowColumn {
                 nanoseconds: self.values.load(row * 2 + 1, as: Int64.self)
             )
         case .list, .fixedSizeList, .structure, .map: return self.nested(row)
+        case .denseUnion:
+            let child = Int(self.values.load(row, as: Int8.self))
+            return .union(child, self.children[child].value(Int(self.data.load(row, as: Int32.self))))
         }
     }
 
@@ -170,6 +175,7 @@ private struct ValueColumnBuilder {
         case .list: self.values.append(value: Int32(self.childValues[0].count))
         case .fixedList(let size): self.childValues[0] += Array(repeating: .null, count: size)
         case .structure: for index in self.childValues.indices { self.childValues[index].append(.null) }
+        case .union: self.appendUnion(0, .null)
         }
     }
 
@@ -204,6 +210,8 @@ private struct ValueColumnBuilder {
 
     private mutating func appendNested(_ value: ArrowValue) throws {
         switch (self.type, value) {
+        case (.denseUnion, .union(let child, let inner)) where self.childValues.indices.contains(child):
+            self.appendUnion(child, inner)
         case (.list, .list(let items)):
             self.childValues[0] += items
             self.values.append(value: Int32(self.childValues[0].count))
@@ -221,6 +229,12 @@ private struct ValueColumnBuilder {
             self.values.append(value: Int32(self.childValues[0].count))
         default: throw ColumnarError(.schemaMismatch, "a value does not fit the column type \(self.type)")
         }
+    }
+
+    private mutating func appendUnion(_ child: Int, _ value: ArrowValue) {
+        self.values.append(value: Int8(child))
+        self.data.append(value: Int32(self.childValues[child].count))
+        self.childValues[child].append(value)
     }
 
     private mutating func appendBytes(_ bytes: [UInt8]) {
@@ -253,7 +267,7 @@ private struct ValueColumnBuilder {
         return ArrowColumn(
             type: self.type,
             count: self.row,
-            nullCount: self.type == .null ? self.row : self.nullCount,
+            nullCount: self.type == .null ? self.row : self.type.layout == .union ? 0 : self.nullCount,
             validity: self.validity.finish(),
             values: self.values.finish(),
             data: self.data.finish(),

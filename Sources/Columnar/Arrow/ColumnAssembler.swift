@@ -52,6 +52,7 @@ final class ColumnAssembler {
             }
         case .fixedList(let size):
             childRange = (part.start * size, part.count * size)
+        case .union: preconditionFailure("unions are made whole, never joined")
         }
         self.count += part.count
         return childRange

@@ -197,6 +197,20 @@ struct FlatTable {
         }
     }
 
+    func integers(_ slot: Int, max: Int) throws -> [Int64] {
+        guard let position = try self.field(slot) else { return [] }
+        let (start, count) = try self.reader.vector(self.reader.follow(position), elementBytes: 8)
+        guard count <= max else { throw FlatBufferReader.malformed }
+        return try (0..<count).map { try self.reader.integer(start + $0 * 8, as: Int64.self) }
+    }
+
+    func integers32(_ slot: Int, max: Int) throws -> [Int32] {
+        guard let position = try self.field(slot) else { return [] }
+        let (start, count) = try self.reader.vector(self.reader.follow(position), elementBytes: 4)
+        guard count <= max else { throw FlatBufferReader.malformed }
+        return try (0..<count).map { try self.reader.integer(start + $0 * 4, as: Int32.self) }
+    }
+
     func pairs(_ slot: Int, max: Int) throws -> [(Int64, Int64)] {
         guard let position = try self.field(slot) else { return [] }
         let (start, count) = try self.reader.vector(self.reader.follow(position), elementBytes: 16)

@@ -112,6 +112,7 @@ private func releaseSchema(_ schema: UnsafeMutablePointer<CArrowSchema>?) {
         case .bits, .fixed, .list: unsafe buffers = unsafe [column.validity?.address, column.values.address]
         case .variable:
             unsafe buffers = unsafe [column.validity?.address, column.values.address, column.data.address]
+        case .union: unsafe buffers = unsafe [column.values.address, column.data.address]
         }
         unsafe array.pointee.n_buffers = Int64(buffers.count)
         unsafe array.pointee.buffers = unsafe self.bufferList(buffers)
@@ -182,6 +183,7 @@ extension ArrowType {
         case .fixedSizeList(_, let size): "+w:\(size)"
         case .structure: "+s"
         case .map: "+m"
+        case .denseUnion(let fields): "+ud:" + fields.indices.map { String($0) }.joined(separator: ",")
         }
     }
 }

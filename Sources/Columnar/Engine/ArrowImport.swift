@@ -116,6 +116,7 @@ extension ColumnAssembler {
         case .variable:
             unsafe part.values = unsafe buffer(1)
             unsafe part.data = unsafe buffer(2)
+        case .union: throw ColumnarError(.unsupported, "unions of the engine are not carried")
         }
         let range = self.append(part)
         let children = Int(unsafe array.pointee.n_children)

@@ -54,7 +54,7 @@ enum EngineParameters {
                 throw ColumnarError(.unsupported, "parameter \(position) has a scale that is not carried")
             }
             return unsafe duckdb_create_decimal(duckdb_decimal(width: 38, scale: UInt8(scale), value: words))
-        case .list, .structure, .map:
+        case .list, .structure, .map, .union:
             throw ColumnarError(.unsupported, "parameter \(position) is nested; only plain values can be bound")
         }
     }

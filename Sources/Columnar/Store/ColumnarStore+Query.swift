@@ -110,14 +110,22 @@ extension ColumnarStore {
 
     /// The names, in lower case, that stand in the place of a table in a statement that may run; those of its own common
     /// tables are among them.
-    /// - Throws: ``ColumnarError``, as ``query(_:limits:scope:)`` before execution.
+    /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
     package func tableNames(in sql: String, origin: StatementOrigin = .user) async throws -> Set<String> {
-        if origin == .user, let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+        let known = origin == .user ? self.gatePassed.withLock { $0[sql] } : self.routerNames.withLock { $0[sql] }
+        if let known { return known }
         return try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
             if origin == .user { try self.passGate(sql, on: connection) }
-            if origin == .user, let names = self.gatePassed.withLock({ $0[sql] }) { return names }
-            return StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
+            if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+            let names = StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
+            if origin != .user {
+                self.routerNames.withLock { known in
+                    if known.count >= Self.gatePassedMax { known.removeAll(keepingCapacity: true) }
+                    known[sql] = names
+                }
+            }
+            return names
         }
     }
 

@@ -44,6 +44,8 @@ package final class ColumnarStore: Sendable {
     /// Statements that have passed the gate, so that a repeated one is not parsed twice.
     /// With the tables that they name.
     let gatePassed = Mutex([String: Set<String>]())
+    /// The tables that statements of the router's own name, which no gate has seen.
+    let routerNames = Mutex([String: Set<String>]())
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 
@@ -90,6 +92,8 @@ package final class ColumnarStore: Sendable {
             // A checkpoint compresses the last row group anew: not for each few thousand rows.
             try connection.execute("SET GLOBAL checkpoint_threshold = '64MB'", doing: "set the checkpoint threshold")
             if configuration.access == .sandboxed {
+                // After the opening: as an option of it, the engine would forget to leave the directory for spilling open.
+                try connection.execute("SET enable_external_access = false", doing: "close the file system")
                 try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
             }
             try Self.preparePosition(connection)
@@ -120,9 +124,6 @@ package final class ColumnarStore: Sendable {
         ]
         if configuration.temporaryDirectory != nil {
             options.append((name: "max_temp_directory_size", value: "\(configuration.temporaryBytesMax)B"))
-        }
-        if configuration.access == .sandboxed {
-            options.append((name: "enable_external_access", value: "false"))
         }
         return options
     }

@@ -24,6 +24,8 @@ final class ResultCursor: Sendable {
 
     /// Batches that may wait for the consumer.
     private static let aheadMax = 2
+    /// A batch with so many rows is not joined with more, however few bytes they have: decoders bound rows too.
+    private static let batchRowsTarget = 1 << 20
 
     private let threads: ColumnarThreads
     private let limits: QueryLimits
@@ -154,7 +156,7 @@ final class ResultCursor: Sendable {
         var ended = false
         var (rowsBefore, bytes) = self.state.withLock { ($0.rows, $0.bytes) }
         var batchBytes = 0
-        while batchBytes < self.limits.batchBytesTarget {
+        while batchBytes < self.limits.batchBytesTarget && rows < Self.batchRowsTarget {
             let fetched = try statement.fetch(into: columns, schema: self.schema)
             ended = fetched == 0
             if ended { break }

@@ -12,6 +12,7 @@ extension HTTPField.Name {
     static let idempotencyKey = HTTPField.Name(known: "idempotency-key")
     static let idempotencyReplayed = HTTPField.Name(known: "idempotency-replayed")
     static let queryPlan = HTTPField.Name(known: "flasktrack-plan")
+    static let queryManifest = HTTPField.Name(known: "flasktrack-manifest")
     static let queryProvenance = HTTPField.Name(known: "flasktrack-provenance")
 }
 

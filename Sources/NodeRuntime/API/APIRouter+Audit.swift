@@ -172,6 +172,7 @@ extension APIRouter {
             json.member("root", root)
             json.member("records", response.records)
             json.member("nodes", response.nodes)
+            json.member("rows", response.rows)
             json.member("head", response.head)
             json.member("basis", response.basis)
             json.member("source", response.source)

@@ -95,6 +95,18 @@ extension APIRouter {
         _ idempotencyKey: String?,
         isBatch: Bool
     ) async throws -> ServerResponse {
+        let receipt = try await self.append(drafts, personal, body, to: entry, idempotencyKey)
+        return Self.response(receipt, entry.key, isBatch: isBatch)
+    }
+
+    /// Appends events whose texts are `body`; returns when they are durable.
+    func append(
+        _ drafts: [EventDraft],
+        _ personal: [(event: Int, value: PersonalValue)],
+        _ body: [UInt8],
+        to entry: OrganizationEntry,
+        _ idempotencyKey: String?
+    ) async throws -> AppendReceipt {
         let command = AppendCommand(
             organization: entry.id,
             idempotency: idempotencyKey.map { Idempotency(key: $0, request: body) },
@@ -109,7 +121,7 @@ extension APIRouter {
         switch result {
         case .appended(let receipt):
             self.metrics.appended(receipt)
-            return Self.response(receipt, entry.key, isBatch: isBatch)
+            return receipt
         case .refused(let refusal): throw Problem(refusal: refusal)
         default: throw Problem(refusal: .malformed)
         }

@@ -111,7 +111,7 @@ struct VerificationSummary {
     ) {
         self.organizations += 1
         self.replicas += verifications.count
-        let isSound = verifications.allSatisfy(\.isSound)
+        let isSound = verifications.allSatisfy(\.isServed)
         if !isSound { self.failed += 1 }
         json.beginObject()
         json.member("organization", entry.key.rawValue)
@@ -127,11 +127,12 @@ struct VerificationSummary {
             switch verification.outcome {
             case .read(let size, let root, let last, let finding):
                 self.records += size
-                json.member("status", finding == nil ? "ok" : "failed")
+                json.member("status", finding != nil ? "failed" : verification.isServed ? "ok" : "marked")
                 json.member("size", size)
                 json.member("root", root)
                 json.member("last_checksum", last)
-                Self.write(finding, to: &json)
+                Self.write(finding, named: "finding", to: &json)
+                if let marked = verification.marked { Self.write(marked, named: "marked", to: &json) }
             case .unreachable(let reason):
                 json.member("status", "unreachable")
                 json.member("detail", reason)
@@ -153,12 +154,16 @@ struct VerificationSummary {
         return largest
     }
 
-    private static func write(_ finding: ReplicaReader.Verification.Finding?, to json: inout JSONOutput) {
+    private static func write(
+        _ finding: ReplicaReader.Verification.Finding?,
+        named name: StaticString,
+        to json: inout JSONOutput
+    ) {
         guard let finding else {
-            json.null("finding")
+            json.null(name)
             return
         }
-        json.beginObject("finding")
+        json.beginObject(name)
         json.member("sequence", finding.sequence)
         json.member("kind", finding.kind)
         json.member("detail", finding.detail)

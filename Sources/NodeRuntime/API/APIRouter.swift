@@ -40,6 +40,7 @@ final class APIRouter: RequestRouter {
     let recordCache: RecordCache
     let exports: ExportService
     let access: AccessRecorder
+    let flight: FlightState
     let logger: Logger
 
     init(
@@ -66,6 +67,7 @@ final class APIRouter: RequestRouter {
         recordCache: RecordCache,
         exports: ExportService,
         access: AccessRecorder,
+        flight: FlightState,
         logger: Logger
     ) {
         self.node = node
@@ -91,6 +93,7 @@ final class APIRouter: RequestRouter {
         self.recordCache = recordCache
         self.exports = exports
         self.access = access
+        self.flight = flight
         self.logger = logger
     }
 
@@ -105,6 +108,9 @@ final class APIRouter: RequestRouter {
         case "/healthz" where head.method == .get: return .immediate(self.health.alive)
         case "/readyz" where head.method == .get: return .immediate(self.health.readiness())
         default: break
+        }
+        if path.hasPrefix(FlightMethod.pathPrefix) {
+            return self.flightPlan(head, connection, path.dropFirst(FlightMethod.pathPrefix.count))
         }
         let id = self.ids.next()
         var call: APICall?
@@ -201,6 +207,8 @@ final class APIRouter: RequestRouter {
             return try self.only(.get, request) { request, _ in try await self.readOrganization(request, segments[2]) }
         case 3 where segments[1] == "queries":
             return try self.only(.delete, request) { request, _ in try await self.endQuery(request, segments[2]) }
+        case 4 where segments[1] == "queries" && segments[3] == "manifest":
+            return try self.only(.get, request) { request, _ in try self.queryManifest(request, segments[2]) }
         case 3 where segments[1] == "tokens":
             return try self.only(.delete, request) { request, _ in try await self.revokeToken(request, segments[2]) }
         case 3 where segments[1] == "audit" && segments[2] == "verify":
@@ -296,6 +304,12 @@ final class APIRouter: RequestRouter {
     }
 
     private func refuse(_ error: any Error, id: String, head: HTTPRequest, of call: APICall?) -> ServerResponse {
+        self.noted(error, id: id, path: head.method.rawValue, of: call).response(requestID: id)
+    }
+
+    /// The problem behind an error, once it is on record, in the log and counted as it must be.
+    /// - Parameter path: What the log calls the request.
+    func noted(_ error: any Error, id: String, path: String, of call: APICall?) -> Problem {
         let problem = Problem.wrapping(error)
         if let call, let refusal = problem.refusal ?? Self.refusal(of: problem.code) {
             self.access.refused(refusal, of: call)
@@ -305,7 +319,7 @@ final class APIRouter: RequestRouter {
                 "request failed",
                 metadata: [
                     "request.id": "\(id)",
-                    "request.method": "\(head.method.rawValue)",
+                    "request.method": "\(path)",
                     "problem.code": "\(problem.code.rawValue)",
                     "problem.detail": "\(problem.detail)",
                     "error.chain": "\(problem.cause.map(errorChain) ?? "-")",
@@ -313,7 +327,7 @@ final class APIRouter: RequestRouter {
             )
         }
         self.metrics.refused(problem.code)
-        return problem.response(requestID: id)
+        return problem
     }
 
     /// What nobody may do, whatever the role.

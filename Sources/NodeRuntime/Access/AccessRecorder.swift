@@ -5,6 +5,7 @@ internal import Logging
 internal import Primitives
 internal import ServiceLifecycle
 internal import Shards
+internal import Storage
 internal import Synchronization
 
 /// Which part of a ledger somebody read; the raw value stands in records.
@@ -23,9 +24,10 @@ enum LedgerPart: String, CaseIterable, Sendable {
 /// cluster's.
 ///
 /// What a request notes is counted in memory (``AccessTally``) and written by ``run()``: no request waits for it, and
-/// the number of records is bounded whatever is asked. What cannot be written stays counted and is tried again; what is
-/// left when the node stops and the cluster cannot be reached is logged and counted in
-/// `ft_access_unrecorded_total`.
+/// the number of records is bounded whatever is asked. What cannot be written stays counted and is tried again. What is
+/// counted is kept on disk (``AccessJournal``) within ``journalInterval``, and taken from there when the node starts
+/// again: a kill loses that much at most, and may have a record written twice. What a node that stops cannot write is logged
+/// and counted in `ft_access_unrecorded_total`, and left on its disk.
 final class AccessRecorder: Sendable {
     /// Entries that are written at once.
     static let writesMax = 32
@@ -33,6 +35,8 @@ final class AccessRecorder: Sendable {
     static let flushTimeout = Duration.seconds(1)
     /// How long the loop sleeps when nothing is counted.
     static let idleTime = Duration.seconds(600)
+    /// How long what was counted may be in memory alone.
+    static let journalInterval = Duration.seconds(5)
 
     private let cluster: String
     private let node: NodeID
@@ -43,15 +47,27 @@ final class AccessRecorder: Sendable {
     private let logger: Logger
     private let bell = Bell()
     private let started = NodeClock.monotonic.now
-    private let tally = Mutex(AccessTally(system: SystemState.ledgerKey))
+    private let journal: AccessJournal
+    private let threads: StoreThreads
+    private let counted = Mutex(Counted())
+
+    private struct Counted {
+        var tally = AccessTally(system: SystemState.ledgerKey)
+        /// Whether the journal is behind.
+        var isUnsaved = false
+    }
 
     init(
         configuration: NodeConfiguration,
         directory: ShardDirectory,
         gateway: CommandGateway,
         registry: PrometheusRegistry,
+        store: any KeyValueStore,
+        threads: StoreThreads,
         logger: Logger
     ) {
+        self.journal = AccessJournal(store: store)
+        self.threads = threads
         self.cluster = configuration.clusterID
         self.node = configuration.nodeID
         self.recordsReadings = configuration.recordsReadings
@@ -59,7 +75,7 @@ final class AccessRecorder: Sendable {
         self.gateway = gateway
         self.metrics = AccessMetrics(registry: registry)
         self.logger = logger
-        self.metrics.observe(registry) { self.tally.withLock { ($0.rowCount, $0.counts) } }
+        self.metrics.observe(registry) { self.counted.withLock { ($0.tally.rowCount, $0.tally.counts) } }
     }
 
     private var uptime: Duration { self.started.duration(to: NodeClock.monotonic.now) }
@@ -128,9 +144,10 @@ final class AccessRecorder: Sendable {
 
     private func note(_ act: AccessAct, by request: RequestInfo) {
         let (time, uptime) = (SystemTime.now(), self.uptime)
-        let isDue = self.tally.withLock { tally in
-            let wasEmpty = tally.rowCount == 0
-            return tally.note(act, at: time, by: request, uptime: uptime) || wasEmpty
+        let isDue = self.counted.withLock { counted in
+            let wasSaved = !counted.isUnsaved
+            counted.isUnsaved = true
+            return counted.tally.note(act, at: time, by: request, uptime: uptime) || wasSaved
         }
         if isDue { self.bell.ring() }
     }
@@ -183,32 +200,63 @@ final class AccessRecorder: Sendable {
 
     // MARK: Writing
 
-    /// Writes what is due, until cancelled.
+    /// Writes what is due, until cancelled; begins with what the last process left.
     func run() async {
+        await self.restore()
+        var savedAt = self.uptime
         while !Task.isCancelled {
             let uptime = self.uptime
-            let (due, next) = self.tally.withLock { ($0.take(limit: Self.writesMax, uptime: uptime), $0.nextDue) }
-            if due.isEmpty {
-                let wait = next.map { max(.milliseconds(10), $0 - uptime) } ?? Self.idleTime
-                await self.bell.wait(upTo: min(wait, Self.idleTime), clock: NodeClock.monotonic)
-            } else {
-                await self.write(due)
+            let (due, next, isUnsaved) = self.counted.withLock {
+                ($0.tally.take(limit: Self.writesMax, uptime: uptime), $0.tally.nextDue, $0.isUnsaved)
             }
+            if !due.isEmpty {
+                await self.write(due)
+                // What is on record must not be written again after a restart.
+                self.counted.withLock { $0.isUnsaved = true }
+            } else if isUnsaved, uptime >= savedAt + Self.journalInterval {
+                await self.save()
+                savedAt = self.uptime
+            } else {
+                var wait = next.map { max(.milliseconds(10), $0 - uptime) } ?? Self.idleTime
+                if isUnsaved { wait = min(wait, savedAt + Self.journalInterval - uptime) }
+                await self.bell.wait(upTo: min(wait, Self.idleTime), clock: NodeClock.monotonic)
+            }
+        }
+    }
+
+    private func restore() async {
+        let journal = self.journal
+        let left = (try? await self.threads.run { journal.load() }) ?? []
+        let uptime = self.uptime
+        self.counted.withLock { counted in for entry in left { counted.tally.putBack(entry, uptime: uptime) } }
+    }
+
+    private func save() async {
+        let pending = self.counted.withLock { counted in
+            counted.isUnsaved = false
+            return counted.tally.pending
+        }
+        let journal = self.journal
+        do {
+            try await self.threads.run { try journal.save(pending) }
+        } catch {
+            self.counted.withLock { $0.isUnsaved = true }
+            self.logger.debug("counted accesses are not on disk", metadata: ["error.chain": "\(errorChain(error))"])
         }
     }
 
     /// Writes everything that is counted, as far as that can be done in ``flushTimeout``.
     func flush() async {
-        let entries = self.tally.withLock { $0.takeAll() }
-        guard !entries.isEmpty else { return }
+        let entries = self.counted.withLock { $0.tally.takeAll() }
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.write(entries) }
             group.addTask { try? await Task.sleep(for: Self.flushTimeout) }
             await group.next()
             group.cancelAll()
         }
-        // What was put back was not written, and this node writes no more.
-        let left = self.tally.withLock { $0.takeAll() }.reduce(0) { $0 + $1.count }
+        // What was put back was not written; it is written when the node starts again.
+        await self.save()
+        let left = self.counted.withLock { $0.tally.takeAll() }.reduce(0) { $0 + $1.count }
         guard left > 0 else { return }
         self.metrics.unrecorded.increment(by: Int64(clamping: left))
         self.logger.warning("refusals and readings not on record", metadata: ["access.count": "\(left)"])
@@ -223,7 +271,7 @@ final class AccessRecorder: Sendable {
                         try await self.write(entry)
                         self.metrics.records.increment()
                     } catch {
-                        self.tally.withLock { $0.putBack(entry, uptime: self.uptime) }
+                        self.counted.withLock { $0.tally.putBack(entry, uptime: self.uptime) }
                         self.logger.debug(
                             "an access is not on record yet",
                             metadata: [

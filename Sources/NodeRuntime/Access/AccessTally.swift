@@ -55,6 +55,12 @@ struct AccessEntry: Hashable, Sendable {
         self.request = request
     }
 
+    /// One that was counted earlier.
+    init(_ act: AccessAct, count: UInt64, from first: Timestamp, to last: Timestamp, by request: RequestInfo) {
+        self.init(act, count: count, at: first, by: request)
+        self.lastAt = last
+    }
+
     /// Adds what happened before or after.
     mutating func add(_ other: AccessEntry) {
         self.count += other.count
@@ -142,11 +148,14 @@ struct AccessTally: Sendable {
 
     /// Every entry, due or not: the node stops.
     mutating func takeAll() -> [AccessEntry] {
-        let entries = self.rows.values.compactMap(\.pending).sorted { Self.precedes($0, $1) }
+        let entries = self.pending
         self.rows = [:]
         self.rowsByActor = [:]
         return entries
     }
+
+    /// Every entry that is not written yet.
+    var pending: [AccessEntry] { self.rows.values.compactMap(\.pending).sorted { Self.precedes($0, $1) } }
 
     /// When the next window closes; nil when there is none.
     var nextDue: Duration? { self.rows.values.map(\.dueAt).min() }
@@ -217,7 +226,6 @@ struct AccessTally: Sendable {
 extension AccessEntry {
     /// The same for an act that stands for others.
     fileprivate init(_ act: AccessAct, _ other: AccessEntry) {
-        self.init(act, count: other.count, at: other.firstAt, by: other.request)
-        self.lastAt = other.lastAt
+        self.init(act, count: other.count, from: other.firstAt, to: other.lastAt, by: other.request)
     }
 }

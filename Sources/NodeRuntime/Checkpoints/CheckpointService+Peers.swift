@@ -111,7 +111,8 @@ extension CheckpointService {
                 let signatures = try self.signer.book.cosignatures(
                     note.note.signatures,
                     of: note.checkpoint,
-                    by: node
+                    by: node,
+                    in: self.times(of: entry)
                 )
                 guard !signatures.isEmpty else { return .refused }
                 if note.checkpoint == own.checkpoint { return .signed(signatures) }
@@ -228,7 +229,12 @@ extension CheckpointService {
         _ peer: NodeID
     ) {
         do {
-            let signatures = try self.signer.book.cosignatures(other.note.signatures, of: other.checkpoint, by: peer)
+            let signatures = try self.signer.book.cosignatures(
+                other.note.signatures,
+                of: other.checkpoint,
+                by: peer,
+                in: nil
+            )
             guard !signatures.isEmpty else { return }
             self.raise(try ForkProof(own, other), of: entry, between: [self.node, peer])
         } catch {
@@ -243,6 +249,10 @@ extension CheckpointService {
     private func entry(_ organization: UInt32, _ key: String) -> OrganizationEntry? {
         guard let entry = self.ports.entry(OrganizationID(organization)), entry.key.rawValue == key else { return nil }
         return entry
+    }
+
+    private func times(of entry: OrganizationEntry) -> KeyBook.LogTimes {
+        KeyBook.LogTimes(reader: LedgerReader(store: self.rows.store, organization: entry.id))
     }
 
     private func isOwn(_ note: SignedCheckpoint, _ entry: OrganizationEntry) -> Bool {
@@ -274,7 +284,7 @@ extension CheckpointService {
                 let quorum = self.ports.quorum(entry.group),
                 let note = try? SignedCheckpoint(parsing: wire.note), self.isOwn(note, entry)
             else { continue }
-            guard let signers = try? self.signer.book.signers(of: note) else {
+            guard let signers = try? self.signer.book.signers(of: note, in: self.times(of: entry)) else {
                 self.metrics.raised(.forgery)
                 continue
             }

@@ -235,11 +235,7 @@ struct CheckpointStore: Sendable {
     /// - Throws: ``StorageError``.
     func add(fork proof: ForkProof, of organization: OrganizationID, at time: Timestamp) throws -> Bool {
         let encoded = proof.encoded
-        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted {
-            $0.lexicographicallyPrecedes($1)
-        }
-        // One row for what contradicts what, whoever signed it first.
-        let key = Self.key(organization, proof.older.checkpoint.size) + LedgerHash.leaf(Array(roots.joined())).bytes
+        let key = Self.prefix(organization) + Self.forkKey(proof)
         guard try self.store.get(key, in: .forks) == nil, try self.forkCount(of: organization) < Self.forksMax else {
             return false
         }
@@ -268,6 +264,35 @@ struct CheckpointStore: Sendable {
             return found.count < Self.forksMax
         }
         return found
+    }
+
+    /// Whether a stored value is a fork proof that belongs under `key`.
+    static func isFork(_ value: [UInt8], under key: [UInt8]) -> Bool {
+        guard value.count > 9, value[0] == Self.version, key.count > 4,
+            let proof = try? ForkProof(parsing: value[9...])
+        else { return false }
+        return Array(key[4...]) == Self.forkKey(proof)
+    }
+
+    /// Whether a stored value is a checkpoint, with signatures, that belongs under `key`.
+    static func isCheckpoint(_ value: [UInt8], under key: [UInt8]) -> Bool {
+        var reader = ByteReader(key.dropFirst(4))
+        guard let size = try? reader.read() as UInt64, let row = try? Self.decode(size, value),
+            let note = try? SignedCheckpoint(parsing: row.note)
+        else { return false }
+        return note.checkpoint.size == size && !note.note.signatures.isEmpty
+    }
+
+    /// What stands behind the organization in the key of a proof: one row for what contradicts what, whoever signed it
+    /// first.
+    private static func forkKey(_ proof: ForkProof) -> [UInt8] {
+        let roots = [proof.older.checkpoint, proof.newer.checkpoint].map { $0.text }.sorted {
+            $0.lexicographicallyPrecedes($1)
+        }
+        var writer = ByteWriter(capacity: 40)
+        writer.write(proof.older.checkpoint.size)
+        writer.write(LedgerHash.leaf(Array(roots.joined())))
+        return writer.bytes
     }
 
     private func forkCount(of organization: OrganizationID) throws -> Int {

@@ -1,4 +1,5 @@
 internal import AuditLedger
+internal import AuditPackage
 internal import Primitives
 internal import Shards
 internal import Synchronization
@@ -16,6 +17,30 @@ final class KeyBook: Sendable {
             let start = Int64(second) * 1_000_000
             return self.entry.validFrom.rawValue < start + 1_000_000
                 && self.entry.validTo.map { $0.rawValue >= start } ?? true
+        }
+    }
+
+    /// The times of a log's records, by which the sizes are known that a key may sign: as verifiers have them
+    /// (`PackageKey.bounded`), for a signature carries no time that its signer did not choose.
+    ///
+    /// At most two reads a key. A record that is not here, or cannot be read, settles nothing: then the time alone counts.
+    struct LogTimes {
+        let reader: LedgerReader
+
+        func admits(_ key: Entry, size: UInt64) -> Bool {
+            let tolerance = PackageKey.clockTolerance
+            if let end = key.entry.validTo, size > 0, let last = self.recordedAt(size),
+                last.rawValue > end.rawValue &+ tolerance
+            {
+                return false
+            }
+            guard let next = self.recordedAt(size + 1) else { return true }
+            return next.rawValue > key.entry.validFrom.rawValue &- tolerance
+        }
+
+        private func recordedAt(_ sequence: UInt64) -> Timestamp? {
+            guard let bytes = try? self.reader.record(at: SequenceNumber(sequence)) else { return nil }
+            return (try? RecordFields(scanning: bytes))?.recordedAt
         }
     }
 
@@ -54,11 +79,13 @@ final class KeyBook: Sendable {
     }
 
     /// Those of `signatures` that are cosignatures of `checkpoint` by a published key of `node`, made while it was valid.
+    /// - Parameter log: Judges the key by the checkpoint's size too; reading it blocks. Nil where there is no replica.
     /// - Throws: ``NoteError`` `.badSignature`, `.repeatedSigner` when one that names a key of the node is not by it.
     func cosignatures(
         _ signatures: [NoteSignature],
         of checkpoint: Checkpoint,
-        by node: NodeID
+        by node: NodeID,
+        in log: LogTimes?
     ) throws(NoteError) -> [NoteSignature] {
         let keys = self.keys(of: node)
         let own = signatures.filter { signature in keys.contains { signature.names($0.key) } }
@@ -68,7 +95,10 @@ final class KeyBook: Sendable {
             guard let found = verified.first(where: { signature.names($0.key) }), let second = found.timeSeconds else {
                 return false
             }
-            return keys.contains { $0.key == found.key && $0.isValid(atSecond: second) }
+            return keys.contains {
+                $0.key == found.key && $0.isValid(atSecond: second)
+                    && log?.admits($0, size: checkpoint.size) ?? true
+            }
         }
     }
 
@@ -81,11 +111,12 @@ final class KeyBook: Sendable {
     }
 
     /// Nodes by which a checkpoint is cosigned with valid keys.
+    /// - Parameter log: As in ``cosignatures(_:of:by:in:)``.
     /// - Throws: ``NoteError`` for a forged signature.
-    func signers(of note: SignedCheckpoint) throws(NoteError) -> [NodeID] {
+    func signers(of note: SignedCheckpoint, in log: LogTimes?) throws(NoteError) -> [NodeID] {
         var signers: [NodeID] = []
         for node in self.all().keys.sorted() {
-            let found = try self.cosignatures(note.note.signatures, of: note.checkpoint, by: node)
+            let found = try self.cosignatures(note.note.signatures, of: note.checkpoint, by: node, in: log)
             if !found.isEmpty { signers.append(node) }
         }
         return signers

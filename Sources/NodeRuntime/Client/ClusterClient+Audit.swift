@@ -11,6 +11,7 @@ package struct RepairView: Sendable, Decodable, Equatable {
     package var root: String?
     package var records: Int?
     package var nodes: Int?
+    package var rows: Int?
     package var head: Bool?
     package var basis: String?
     package var source: Int?
@@ -21,7 +22,13 @@ package struct RepairView: Sendable, Decodable, Equatable {
         let basis =
             self.basis == "checkpoint"
             ? "a quorum-signed checkpoint" : "the root that most replicas hold: NO signed checkpoint vouches for it"
-        return "\(self.organization) on node \(self.node): repaired from record \(self.first ?? 0) on\n"
+        let rows =
+            (self.rows ?? 0) == 0
+            ? "" : "  \(Grouped.number(self.rows ?? 0)) rows beside the ledger, as most replicas have them\n"
+        guard (self.first ?? 0) <= (self.size ?? 0) else {
+            return "\(self.organization) on node \(self.node): repaired\n" + rows
+        }
+        return "\(self.organization) on node \(self.node): repaired from record \(self.first ?? 0) on\n" + rows
             + "  \(Grouped.number(self.records ?? 0)) records from node \(self.source ?? 0), "
             + "\(Grouped.number(self.nodes ?? 0)) tree nodes\(self.head == true ? ", the head" : "")\n"
             + "  verified against \(basis)\n"

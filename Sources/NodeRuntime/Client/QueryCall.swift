@@ -14,6 +14,8 @@ package struct QueryCall: Sendable {
     /// `linearizable`, `eventual`, or `KEY=SEQUENCE,…` for at least these sequences.
     package var consistency: String
     package var format: String
+    /// The moment to read: a time (RFC 3339), a sequence, or `KEY=SEQUENCE,…`; nil: now.
+    package var asOf: String?
     /// Longest to wait for the whole result.
     package var timeout = Duration.seconds(600)
 
@@ -38,12 +40,24 @@ package struct QueryCall: Sendable {
         return "{\"at_least\":{\(members.joined(separator: ","))}}"
     }
 
+    /// The JSON of `asOf`: what is no list of sequences is judged by the node.
+    static func asOfJSON(_ text: String) -> String {
+        var members: [String] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let sides = part.split(separator: "=", omittingEmptySubsequences: false)
+            guard sides.count == 2, let sequence = UInt64(sides[1]) else { return JSONText.quoted(text) }
+            members.append("\(JSONText.quoted(String(sides[0]))):\(sequence)")
+        }
+        return "{\(members.joined(separator: ","))}"
+    }
+
     var body: String? {
         guard let consistency = Self.consistencyJSON(self.consistency) else { return nil }
         var body = "{\"sql\":\(JSONText.quoted(self.sql)),\"consistency\":\(consistency),\"format\":\"\(self.format)\""
         if !self.organizations.isEmpty {
             body += ",\"organizations\":[" + self.organizations.map(JSONText.quoted).joined(separator: ",") + "]"
         }
+        if let asOf = self.asOf { body += ",\"as_of\":\(Self.asOfJSON(asOf))" }
         return body + "}"
     }
 }

@@ -17,6 +17,8 @@ package struct VerificationView: Sendable, Decodable, Equatable {
         package var size: Int?
         package var root: String?
         package var finding: Finding?
+        /// Why the node still does not serve it although nothing was found.
+        package var marked: Finding?
     }
 
     package struct Summary: Sendable, Decodable, Equatable {
@@ -95,6 +97,7 @@ package struct VerificationReport: Sendable {
         switch replica.status {
         case "ok": replica.finding == nil ? "ok" : "BAD"
         case "unreachable": "GONE"
+        case "marked": "MARKED"
         default: "BAD"
         }
     }
@@ -102,6 +105,11 @@ package struct VerificationReport: Sendable {
     private static func finding(_ replica: VerificationView.Replica, _ organization: String) -> String? {
         if replica.status == "ok", replica.finding == nil { return nil }
         let place = "node \(replica.node), organization \(organization)"
+        if replica.finding == nil, let marked = replica.marked {
+            let key = marked.place.map { " at \($0)" } ?? ""
+            return
+                "\(place): sound, but still marked as \(marked.kind)\(key) and not served: `ftnode audit repair` ends that"
+        }
         guard let finding = replica.finding else {
             return "\(place): \(replica.status == "unreachable" ? "unreachable, not verified" : replica.status)"
         }

@@ -234,6 +234,13 @@ package struct ConfigurationKey: Sendable {
             "how long the rows of an answer may lie unread before it is ended"
         ),
         ConfigurationKey(
+            "query.cache_mb",
+            .integer(0...65_536),
+            unit: "MiB",
+            default: "64",
+            "answers that are kept for the next who asks the same of the same records; 0 keeps none"
+        ),
+        ConfigurationKey(
             "query.result_mb_max",
             .integer(1...65_536),
             unit: "MiB",

@@ -440,6 +440,7 @@ struct ConfigurationReading {
             ("query.time_limit_ms", \.queryTimeLimitMilliseconds, 1),
             ("query.running_max", \.queriesRunningMax, 1), ("query.waiting_max", \.queriesWaitingMax, 1),
             ("query.wait_ms", \.queryWaitMilliseconds, 1), ("query.unread_ms", \.queryUnreadMilliseconds, 1),
+            ("query.cache_mb", \.queryCacheBytes, mebibyte),
             ("query.result_mb_max", \.queryResultBytesMax, mebibyte),
             ("worker.count", \.workers, 1), ("worker.memory_mb", \.workerMemoryBytes, mebibyte),
             ("worker.idle_close_s", \.workerIdleSeconds, 1),

@@ -142,6 +142,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var queryWaitMilliseconds: Int = 10_000
     /// How long the rows of an answer may lie unread, in milliseconds.
     package var queryUnreadMilliseconds: Int = 60_000
+    /// Answers that are kept for the next who asks the same, in bytes; 0 keeps none.
+    package var queryCacheBytes: Int = 64 * 1024 * 1024
     /// Largest result in bytes.
     package var queryResultBytesMax: Int = 512 * 1024 * 1024
 

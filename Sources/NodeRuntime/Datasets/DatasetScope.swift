@@ -8,7 +8,7 @@ struct DatasetScope: Sendable {
     let readsFolded: Bool
     let moment: QueryMoment?
 
-    /// - Throws: ``QueryError`` `.invalid` for a sequence that the snapshot does not reach.
+    /// - Throws: ``ColumnarError`` `.execution` for a sequence that the snapshot does not reach.
     func scope(_ snapshot: StoreSnapshot) throws -> QueryScope {
         let last = SequenceNumber(snapshot.position)
         var folded = last
@@ -36,7 +36,7 @@ struct DatasetScope: Sendable {
         case nil: return last
         case .sequence(let sequence):
             guard sequence <= last else {
-                throw QueryError(.invalid, "there are \(last) records; a state as of \(sequence) was asked for")
+                throw ColumnarError(.execution, "there are \(last) records; a state as of \(sequence) was asked for")
             }
             return sequence
         case .time(let time):

@@ -182,6 +182,7 @@ struct EntityAudit {
     }
 
     /// Looks for rows that no record gives, and compares the columns of the views; after the last run.
+    /// - Parameter rows: Runs a SELECT on the store as it is.
     /// - Throws: ``Difference``; what `rows` throws.
     func finish(_ last: SequenceNumber, _ rows: Rows) async throws {
         for batch in try await rows(

@@ -100,11 +100,13 @@ final class OrganizationDatasets: Sendable {
         return Self.tables(of: catalog)
     }
 
+    /// The tables that every organization has.
+    static let baseTables = [AuditLogDataset.table, EntityDataset.entities, EntityDataset.history]
+
     static func tables(of catalog: TypeCatalog) -> ShardTables {
         ShardTables(
             version: DatasetStorage.layout << 32 | UInt64(catalog.count),
-            tables: [AuditLogDataset.table, EntityDataset.entities, EntityDataset.history]
-                + catalog.types.map(TypeView.table)
+            tables: self.baseTables + catalog.types.map(TypeView.table)
         )
     }
 
@@ -114,7 +116,8 @@ final class OrganizationDatasets: Sendable {
     ///
     /// A statement that reads what is folded sees everything up to the sequence that the result names, which is the last of
     /// `audit_log` or one that was the last when the call came.
-    /// - Throws: As `ColumnarStore.query`; ``QueryError`` `.invalid` for a moment that has not come.
+    /// - Parameter statement: With the moment in which everything is seen; nil: now.
+    /// - Throws: As `ColumnarStore.query`; ``ColumnarError`` `.execution` for a moment that has not come.
     func query(_ statement: ShardStatement, limits: QueryLimits) async throws -> ColumnarResult {
         let names = try await self.store.tableNames(in: statement.sql, origin: statement.origin)
         let (needsFold, others) = self.known.withLock { known -> (Bool, Bool) in
@@ -139,14 +142,13 @@ final class OrganizationDatasets: Sendable {
         _ limits: QueryLimits,
         readsFolded: Bool
     ) async throws -> ColumnarResult {
-        let moment = statement.asOf
-        return try await self.store.query(
+        try await self.store.query(
             statement.sql,
             parameters: statement.parameters,
             origin: statement.origin,
             limits: limits
         ) { snapshot in
-            try DatasetScope(readsFolded: readsFolded, moment: moment).scope(snapshot)
+            try DatasetScope(readsFolded: readsFolded, moment: statement.asOf).scope(snapshot)
         }
     }
 }

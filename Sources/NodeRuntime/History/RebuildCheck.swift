@@ -87,10 +87,12 @@ struct RebuildCheck: Sendable {
             let end = min(last.rawValue, state.sequence.rawValue + UInt64(Self.rowsMax))
             let result = try await self.queries.queryHere(
                 entry,
-                statement: ShardStatement(sql: """
-                    SELECT CAST(sequence AS BIGINT), epoch_us(recorded_at), entity_type, entity_id, action, actor_id, \
-                    outcome, before, after FROM audit_log WHERE sequence BETWEEN \(first) AND \(end) ORDER BY sequence
-                    """),
+                statement: ShardStatement(
+                    sql: """
+                        SELECT CAST(sequence AS BIGINT), epoch_us(recorded_at), entity_type, entity_id, action, actor_id, \
+                        outcome, before, after FROM audit_log WHERE sequence BETWEEN \(first) AND \(end) ORDER BY sequence
+                        """
+                ),
                 requirement: .atLeast(SequenceNumber(end)),
                 limits: ShardQueryLimits(timeLimit: .seconds(60), resultBytesMax: Int.max, resultRowsMax: Self.rowsMax)
             )

@@ -41,6 +41,10 @@ enum PeerPath {
     static let endQuery = "/peer/v1/queries/end"
     /// The same for callers who may not see reserved records.
     static let queryWithoutReserved = "/peer/v1/query-without-reserved"
+    /// A query as of a moment: a node whose program knows of none refuses instead of answering as of now.
+    static let queryAsOf = "/peer/v1/query-as-of"
+    /// The tables of an organization.
+    static let tables = "/peer/v1/tables"
     static let records = "/peer/v1/records"
     static let checkpoints = "/peer/v1/checkpoints"
     static let freshCheckpoint = "/peer/v1/checkpoints/fresh"
@@ -50,6 +54,7 @@ enum PeerPath {
     static let rebuild = "/peer/v1/rebuild"
     static let descent = "/peer/v1/descent"
     static let repair = "/peer/v1/repair"
+    static let row = "/peer/v1/row"
     static let clearSignedHead = "/peer/v1/signed-head/clear"
     static let makeSubjectKeys = "/peer/v1/subjects/keys/make"
     static let findSubjectKeys = "/peer/v1/subjects/keys/find"

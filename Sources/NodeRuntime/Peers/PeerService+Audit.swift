@@ -67,6 +67,7 @@ extension PeerService {
             response.size = outcome.size
             response.root = Data(outcome.root.bytes)
             response.records = outcome.records
+            response.rows = outcome.rows
             response.nodes = outcome.nodes
             response.head = outcome.head
             response.basis = outcome.basis.rawValue

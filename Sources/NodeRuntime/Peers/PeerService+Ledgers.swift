@@ -91,6 +91,12 @@ extension PeerService {
                 await self.reporter.found(finding, in: entry)
             } else {
                 await self.reporter.foundNothing(in: entry, level)
+                if let marked = self.reporter.register.finding(of: entry.id) {
+                    response.marked.sequence = marked.sequence.rawValue
+                    response.marked.kind = marked.kind.rawValue
+                    response.marked.detail = marked.detail
+                    response.marked.place = marked.place
+                }
             }
         } catch {
             response.failure = PeerFailureCode.failed.wire(errorChain(error))
@@ -132,13 +138,15 @@ extension PeerService {
         } else if request.atLeast > 0 {
             requirement = .atLeast(SequenceNumber(request.atLeast))
         }
+        let queries = request.withoutReserved ? queries.withoutReserved : queries
         do {
             let result = try await queries.queryHere(
                 entry,
                 statement: ShardStatement(
                     sql: request.sql,
                     parameters: try WireParameters.decode(request.parameters),
-                    origin: request.generated ? .router : .user
+                    origin: request.generated ? .router : .user,
+                    asOf: request.moment
                 ),
                 requirement: requirement,
                 limits: ShardQueryLimits(
@@ -151,6 +159,24 @@ extension PeerService {
         } catch {
             return self.refusal(QueryError.wrapping(error, doing: "a query on node \(self.node)"))
         }
+    }
+
+    func tables(_ request: WireTablesRequest) async -> WireTablesResponse {
+        var response = WireTablesResponse()
+        do {
+            guard let key = OrganizationKey(request.key), let entry = self.directory.organization(key),
+                entry.id.rawValue == request.organization, self.placement.servesHere(entry)
+            else {
+                throw QueryError(.unavailable, "node \(self.node) has no replica of \(request.key) to read now")
+            }
+            let tables = try await self.queries.tablesHere(entry, isCurrent: request.current)
+            response.tables = Data(tables.encoded())
+        } catch {
+            let failure = QueryError.wrapping(error, doing: "listing the tables on node \(self.node)")
+            response.code = failure.code.rawValue
+            response.message = String(decoding: failure.message.utf8.prefix(Self.messageBytesMax), as: UTF8.self)
+        }
+        return response
     }
 
     private func stream(_ result: ShardResult) -> ServerResponse {

@@ -68,6 +68,7 @@ struct PeerService: RequestRouter {
         case PeerPath.rebuild: return self.answer { await self.rebuild($0) }
         case PeerPath.descent: return self.answer { await self.descent($0) }
         case PeerPath.repair: return self.answer { await self.repair($0) }
+        case PeerPath.row: return self.answer { await self.row($0) }
         case PeerPath.clearSignedHead: return self.answer { await self.clearSignedHead($0) }
         case PeerPath.records: return self.answer { await self.records.answer($0) }
         case PeerPath.checkpoints:
@@ -101,6 +102,11 @@ struct PeerService: RequestRouter {
             return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
                 self.door.introduced(await self.query(body, self.queries.withoutReserved))
             }
+        case PeerPath.queryAsOf:
+            return .collected(bodyBytesMax: Self.requestBytesMax) { _, body in
+                self.door.introduced(await self.query(body, self.queries))
+            }
+        case PeerPath.tables: return self.answer { await self.tables($0) }
         case PeerPath.listQueries:
             return self.answer { (request: WireListQueriesRequest) in self.running.answer(request) }
         case PeerPath.endQuery:

@@ -27,12 +27,14 @@ extension SnapshotSender {
     init(
         host: RaftHost,
         applier: ShardApplier,
-        damage: DamageRegister,
+        reporter: DamageReporter,
+        inspector: ReplicaInspector,
         threads: StoreThreads,
         rate: TokenBucket,
         metrics: PeerMetrics,
         logger: Logger
     ) {
+        let damage = reporter.register
         self.init(
             open: { wire in
                 let group = GroupID(wire.group)
@@ -54,6 +56,14 @@ extension SnapshotSender {
                 return GroupSnapshotReader(source)
             },
             onFailure: { host.snapshotReport($0, to: $1, succeeded: false) },
+            onUnreadable: { group, organization in
+                // First another leader, which can fill the replica; then what is wrong here.
+                await reporter.handLeadershipOn(of: group)
+                guard let entry = organization.flatMap({ applier.directory.organization($0) }),
+                    let finding = try? await inspector.inspect(entry, .projections).finding
+                else { return }
+                await reporter.found(finding, in: entry)
+            },
             threads: threads,
             rate: rate,
             metrics: metrics,

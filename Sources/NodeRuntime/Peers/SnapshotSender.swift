@@ -44,6 +44,7 @@ struct SnapshotSender: Sendable {
 
     private let open: @Sendable (WireSnapshotRequest) async throws -> any SnapshotSource
     private let onFailure: @Sendable (GroupID, NodeID) -> Void
+    private let onUnreadable: @Sendable (GroupID, OrganizationID?) async -> Void
     private let threads: StoreThreads
     private let rate: TokenBucket
     private let metrics: PeerMetrics
@@ -54,9 +55,12 @@ struct SnapshotSender: Sendable {
     /// - Parameters:
     ///   - open: Begins a snapshot for what a request says that the other side has.
     ///   - onFailure: Told when a stream ended before its end.
+    ///   - onUnreadable: Told when this node cannot read its own state, and of which organization, when it is of one:
+    ///     others should lead, or the replica that asks is never filled.
     init(
         open: @escaping @Sendable (WireSnapshotRequest) async throws -> any SnapshotSource,
         onFailure: @escaping @Sendable (GroupID, NodeID) -> Void,
+        onUnreadable: @escaping @Sendable (GroupID, OrganizationID?) async -> Void,
         threads: StoreThreads,
         rate: TokenBucket,
         metrics: PeerMetrics,
@@ -65,6 +69,7 @@ struct SnapshotSender: Sendable {
     ) {
         self.open = open
         self.onFailure = onFailure
+        self.onUnreadable = onUnreadable
         self.threads = threads
         self.rate = rate
         self.metrics = metrics
@@ -89,7 +94,7 @@ struct SnapshotSender: Sendable {
             source = try await self.open(request)
         } catch {
             self.streams.end()
-            self.note("snapshot not given", error, group, peer)
+            await self.note("snapshot not given", error, group, peer)
             return ServerResponse(
                 status: error is MalformedBytes ? .badRequest : .serviceUnavailable,
                 headerFields: PeerHandshake.fields(reason: String(describing: error))
@@ -103,22 +108,24 @@ struct SnapshotSender: Sendable {
                     try await self.send(source, to: writer)
                     return nil
                 } catch {
-                    if error is SnapshotError { self.note("snapshot cut short", error, group, peer) }
                     self.onFailure(group, peer)
+                    if error is SnapshotError { await self.note("snapshot cut short", error, group, peer) }
                     throw error
                 }
             }
         )
     }
 
-    /// A state that cannot be read is for an operator: while this node leads, replicas that need it cannot be filled.
-    private func note(_ what: Logger.Message, _ error: any Error, _ group: GroupID, _ peer: NodeID) {
+    /// A state that cannot be read is for an operator, and for another leader: while this node leads, replicas that need
+    /// it cannot be filled.
+    private func note(_ what: Logger.Message, _ error: any Error, _ group: GroupID, _ peer: NodeID) async {
         let isOwnFault = (error as? SnapshotError).map { [.storage, .damaged].contains($0.code) } ?? false
         self.logger.log(
             level: isOwnFault ? .error : .info,
             what,
             metadata: ["raft.group": "\(group)", "peer.id": "\(peer)", "error.chain": "\(errorChain(error))"]
         )
+        if isOwnFault { await self.onUnreadable(group, (error as? SnapshotError)?.organization) }
     }
 
     private func send(_ source: any SnapshotSource, to writer: ResponseBodyWriter) async throws {

@@ -14,6 +14,8 @@ actor ColumnarStores: OrganizationStores {
         var lastUse: UInt64 = 0
         /// ``turns`` at the last use.
         var lastTurn: UInt64 = 0
+        /// What ``foldQuiet()`` saw last.
+        var seenPosition: SequenceNumber?
     }
 
     /// Most files held open at once, unless told otherwise; each costs about 5 MB.
@@ -110,6 +112,30 @@ actor ColumnarStores: OrganizationStores {
         }
     }
 
+    /// Folds a part of what came to the stores that are open and that no record came to since the last call, so that a
+    /// statement need not wait for it; to be called at equal intervals.
+    ///
+    /// What fails here fails again for the statement that needs it, and is told there.
+    func foldQuiet() async {
+        for (organization, entry) in self.open.sorted(by: { $0.key < $1.key }) {
+            guard self.busy[organization] == nil, self.open[organization]?.store === entry.store,
+                let position = try? await entry.datasets.position()
+            else { continue }
+            let isQuiet = self.open[organization]?.seenPosition == position
+            self.open[organization]?.seenPosition = position
+            guard isQuiet, entry.datasets.foldedPosition < position,
+                self.open[organization]?.store === entry.store
+            else { continue }
+            let end = min(position.rawValue, entry.datasets.foldedPosition.rawValue + UInt64(Self.quietRecordsMax))
+            self.open[organization]?.users += 1
+            _ = try? await entry.datasets.fold(upTo: SequenceNumber(end), on: .ingest)
+            await self.release(entry.store, of: organization)
+        }
+    }
+
+    /// Records that ``foldQuiet()`` folds of one organization in one call.
+    private static let quietRecordsMax = 4 * FoldStep.recordsMax
+
     /// Closes the stores that nobody has used since this was called `turns` times; to be called at equal intervals.
     func closeUnused(for turns: UInt64) async {
         self.turns += 1
@@ -148,23 +174,26 @@ actor ColumnarStores: OrganizationStores {
         _ organization: OrganizationID,
         _ body: (OrganizationDatasets) async throws -> Value
     ) async throws -> Value {
-        try await self.withStore(organization) { try await body(self.datasets(of: organization, in: $0)) }
+        try await self.withStore(organization) { try await body(self.datasets(of: $0, organization)) }
     }
 
-    private func datasets(of organization: OrganizationID, in store: ColumnarStore) throws -> OrganizationDatasets {
+    /// What belongs to a store that was lent.
+    private func datasets(of store: ColumnarStore, _ organization: OrganizationID) throws -> OrganizationDatasets {
         guard let datasets = self.open[organization]?.datasets, datasets.store === store else {
             throw ColumnarError(.closed, "the columnar store was closed")
         }
         return datasets
     }
 
+    func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables {
+        try await self.withDatasets(organization) { try await $0.tables(isCurrent: isCurrent) }
+    }
+
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
         let store = try await self.lend(organization)
         do {
-            let result = try await self.datasets(of: organization, in: store).query(
-                question.statement,
-                limits: question.limits
-            )
+            let result = try await self.datasets(of: store, organization)
+                .query(question.statement, limits: question.limits)
             let lease = StoreLease(stores: self, store: store, organization: organization)
             return StoreResult(
                 schema: result.schema,

@@ -15,6 +15,12 @@ protocol OrganizationStores: ProjectionStore {
     /// - Throws: ``ColumnarError`` of the store; ``QueryError`` `.unavailable` when the process that had it open is gone.
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult
 
+    /// The tables that statements on an organization's store may name.
+    ///
+    /// - Parameter isCurrent: Folds the newest rows first; otherwise what is known now.
+    /// - Throws: As ``query(_:of:)``.
+    func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables
+
     /// Closes every store; nobody may use one any more.
     func closeAll() async
 }
@@ -24,12 +30,15 @@ struct StoreQuestion: Sendable {
     var statement: ShardStatement
     var limits: QueryLimits
 
-    init(_ statement: ShardStatement, limits: QueryLimits = .init()) {
+    init(_ statement: ShardStatement, limits: QueryLimits = QueryLimits()) {
         self.statement = statement
         self.limits = limits
     }
 
-    init(sql: String, limits: QueryLimits = .init()) { self.init(ShardStatement(sql: sql), limits: limits) }
+    /// A statement as a user writes it.
+    init(sql: String, limits: QueryLimits = QueryLimits()) {
+        self.init(ShardStatement(sql: sql), limits: limits)
+    }
 }
 
 /// A store's answer.

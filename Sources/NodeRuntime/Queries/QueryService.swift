@@ -29,8 +29,14 @@ struct QueryService: Sendable {
     static let provenanceHeaderMax = 32
 
     let routers: QueryRouters
+    /// Tells which tables an organization has.
+    let shards: any ShardQueryService
     let running: RunningQueries
+    let cache: QueryCache
+    /// Where organizations stand, as new as was asked for; nil when another node would have to say.
+    let sequences: @Sendable ([OrganizationKey], QueryConsistency) async throws -> [OrganizationKey: SequenceNumber]?
     let parquet: ParquetExporter
+    let manifests = QueryManifests()
     let resultBytesMax: Int
     let timeLimit: Duration
 
@@ -41,35 +47,76 @@ struct QueryService: Sendable {
     /// - Throws: ``QueryError``.
     func open(_ request: QueryRequest, by caller: QueryCaller) async throws -> QueryOutcome {
         let router = self.routers[seesReserved: caller.seesReserved]
+        let (cache, sequences) = (self.cache, self.sequences)
+        let key = QueryCache.Key(
+            sql: request.sql,
+            parameters: request.parameters,
+            organizations: Set(request.organizations).sorted(),
+            plan: request.planChoice,
+            seesReserved: caller.seesReserved
+        )
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
-            try await router.run(request)
+            guard cache.keeps(request),
+                let positions = try await sequences(key.organizations, request.consistency)
+            else { return try await router.run(request) }
+            if let kept = cache.find(key, at: positions, within: request) { return kept }
+            // What was just confirmed need not be confirmed again.
+            var request = request
+            request.consistency = .atLeast(positions)
+            let outcome = try await router.run(request)
+            // Only what reflects exactly these records may be kept.
+            guard outcome.provenance.allSatisfy({ positions[$0.organization] == $0.sequence }) else { return outcome }
+            let batches = KeptBatches(outcome: outcome, cache: cache, key: key, sequences: positions)
+            return outcome.replacing(batches: RecordBatchStream(batches))
         }
+    }
+
+    /// Checks a statement and tells its columns and parameters; no shard is asked for rows.
+    /// - Throws: ``QueryError``.
+    func prepare(
+        sql: String,
+        organizations: [OrganizationKey],
+        by caller: QueryCaller
+    ) async throws -> PreparedQuery {
+        try await self.routers[seesReserved: caller.seesReserved].prepare(sql: sql, organizations: organizations)
     }
 
     func run(
         sql: String,
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
+        asOf: QueryAsOf? = nil,
         format: ResultFormat,
         by caller: QueryCaller
     ) async throws -> ServerResponse {
         let started = NodeClock.monotonic.now
-        let outcome = try await self.open(
-            QueryRequest(
-                sql: sql,
-                organizations: organizations,
-                consistency: consistency,
-                resultBytesMax: self.isGathered(format)
-                    ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
-                timeLimit: self.timeLimit
-            ),
-            by: caller
+        let request = QueryRequest(
+            sql: sql,
+            organizations: organizations,
+            consistency: consistency,
+            resultBytesMax: self.isGathered(format)
+                ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
+            timeLimit: self.timeLimit,
+            asOf: asOf
         )
+        let outcome = try await self.open(request, by: caller)
+        let answer = QueryAnswer(
+            request: request,
+            caller: caller,
+            format: format,
+            at: SystemTime.now(),
+            plan: outcome.plan,
+            provenance: Self.provenance(outcome),
+            rows: RowCounter()
+        )
+        let response: ServerResponse
         switch format {
-        case .json, .table, .box, .markdown: return try await self.gathered(outcome, format, started: started)
-        case .ndjson, .csv, .arrow: return try await self.streamed(outcome, format)
-        case .parquet: return try await self.file(outcome)
+        case .json, .table, .box, .markdown:
+            response = try await self.gathered(outcome, format, answer.rows, started: started)
+        case .ndjson, .csv, .arrow: response = try await self.streamed(outcome, format, answer.rows)
+        case .parquet: response = try await self.file(outcome, answer.rows)
         }
+        return self.manifests.noting(answer, response)
     }
 
     private func isGathered(_ format: ResultFormat) -> Bool {
@@ -82,13 +129,12 @@ struct QueryService: Sendable {
     private func gathered(
         _ outcome: QueryOutcome,
         _ format: ResultFormat,
+        _ counter: RowCounter,
         started: ContinuousClock.Instant
     ) async throws -> ServerResponse {
         var encoder = try ResultEncoder(format: format, schema: outcome.schema)
         var buffer = ByteBuffer(bytes: encoder.start())
-        var rows = 0
-        for try await batch in outcome.batches {
-            rows += batch.rowCount
+        for try await batch in counter.counting(outcome.batches) {
             buffer.writeBytes(try encoder.encode(batch))
         }
         let elapsed = started.duration(to: NodeClock.monotonic.now)
@@ -97,7 +143,7 @@ struct QueryService: Sendable {
             + Double(elapsed.components.seconds) * 1000
         buffer.writeBytes(
             encoder.finish(jsonMembers: [
-                ("row_count", String(rows)),
+                ("row_count", String(counter.count)),
                 ("plan", "\"\(outcome.plan.rawValue)\""),
                 ("provenance", Self.provenance(outcome)),
                 ("elapsed_ms", String(milliseconds)),
@@ -107,9 +153,13 @@ struct QueryService: Sendable {
     }
 
     /// Answers once the first rows are there, so that a statement that fails before them is refused like any other.
-    private func streamed(_ outcome: QueryOutcome, _ format: ResultFormat) async throws -> ServerResponse {
+    private func streamed(
+        _ outcome: QueryOutcome,
+        _ format: ResultFormat,
+        _ counter: RowCounter
+    ) async throws -> ServerResponse {
         let first = try ResultEncoder(format: format, schema: outcome.schema)
-        let batches = try await StartedBatches(outcome.batches)
+        let batches = try await StartedBatches(counter.counting(outcome.batches))
         return ServerResponse(
             status: .ok,
             headerFields: self.fields(outcome, format),
@@ -125,8 +175,8 @@ struct QueryService: Sendable {
         )
     }
 
-    private func file(_ outcome: QueryOutcome) async throws -> ServerResponse {
-        let file = try await self.parquet.export(schema: outcome.schema, batches: outcome.batches)
+    private func file(_ outcome: QueryOutcome, _ counter: RowCounter) async throws -> ServerResponse {
+        let file = try await self.parquet.export(schema: outcome.schema, batches: counter.counting(outcome.batches))
         var fields = self.fields(outcome, .parquet)
         fields[.contentLength] = String(file.byteCount)
         return ServerResponse(
@@ -153,7 +203,8 @@ struct QueryService: Sendable {
         return fields
     }
 
-    private static func provenance(_ outcome: QueryOutcome) -> String {
+    /// What the answer reflects, as JSON.
+    static func provenance(_ outcome: QueryOutcome) -> String {
         var json = JSONOutput()
         json.beginArray()
         for part in outcome.provenance {
@@ -192,10 +243,15 @@ private final class StartedBatches: @unchecked Sendable {  // sendable-ok: hande
 extension APIRouter {
     func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])
-        let object = try self.object(body, of: request, keys: ["sql", "organizations", "consistency", "format"])
+        let object = try self.object(
+            body,
+            of: request,
+            keys: ["sql", "organizations", "consistency", "as_of", "format"]
+        )
         let sql = try object.string("sql")
         let organizations = try await self.scope(object, request)
-        let name = try object.optionalString("format") ?? ResultFormat.json.rawValue
+        let accepted = ResultFormat(accepting: request.head.headerFields.value(of: .accept))
+        let name = try object.optionalString("format") ?? accepted.rawValue
         guard let format = ResultFormat(rawValue: name) else {
             let known = ResultFormat.allCases.map(\.rawValue).joined(separator: ", ")
             throw Problem(.invalidField, "format is one of \(known)", members: [.text("pointer", "/format")])
@@ -204,6 +260,7 @@ extension APIRouter {
             sql: sql,
             organizations: organizations,
             consistency: try await self.consistency(object, request),
+            asOf: try QueryMoments.read(object, of: organizations),
             format: format,
             by: request.queryCaller(.rest)
         )
@@ -261,4 +318,26 @@ extension APICall {
             seesReserved: self.seesReserved
         )
     }
+}
+
+extension ResultFormat {
+    /// The form that an `Accept` field prefers among ours; JSON when it names none of them.
+    ///
+    /// - Source: RFC 9110, section 12.5.1
+    init(accepting field: String?) {
+        var best: (format: ResultFormat, weight: Double) = (.json, 0)
+        for part in (field ?? "").split(separator: ",") {
+            let pieces = part.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" }.lowercased() }
+            guard let type = pieces.first, let format = Self.accepted[type] else { continue }
+            let weight = pieces.dropFirst().first { $0.hasPrefix("q=") }.map { Double($0.dropFirst(2)) ?? 0 } ?? 1
+            if weight > best.weight { best = (format, weight) }
+        }
+        self = best.format
+    }
+
+    private static let accepted: [String: ResultFormat] = [
+        "application/json": .json, "application/x-ndjson": .ndjson, "application/ndjson": .ndjson, "text/csv": .csv,
+        "application/vnd.apache.arrow.stream": .arrow, "application/vnd.apache.parquet": .parquet,
+        "text/plain": .table, "text/markdown": .markdown,
+    ]
 }

@@ -63,8 +63,50 @@ struct ShardQueries: ShardQueryService {
         )
     }
 
-    func tables(of organization: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
-        ShardTables(version: 1, tables: [AuditLogDataset.table])
+    func tables(of key: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
+        guard let entry = self.directory.organization(key) else {
+            throw QueryError(.unavailable, "organization \(key) is not known on this node", names: [key.rawValue])
+        }
+        let others = self.placement.others(of: entry.group)
+        var reason: (any Error)?
+        if self.placement.servesHere(entry) {
+            do {
+                return try await self.tablesHere(entry, isCurrent: isCurrent)
+            } catch let error as ShardError where !others.isEmpty {
+                reason = error
+            }
+        }
+        return try await self.tablesElsewhere(entry, among: others, isCurrent: isCurrent, reason: reason)
+    }
+
+    // MARK: Where organizations stand
+
+    /// The last sequence of each organization, as new as `consistency` asks; nil when one of them is not served here.
+    /// - Throws: ``QueryError`` `.unavailable` when no majority confirms the newest.
+    func sequences(
+        of keys: [OrganizationKey],
+        _ consistency: QueryConsistency
+    ) async throws -> [OrganizationKey: SequenceNumber]? {
+        var entries: [OrganizationEntry] = []
+        for key in keys {
+            guard let entry = self.directory.organization(key), self.placement.servesHere(entry) else { return nil }
+            entries.append(entry)
+        }
+        if case .linearizable = consistency {
+            // One round for each group, however many of its organizations are asked for.
+            let firsts = Dictionary(entries.map { ($0.group, $0) }) { first, _ in first }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for entry in firsts.values { group.addTask { try await self.linearize(entry) } }
+                try await group.waitForAll()
+            }
+        }
+        var sequences: [OrganizationKey: SequenceNumber] = [:]
+        for entry in entries {
+            let last = try await self.localHead(entry.id).lastSequence
+            if case .atLeast(let wanted) = consistency, let least = wanted[entry.key], last < least { return nil }
+            sequences[entry.key] = last
+        }
+        return sequences
     }
 
     // MARK: Here
@@ -119,24 +161,15 @@ struct ShardQueries: ShardQueryService {
         requirement: ReadRequirement,
         limits: ShardQueryLimits
     ) async throws -> ShardResult {
-        let wanted = try await self.wantedSequence(entry, requirement)
-        do {
-            try await withTimeLimit(self.freshnessMax, "projection") {
-                try await self.projector.waitUntilProjected(entry.id, wanted)
-            }
-        } catch let error as TimedOut {
-            throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
-        }
+        let needed = Self.strengthened(requirement, for: statement.asOf)
+        try await self.waitUntilProjected(entry, try await self.wantedSequence(entry, needed))
         let limits = QueryLimits(
             timeLimit: limits.timeLimit,
             rowsMax: limits.resultRowsMax,
             bytesMax: limits.resultBytesMax,
             hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
         )
-        let result = try await self.stores.query(
-            StoreQuestion(statement, limits: limits),
-            of: entry.id
-        )
+        let result = try await self.stores.query(StoreQuestion(statement, limits: limits), of: entry.id)
         let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
         let position = result.position.rawValue
         let root = try await self.storeThreads.run { try reader.root(at: position) }
@@ -152,7 +185,71 @@ struct ShardQueries: ShardQueryService {
         )
     }
 
+    /// A moment that is named by its record needs that record.
+    private static func strengthened(_ requirement: ReadRequirement, for moment: QueryMoment?) -> ReadRequirement {
+        guard case .sequence(let sequence) = moment else { return requirement }
+        switch requirement {
+        case .latest: return .latest
+        case .atLeast(let other): return .atLeast(max(other, sequence))
+        case .eventual: return .atLeast(sequence)
+        }
+    }
+
+    private func waitUntilProjected(_ entry: OrganizationEntry, _ wanted: SequenceNumber) async throws {
+        do {
+            try await withTimeLimit(self.freshnessMax, "projection") {
+                try await self.projector.waitUntilProjected(entry.id, wanted)
+            }
+        } catch let error as TimedOut {
+            throw ShardError(code: .projectionBehind, message: "columnar store of \(entry.key)", cause: error)
+        }
+    }
+
+    /// The tables as this node's store has them.
+    func tablesHere(_ entry: OrganizationEntry, isCurrent: Bool) async throws -> ShardTables {
+        if isCurrent {
+            var wanted = try await self.localHead(entry.id).lastSequence
+            // Without a majority the tables are those that this replica knows, as for a query that asks for no more.
+            if let newest = try? await self.wantedSequence(entry, .latest) { wanted = max(wanted, newest) }
+            try await self.waitUntilProjected(entry, wanted)
+        }
+        return try await self.stores.tables(of: entry.id, isCurrent: isCurrent)
+    }
+
     // MARK: Elsewhere
+
+    private func tablesElsewhere(
+        _ entry: OrganizationEntry,
+        among nodes: [NodeID],
+        isCurrent: Bool,
+        reason: (any Error)?
+    ) async throws -> ShardTables {
+        var request = WireTablesRequest()
+        request.organization = entry.id.rawValue
+        request.key = entry.key.rawValue
+        request.current = isCurrent
+        var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
+        for peer in nodes where self.links.isConnected(to: peer) {
+            do {
+                let response: WireTablesResponse = try await self.links.call(
+                    PeerPath.tables,
+                    of: peer,
+                    request,
+                    timeout: self.freshnessMax * 2
+                )
+                if let code = QueryError.Code(rawValue: response.code) { throw QueryError(code, response.message) }
+                return try ShardTables(encoded: [UInt8](response.tables))
+            } catch {
+                failure = error
+            }
+        }
+        throw QueryError(
+            .unavailable,
+            "the tables of organization \(entry.key) cannot be listed now",
+            names: [entry.key.rawValue],
+            cause: failure
+        )
+    }
 
     private func queryElsewhere(
         _ entry: OrganizationEntry,
@@ -181,7 +278,12 @@ struct ShardQueries: ShardQueryService {
         request.resultBytesMax = UInt64(limits.resultBytesMax)
         request.resultRowsMax = UInt64(limits.resultRowsMax)
         // A path of its own: a node whose program cannot hide them refuses instead of showing all.
-        let path = self.hidesReserved ? PeerPath.queryWithoutReserved : PeerPath.query
+        var path = self.hidesReserved ? PeerPath.queryWithoutReserved : PeerPath.query
+        if let moment = statement.asOf {
+            path = PeerPath.queryAsOf
+            request.withoutReserved = self.hidesReserved
+            request.moment = moment
+        }
         var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
         for peer in nodes where self.links.isConnected(to: peer) {
             do {
@@ -204,6 +306,26 @@ struct ShardQueries: ShardQueryService {
             names: [entry.key.rawValue],
             cause: failure
         )
+    }
+}
+
+extension WireQueryRequest {
+    /// The moment to read; nil: now.
+    var moment: QueryMoment? {
+        get {
+            switch self.asOf {
+            case nil: nil
+            case .asOfSequence(let sequence): .sequence(SequenceNumber(sequence))
+            case .asOfTime(let time): .time(Timestamp(microseconds: time))
+            }
+        }
+        set {
+            switch newValue {
+            case nil: self.asOf = nil
+            case .sequence(let sequence): self.asOf = .asOfSequence(sequence.rawValue)
+            case .time(let time): self.asOf = .asOfTime(time.rawValue)
+            }
+        }
     }
 }
 

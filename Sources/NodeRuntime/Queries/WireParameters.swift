@@ -40,7 +40,7 @@ enum WireParameters {
         case .time(_, let unit): unit.perSecond > 1_000 ? .time64(unit) : .time32(unit)
         case .timestamp(_, let unit, let zone): .timestamp(unit, timezone: zone)
         case .interval: .intervalMonthDayNano
-        case .list, .structure, .map: throw QueryError(.invalid, "only plain values can be bound to parameters")
+        case .list, .structure, .map, .union: throw QueryError(.invalid, "only plain values can be bound to parameters")
         }
     }
 }

@@ -31,6 +31,11 @@ struct ReplicaReader: Sendable {
 
         let node: NodeID
         var outcome: Outcome
+        /// Why the node does not serve the organization although nothing was found now.
+        var marked: Finding?
+
+        /// Whether what was read is sound, and the node serves it.
+        var isServed: Bool { self.isSound && self.marked == nil }
 
         var isSound: Bool {
             if case .read(_, _, _, nil) = self.outcome { return true }
@@ -167,9 +172,19 @@ struct ReplicaReader: Sendable {
                     place: response.finding.place
                 )
             }
+            var marked: Verification.Finding?
+            if response.hasMarked {
+                marked = Verification.Finding(
+                    sequence: response.marked.sequence,
+                    kind: response.marked.kind,
+                    detail: response.marked.detail,
+                    place: response.marked.place
+                )
+            }
             return Verification(
                 node: node,
-                outcome: .read(size: response.size, root: root, lastChecksum: last, finding: finding)
+                outcome: .read(size: response.size, root: root, lastChecksum: last, finding: finding),
+                marked: marked
             )
         } catch {
             return Verification(node: node, outcome: .unreachable(errorChain(error)))

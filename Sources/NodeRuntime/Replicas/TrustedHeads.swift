@@ -49,19 +49,23 @@ struct TrustedHeads: Sendable {
             }
             for await case let note? in group { notes.append(note) }
         }
-        let heads = Set(notes.compactMap { self.quorumSigned($0, entry) })
+        let found = notes
+        let heads = (try? await self.threads.run { Set(found.compactMap { self.quorumSigned($0, entry) }) }) ?? []
         return heads.sorted { $0.size < $1.size }.map {
             DescentCheckpoint(size: $0.size, root: $0.root, isQuorumSigned: true)
         }
     }
 
-    /// The head of a note that a majority of the organization's replicas has signed; nil when they have not.
+    /// The head of a note that a majority of the organization's replicas has signed; nil when they have not. Blocks.
     private func quorumSigned(_ bytes: [UInt8], _ entry: OrganizationEntry) -> TreeHead? {
         guard let note = try? SignedCheckpoint(parsing: bytes),
             let origin = try? LogOrigin(cluster: self.book.cluster, organization: entry.key),
             note.checkpoint.origin == origin,
             let membership = self.directory.current.placement(of: entry.group)?.membership,
-            let signers = try? self.book.signers(of: note),
+            let signers = try? self.book.signers(
+                of: note,
+                in: KeyBook.LogTimes(reader: LedgerReader(store: self.rows.store, organization: entry.id))
+            ),
             SigningQuorum(membership).isReached(by: signers)
         else { return nil }
         return TreeHead(size: note.checkpoint.size, root: note.checkpoint.root)

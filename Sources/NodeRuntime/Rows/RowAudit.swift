@@ -16,12 +16,23 @@ struct RowAudit {
         /// Of keys and values.
         var bytes: UInt64 = 0
         var finding: LedgerFinding?
+        /// The row of the finding.
+        var damaged: (family: ColumnFamily, key: [UInt8])?
     }
 
     /// Families whose keys begin with the organization.
     private static let families: [ColumnFamily] = [
         .idempotency, .checkpoints, .signedHeads, .forks, .scrubState, .sealedValues, .subjectKeys,
     ]
+
+    /// Whether a row is of the organization, or of its group and no other organization.
+    static func isOwn(_ family: ColumnFamily, _ key: [UInt8], of entry: OrganizationEntry) -> Bool {
+        guard family == .groupState else {
+            return self.families.contains(family) && key.starts(with: LedgerKeys.head(entry.id))
+        }
+        return key.starts(with: ShardApplier.stateKeyPrefix(of: entry.group))
+            && ShardApplier.organization(ofStateKey: key).map { $0 == entry.id } ?? true
+    }
 
     /// Blocks.
     /// - Throws: ``StorageError``.
@@ -51,6 +62,7 @@ struct RowAudit {
             found.rows += 1
             found.bytes += UInt64(key.count + (value?.count ?? 0))
             guard value == nil else { return true }
+            found.damaged = (family, key)
             found.finding = LedgerFinding(
                 sequence: .zero,
                 kind: .unreadable,

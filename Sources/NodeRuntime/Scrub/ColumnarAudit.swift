@@ -8,9 +8,10 @@ internal import Storage
 /// Compares an organization's columnar store with its ledger, row by row and column by column.
 ///
 /// Rows up to the store's position must be exactly those that the records give: the records are projected once more, into
-/// a store in memory, and the same statement must give the same rows from both.
+/// a store in memory, and the same statement must give the same rows from both. What is folded from them is compared by
+/// ``EntityAudit``.
 struct ColumnarAudit: Sendable {
-    /// Records that are projected into one store in memory.
+    /// Records that are compared at once, and projected into one store in memory.
     private static let windowRecords = 8_192
 
     let store: any KeyValueStore
@@ -47,23 +48,73 @@ struct ColumnarAudit: Sendable {
             outcome.rows += UInt64(count)
             next = last + 1
         }
-        // Rows that no record up to the position gives.
-        let surplus = try await self.rows(
-            of: organization,
-            "SELECT sequence FROM audit_log WHERE sequence IS NULL OR sequence < 1 OR sequence > \(position) LIMIT 1"
-        )
-        if !surplus.isEmpty {
-            outcome.finding = Self.finding(SequenceNumber(position + 1), "a row stands where no record gives one")
-        }
+        outcome.finding = try await self.surplus(organization)
+        if outcome.finding == nil { try await self.compareEntities(organization, to: position, &outcome) }
         return outcome
     }
 
-    private static func finding(_ sequence: SequenceNumber, _ detail: String) -> LedgerFinding {
+    /// A row that no record up to the store's position gives, which may have moved on meanwhile.
+    private func surplus(_ organization: OrganizationID) async throws -> LedgerFinding? {
+        let statement = """
+            SELECT CAST(count(*) FILTER (WHERE sequence IS NULL OR sequence < 1) AS BIGINT), \
+            CAST(coalesce(max(sequence), 0) AS BIGINT) FROM audit_log
+            """
+        let result = try await self.stores.query(StoreQuestion(sql: statement), of: organization)
+        let rows = try await Self.rows(result.batches)
+        guard rows != [[.int(0), .int(Int64(clamping: result.position.rawValue))]] else { return nil }
+        return Self.finding(result.position.next, "a row stands where no record gives one")
+    }
+
+    /// Compares `entities`, `entity_history` and the columns of the views with the records.
+    private func compareEntities(
+        _ organization: OrganizationID,
+        to position: UInt64,
+        _ outcome: inout Outcome
+    ) async throws {
+        let last = SequenceNumber(position)
+        let asOf: EntityAudit.Rows = { sql in
+            let statement = ShardStatement(sql: sql, asOf: .sequence(last))
+            return try await Self.batches(self.stores.query(StoreQuestion(statement), of: organization))
+        }
+        var audit = EntityAudit()
+        do {
+            var next = SequenceNumber(1)
+            while next <= last {
+                let (store, first) = (self.store, next)
+                let count = Int(min(UInt64(Self.windowRecords), last.rawValue - first.rawValue + 1))
+                let records = try await self.threads.run {
+                    try LedgerReader(store: store, organization: organization)
+                        .records(from: first, limit: count, bytesMax: .max)
+                }
+                try await audit.compare(records, asOf)
+                guard let end = records.last?.sequence else { break }
+                next = end.next
+            }
+            try await audit.finish(last) { sql in
+                try await Self.batches(self.stores.query(StoreQuestion(sql: sql), of: organization))
+            }
+        } catch let difference as EntityAudit.Difference {
+            outcome.finding = Self.finding(difference.sequence, difference.detail, of: EntityDataset.history.name)
+        }
+        outcome.rows += audit.rows
+    }
+
+    private static func batches(_ result: StoreResult) async throws -> [ArrowRecordBatch] {
+        var batches: [ArrowRecordBatch] = []
+        for try await batch in result.batches { batches.append(batch) }
+        return batches
+    }
+
+    private static func finding(
+        _ sequence: SequenceNumber,
+        _ detail: String,
+        of table: String = AuditLogDataset.table.name
+    ) -> LedgerFinding {
         LedgerFinding(
             sequence: sequence,
             kind: .staleProjection,
             detail: detail,
-            place: "columnar audit_log/\(sequence)"
+            place: "columnar \(table)/\(sequence)"
         )
     }
 

@@ -72,10 +72,22 @@ struct DamageReporter: Sendable {
         guard let finding = self.register.finding(of: entry.id) else { return }
         // Another history, or a shorter one, can be sound in itself: only a repair ends that.
         guard level >= finding.level, finding.kind != .fork, finding.kind != .truncated else { return }
+        await self.clear(finding, of: entry)
+    }
+
+    /// Serves the organization again, and has that recorded.
+    func clear(_ finding: LedgerFinding, of entry: OrganizationEntry, origin: CommandOrigin? = nil) async {
         let register = self.register
         guard (try? await self.threads.run({ try register.clear(entry.id) })) != nil else { return }
         self.logger.notice("history sound again; served", metadata: ["organization.key": "\(entry.key)"])
-        await self.record("ledger.found_sound", entry, finding: finding, attestation: nil, severity: .warning)
+        await self.record(
+            "ledger.found_sound",
+            entry,
+            finding: finding,
+            attestation: nil,
+            severity: .warning,
+            origin: origin
+        )
     }
 
     /// A whole re-reading found nothing.
@@ -84,7 +96,8 @@ struct DamageReporter: Sendable {
         await self.record("ledger.scrubbed", entry, finding: nil, attestation: attestation, severity: .info)
     }
 
-    private func handLeadershipOn(of group: GroupID) async {
+    /// Has another replica lead, when this one does.
+    func handLeadershipOn(of group: GroupID) async {
         guard let status = self.host.status(of: group), status.role == .leader else { return }
         let others = status.replicas.filter { $0.isRecentlyActive && !$0.isLearner && $0.node != self.node }
         for replica in others.sorted(by: { $0.lag < $1.lag }) {
@@ -164,7 +177,7 @@ struct DamageReporter: Sendable {
 
 extension LedgerFinding {
     /// The least level of a verification that reads what was found damaged.
-    fileprivate var level: VerificationLevel {
+    var level: VerificationLevel {
         switch self.place.prefix(while: { $0 != "/" }) {
         case ColumnFamily.records.rawValue, ColumnFamily.treeNodes.rawValue, ColumnFamily.ledgerHeads.rawValue: .tree
         case ColumnFamily.checkpoints.rawValue, ColumnFamily.signedHeads.rawValue: .signatures

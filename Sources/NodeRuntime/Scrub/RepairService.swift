@@ -10,7 +10,7 @@ internal import Synchronization
 
 /// What a repair has done.
 struct RepairOutcome: Sendable, Equatable {
-    /// The first sequence that was looked at.
+    /// The first sequence that was looked at; the one after the last when only rows were replaced.
     var first: UInt64
     /// The size of the ledger after it.
     var size: UInt64
@@ -19,6 +19,8 @@ struct RepairOutcome: Sendable, Equatable {
     var records: UInt64 = 0
     /// Tree nodes that were computed and written.
     var nodes: UInt64 = 0
+    /// Rows that were taken from other replicas.
+    var rows: UInt64 = 0
     /// Whether the head was replaced.
     var head = false
     var basis: TrustedHeads.Basis = .checkpoint
@@ -64,8 +66,8 @@ struct RepairService: Sendable {
     /// Records asked of a peer at once.
     static let recordsAskedMax = 64
     /// Times that the head is tried to be set, when commands go on meanwhile.
-    private static let headAttemptsMax = 200
-    private static let headPause = Duration.milliseconds(20)
+    static let headAttemptsMax = 200
+    static let headPause = Duration.milliseconds(20)
 
     let node: NodeID
     let host: RaftHost
@@ -121,17 +123,25 @@ struct RepairService: Sendable {
         guard self.running.begin(entry.id) else { throw Failure(.busy, "\(entry.key) is being repaired already") }
         defer { self.running.end(entry.id) }
         let before = try await self.inspector.inspect(entry, .tree)
+        let (rows, rowSource) = try await self.mendRows(entry)
         let (head, basis, sources) = try await self.believed(entry)
         var failure: any Error = Failure(.noSource, "no other replica of \(entry.key) answers")
         for source in sources {
             do {
-                guard let first = try await self.first(entry, from, before, head, source) else {
-                    try await self.declareSound(entry)
+                let first = try await self.first(entry, from, before, head, source)
+                guard first != nil || rows > 0 else {
+                    try await self.declareSound(entry, origin)
                     return nil
                 }
-                var outcome = RepairOutcome(first: first, size: head.size, root: head.root, source: source)
+                var outcome = RepairOutcome(
+                    first: first ?? head.size + 1,
+                    size: head.size,
+                    root: head.root,
+                    source: first == nil ? rowSource ?? source : source
+                )
                 outcome.basis = basis
-                try await self.run(entry, &outcome, to: head)
+                outcome.rows = rows
+                if first != nil { try await self.run(entry, &outcome, to: head) }
                 try await self.conclude(entry, before.finding, outcome, origin)
                 return outcome
             } catch {
@@ -174,7 +184,9 @@ struct RepairService: Sendable {
         _ source: NodeID
     ) async throws -> UInt64? {
         if let from { return min(max(from, 1), head.size) }
-        let known = before.finding ?? self.reporter.register.finding(of: entry.id)
+        // A row beside the ledger says nothing of the records.
+        let marked = self.reporter.register.finding(of: entry.id).flatMap { $0.level <= .tree ? $0 : nil }
+        let known = before.finding ?? marked
         var first = known.map { max($0.sequence.rawValue, 1) }
         let checkpoint = DescentCheckpoint(size: head.size, root: head.root, isQuorumSigned: true)
         let result = await self.replicas.descend(entry, self.node, source, checkpoints: [checkpoint])
@@ -193,10 +205,18 @@ struct RepairService: Sendable {
         return first.map { min($0, max(head.size, 1)) }
     }
 
-    private func declareSound(_ entry: OrganizationEntry) async throws {
-        guard self.reporter.register.contains(entry.id) else { return }
-        let register = self.reporter.register
-        try await self.threads.run { try register.clear(entry.id) }
+    /// Ends what stands in the register, when re-reading as deep as it was found finds nothing any more.
+    private func declareSound(_ entry: OrganizationEntry, _ origin: CommandOrigin) async throws {
+        guard let marked = self.reporter.register.finding(of: entry.id) else { return }
+        try await self.requireSound(entry, marked.level)
+        await self.reporter.clear(marked, of: entry, origin: origin)
+    }
+
+    private func requireSound(_ entry: OrganizationEntry, _ level: VerificationLevel) async throws {
+        let after = try await self.inspector.inspect(entry, max(level, .tree))
+        guard let left = after.finding else { return }
+        let place = left.place.isEmpty ? "record \(left.sequence)" : left.place
+        throw Failure(.notMended, "after the repair \(place) is still \(left.kind.rawValue)")
     }
 
     // MARK: Records and nodes
@@ -356,11 +376,11 @@ struct RepairService: Sendable {
     ) async throws {
         let (store, register) = (self.store, self.reporter.register)
         try await self.threads.run { try store.flush() }
-        let after = try await self.inspector.inspect(entry, .tree)
-        if let left = after.finding {
-            throw Failure(.notMended, "after the repair record \(left.sequence) is still \(left.kind.rawValue)")
-        }
+        try await self.requireSound(entry, .tree)
         if outcome.records > 0 { try await self.rebuildProjections(entry.id) }
+        if let marked = register.finding(of: entry.id), marked.level > .tree {
+            try await self.requireSound(entry, marked.level)
+        }
         try await self.threads.run { try register.clear(entry.id) }
         self.reporter.metrics.repairs.increment()
         await self.reporter.record(
@@ -374,6 +394,7 @@ struct RepairService: Sendable {
                 JSONMember("root", .text(outcome.root.hex)),
                 JSONMember("records", .text(String(outcome.records))),
                 JSONMember("nodes", .text(String(outcome.nodes))),
+                JSONMember("rows", .text(String(outcome.rows))),
                 JSONMember("head", .bool(outcome.head)),
                 JSONMember("basis", .text(outcome.basis.rawValue)),
                 JSONMember("source", .text(outcome.source.description)),

@@ -35,6 +35,8 @@ final class FramePipe: Sendable {
     }
 
     private static let readBytes = 256 << 10
+    /// Places of blocks that were taken and still stand in the queue.
+    private static let takenMax = 1024
 
     private let socket: Int32
     private let alarm: Int32
@@ -107,9 +109,13 @@ final class FramePipe: Sendable {
             state.waiting[state.next] = []
             state.next += 1
         }
-        guard state.next == state.waiting.count else { return }
-        state.waiting = []
-        (state.next, state.taken) = (0, 0)
+        if state.next == state.waiting.count {
+            state.waiting = []
+            (state.next, state.taken) = (0, 0)
+        } else if state.next > Self.takenMax {
+            state.waiting.removeFirst(state.next)
+            state.next = 0
+        }
     }
 
     /// Sends what waits, as far as the socket takes it.

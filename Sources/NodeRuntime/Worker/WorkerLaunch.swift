@@ -34,7 +34,7 @@ struct WorkerLaunch: Sendable {
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK))
 
         let variables = ProcessInfo.processInfo.environment.filter { Self.environment.contains($0.key) }
-        let assignments = variables.map { "\($0.key)=\($0.value)" } + ["TZ=UTC"]
+        let assignments = variables.map { "\($0.key)=\($0.value)" } + ["TZ=UTC", "SWIFT_BACKTRACE=enable=no"]
         let words: [String] = ["ftnode", Self.command, name]
         var argv: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         var envp: [UnsafeMutablePointer<CChar>?] = assignments.map { strdup($0) } + [nil]

@@ -35,7 +35,7 @@ final class WorkerLink: Sendable {
         var last: UInt64 = 0
         var missedPongs = 0
         var ending: Fault?
-        var readiness: String?
+        var isReady = false
     }
 
     /// Most requests that are not answered yet.
@@ -48,6 +48,9 @@ final class WorkerLink: Sendable {
     private static let pingTicks = 4
     /// Pings without an answer after which the worker counts as hung.
     static let missedPongsMax = 15
+
+    /// A store bounds its results itself; its batches are as large as they are.
+    private static let streamLimits = ArrowStreamLimits(messageBytesMax: 1 << 30, batchRowsMax: Int(Int32.max))
 
     private let pipe: FramePipe
     private let graceMilliseconds: Int
@@ -69,6 +72,9 @@ final class WorkerLink: Sendable {
         self.missedPongsMax = missedPongsMax
         self.onReady = onReady
     }
+
+    /// Whether the process is gone, or about to be replaced.
+    var hasEnded: Bool { self.state.withLock { $0.ending != nil } }
 
     func start(_ settings: WorkerSettings) { self.pipe.send(.hello, 0, settings.encoded()) }
 
@@ -97,7 +103,7 @@ final class WorkerLink: Sendable {
         let owner = WorkerBatches.Owner(inbox: inbox, link: self, request: request)
         do {
             let head = try WorkerResultHead.decode(answer)
-            var decoder = ArrowStreamDecoder()
+            var decoder = ArrowStreamDecoder(limits: Self.streamLimits)
             guard try decoder.feed(head.schemaMessage).isEmpty, let schema = decoder.schema else {
                 throw QueryError(.internal, "a worker's answer does not begin with its columns")
             }
@@ -195,6 +201,7 @@ final class WorkerLink: Sendable {
             self.state.withLock { $0.missedPongs = 0 }
             return true
         case .ready:
+            self.state.withLock { $0.isReady = true }
             self.onReady(String(decoding: frame.body, as: UTF8.self))
             return true
         case .rows:
@@ -256,17 +263,17 @@ final class WorkerLink: Sendable {
 
     private func end(_ fault: Fault) {
         self.pipe.close()
-        let requests = self.state.withLock { state in
+        let (requests, isReady) = self.state.withLock { state in
             state.ending = state.ending ?? fault
             defer { state.requests = [:] }
-            return state.requests.values
+            return (state.requests.values, state.isReady)
         }
         let statements = requests.count { $0.isStatement }
         for request in requests {
             let others = statements - (request.isStatement ? 1 : 0)
             let error: any Error =
                 request.isOverdue && request.isStatement
-                ? Self.timeLimit : WorkerGone(fault: fault, wasAlone: others == 0)
+                ? Self.timeLimit : WorkerGone(fault: fault, wasAlone: isReady && others == 0)
             request.inbox?.finish(.failure(error))
             request.continuation?.resume(throwing: error)
         }
@@ -276,7 +283,7 @@ final class WorkerLink: Sendable {
 /// The process that a request was sent to is gone; the request may be sent again.
 struct WorkerGone: Error, CustomStringConvertible {
     let fault: WorkerLink.Fault
-    /// Whether no statement but this request's own was running there.
+    /// Whether no statement but this request's own was running there, in a process that had come to life.
     let wasAlone: Bool
 
     var description: String { "the worker process that was asked is gone (\(self.fault.rawValue))" }

@@ -63,26 +63,38 @@ enum WorkerQuestion: Sendable {
     case project(OrganizationID, [StoredRecord], isUrgent: Bool)
     case reset(OrganizationID)
     case query(OrganizationID, StoreQuestion)
+    case tables(OrganizationID, isCurrent: Bool)
 
     private enum Kind: UInt8 {
         case position = 1
         case project = 2
         case reset = 3
         case query = 4
+        case tables = 5
     }
 
-    /// - Throws: ``QueryError`` for a parameter that cannot travel.
+    /// - Throws: ``QueryError`` `.invalid` for parameters that cannot be bound.
     func encoded() throws -> [UInt8] {
         switch self {
-        case .position(let organization): return Self.short(.position, organization)
-        case .reset(let organization): return Self.short(.reset, organization)
-        case .project(let organization, let records, let isUrgent):
-            return Self.project(organization, records, isUrgent)
+        case .position(let organization): Self.short(.position, organization)
+        case .reset(let organization): Self.short(.reset, organization)
+        case .project(let organization, let records, let isUrgent): Self.project(organization, records, isUrgent)
         case .query(let organization, let question):
-            var writer = Self.start(.query, organization)
-            try question.write(to: &writer)
-            return writer.bytes
+            try Self.query(organization, question)
+        case .tables(let organization, let isCurrent): Self.tables(organization, isCurrent)
         }
+    }
+
+    private static func query(_ organization: OrganizationID, _ question: StoreQuestion) throws -> [UInt8] {
+        var writer = self.start(.query, organization)
+        try question.write(to: &writer)
+        return writer.bytes
+    }
+
+    private static func tables(_ organization: OrganizationID, _ isCurrent: Bool) -> [UInt8] {
+        var writer = self.start(.tables, organization)
+        writer.write(UInt8(isCurrent ? 1 : 0))
+        return writer.bytes
     }
 
     private static func start(_ kind: Kind, _ organization: OrganizationID, capacity: Int = 64) -> ByteWriter {
@@ -131,6 +143,7 @@ enum WorkerQuestion: Sendable {
             }
             question = .project(organization, records, isUrgent: isUrgent)
         case .query: question = .query(organization, try StoreQuestion(from: &reader))
+        case .tables: question = .tables(organization, isCurrent: try reader.read(UInt8.self) == 1)
         case nil: throw MalformedBytes(what: "question", offset: 0)
         }
         try reader.finish("question")
@@ -141,8 +154,8 @@ enum WorkerQuestion: Sendable {
 extension StoreQuestion {
     func write(to writer: inout ByteWriter) throws {
         writer.write(prefixed: self.statement.sql)
-        writer.write(prefixed: [UInt8](try WireParameters.encode(self.statement.parameters)))
-        writer.write(UInt8(self.statement.origin == .router ? 1 : 0))
+        writer.write(origin: self.statement.origin)
+        writer.write(prefixed: try WireParameters.encode(self.statement.parameters))
         switch self.statement.asOf {
         case nil: writer.write(UInt8(0))
         case .time(let time):
@@ -152,37 +165,55 @@ extension StoreQuestion {
             writer.write(UInt8(2))
             writer.write(sequence.rawValue)
         }
-        writer.write(self.limits.timeLimit?.milliseconds ?? -1)
-        writer.write(UInt64(self.limits.rowsMax))
-        writer.write(UInt64(self.limits.bytesMax))
-        writer.write(UInt64(self.limits.batchBytesTarget))
-        writer.write(UInt32(self.limits.hidden.count))
-        for hidden in self.limits.hidden {
-            writer.write(prefixed: hidden.table)
-            writer.write(prefixed: hidden.condition)
-        }
+        writer.write(limits: self.limits)
     }
 
     init(from reader: inout ByteReader) throws {
         var statement = ShardStatement(sql: try reader.readPrefixedText())
+        statement.origin = try reader.readOrigin()
         statement.parameters = try WireParameters.decode(Data(try reader.readPrefixed()))
-        statement.origin = try reader.read(UInt8.self) == 1 ? .router : .user
         switch try reader.read(UInt8.self) {
-        case 0: break
-        case 1: statement.asOf = .time(Timestamp(rawValue: try reader.read(Int64.self)))
+        case 0: statement.asOf = nil
+        case 1: statement.asOf = .time(Timestamp(microseconds: try reader.read(Int64.self)))
         case 2: statement.asOf = .sequence(SequenceNumber(try reader.read(UInt64.self)))
-        default: throw MalformedBytes(what: "moment", offset: 0)
+        default: throw MalformedBytes(what: "moment", offset: reader.offset)
         }
-        self.init(statement)
-        let milliseconds = try reader.read(Int64.self)
-        self.limits.timeLimit = milliseconds < 0 ? nil : .milliseconds(milliseconds)
-        self.limits.rowsMax = Int(clamping: try reader.read(UInt64.self))
-        self.limits.bytesMax = Int(clamping: try reader.read(UInt64.self))
-        self.limits.batchBytesTarget = Int(clamping: try reader.read(UInt64.self))
-        for _ in 0..<(try reader.read(UInt32.self)) {
-            let table = try reader.readPrefixedText()
-            self.limits.hidden.append(HiddenRows(table: table, condition: try reader.readPrefixedText()))
+        self.init(statement, limits: try reader.readLimits())
+    }
+}
+
+extension ByteWriter {
+    mutating func write(origin: StatementOrigin) { self.write(UInt8(origin == .router ? 1 : 0)) }
+
+    mutating func write(limits: QueryLimits) {
+        self.write(limits.timeLimit?.milliseconds ?? -1)
+        self.write(UInt64(limits.rowsMax))
+        self.write(UInt64(limits.bytesMax))
+        self.write(UInt64(limits.batchBytesTarget))
+        self.write(UInt32(limits.hidden.count))
+        for hidden in limits.hidden {
+            self.write(prefixed: hidden.table)
+            self.write(prefixed: hidden.condition)
         }
+    }
+}
+
+extension ByteReader {
+    mutating func readOrigin() throws(MalformedBytes) -> StatementOrigin {
+        try self.read(UInt8.self) == 1 ? .router : .user
+    }
+
+    mutating func readLimits() throws(MalformedBytes) -> QueryLimits {
+        let milliseconds = try self.read(Int64.self)
+        var limits = QueryLimits(timeLimit: milliseconds < 0 ? nil : .milliseconds(milliseconds))
+        limits.rowsMax = Int(clamping: try self.read(UInt64.self))
+        limits.bytesMax = Int(clamping: try self.read(UInt64.self))
+        limits.batchBytesTarget = Int(clamping: try self.read(UInt64.self))
+        for _ in 0..<(try self.read(UInt32.self)) {
+            let table = try self.readPrefixedText()
+            limits.hidden.append(HiddenRows(table: table, condition: try self.readPrefixedText()))
+        }
+        return limits
     }
 }
 

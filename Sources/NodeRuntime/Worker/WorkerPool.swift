@@ -49,6 +49,16 @@ final class WorkerPool: OrganizationStores {
         }
     }
 
+    func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables {
+        do {
+            let link = try await self.slot(of: organization).current()
+            let body = try WorkerQuestion.tables(organization, isCurrent: isCurrent).encoded()
+            return try ShardTables(encoded: try await link.ask(body, limit: Self.ownWorkLimit))
+        } catch let error as WorkerGone {
+            throw QueryError.workerGone(error)
+        }
+    }
+
     func position(of organization: OrganizationID) async throws -> SequenceNumber {
         let answer = try await self.askPatiently(.position(organization), of: organization)
         var reader = ByteReader(answer)

@@ -1,6 +1,7 @@
 internal import CSandbox
 internal import Columnar
 internal import Foundation
+internal import QueryRouter
 internal import Synchronization
 
 /// The whole life of a worker process.
@@ -44,15 +45,54 @@ package enum WorkerProcess {
 
     private static func serve(_ pipe: FramePipe, _ settings: WorkerSettings) {
         let threads = ColumnarThreads()
-        var configuration = ColumnarConfiguration()
-        configuration.memoryLimitBytes = settings.storeMemoryBytes
-        configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
-        let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
-        let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
-        WorkerServer(pipe: pipe, stores: stores).run {
-            sweeper.tick()
-            return true
+        switch settings.role {
+        case .stores:
+            var configuration = ColumnarConfiguration()
+            configuration.memoryLimitBytes = settings.storeMemoryBytes
+            configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
+            let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
+            let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
+            WorkerServer(pipe: pipe, service: .stores(stores)).run {
+                sweeper.tick()
+                return true
+            }
+        case .engine:
+            // What an earlier one has left behind.
+            for entry in (try? FileManager.default.contentsOfDirectory(atPath: settings.directory)) ?? [] {
+                try? FileManager.default.removeItem(atPath: settings.directory + "/" + entry)
+            }
+            let configuration = InProcessQueryEngine.Configuration(
+                memoryLimitBytes: settings.storeMemoryBytes,
+                temporaryDirectory: settings.directory
+            )
+            guard let engine = self.open(configuration, threads) else { return }
+            WorkerServer(pipe: pipe, service: .engine(EngineServer(engine: engine))).run()
         }
+    }
+
+    /// Opens the engine before anything is asked, on the thread that has nothing else to do.
+    private static func open(
+        _ configuration: InProcessQueryEngine.Configuration,
+        _ threads: ColumnarThreads
+    ) -> InProcessQueryEngine? {
+        let opened = DispatchSemaphore(value: 0)
+        let result = Mutex<Result<InProcessQueryEngine, any Error>?>(nil)
+        Task {  // task-owner: waited for below
+            do {
+                let engine = try await InProcessQueryEngine.open(threads: threads, configuration: configuration)
+                result.withLock { $0 = .success(engine) }
+            } catch {
+                result.withLock { $0 = .failure(error) }
+            }
+            opened.signal()
+        }
+        opened.wait()
+        switch result.withLock({ $0 }) {
+        case .success(let engine): return engine
+        case .failure(let error): _ = self.fail("the engine cannot be opened: \(error)", 1)
+        case nil: break
+        }
+        return nil
     }
 
     private static func fail(_ message: String, _ code: Int32) -> Int32 {
@@ -79,7 +119,7 @@ package enum WorkerProcess {
     }
 }
 
-/// Closes stores that nobody uses any more; ticks come from the worker's own thread.
+/// Folds what came to quiet stores, and closes those that nobody uses any more; ticks come from the worker's own thread.
 private final class StoreSweeper: Sendable {
     /// Seconds between two looks.
     private static let intervalSeconds = 5
@@ -87,6 +127,7 @@ private final class StoreSweeper: Sendable {
     private let stores: ColumnarStores
     private let turns: UInt64
     private let ticks = Mutex(0)
+    private let isSweeping = Atomic<Bool>(false)
 
     init(stores: ColumnarStores, idleSeconds: Int) {
         self.stores = stores
@@ -100,6 +141,11 @@ private final class StoreSweeper: Sendable {
         }
         guard isDue else { return }
         let (stores, turns) = (self.stores, self.turns)
-        Task { await stores.closeUnused(for: turns) }  // task-owner: ends by itself, and the process with it
+        guard !self.isSweeping.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        Task {  // task-owner: ends by itself, and the process with it; one at a time
+            await stores.foldQuiet()
+            await stores.closeUnused(for: turns)
+            self.isSweeping.store(false, ordering: .releasing)
+        }
     }
 }

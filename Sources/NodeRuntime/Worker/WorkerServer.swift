@@ -14,13 +14,19 @@ final class WorkerServer: Sendable {
     }
 
     private let pipe: FramePipe
-    private let stores: any OrganizationStores
+    /// What it serves.
+    enum Service: Sendable {
+        case stores(any OrganizationStores)
+        case engine(EngineServer)
+    }
+
+    private let service: Service
     private let running = Mutex<[UInt64: Running]>([:])
     private let isShuttingDown = Atomic<Bool>(false)
 
-    init(pipe: FramePipe, stores: any OrganizationStores) {
+    init(pipe: FramePipe, service: Service) {
         self.pipe = pipe
-        self.stores = stores
+        self.service = service
     }
 
     /// Serves until the node has gone or wants the worker to end; the answer to the last request has then been sent.
@@ -51,7 +57,7 @@ final class WorkerServer: Sendable {
         case .shutdown:
             guard !self.isShuttingDown.exchange(true, ordering: .acquiringAndReleasing) else { return }
             Task {  // task-owner: ends by itself, and the process with it
-                await self.stores.closeAll()
+                if case .stores(let stores) = self.service { await stores.closeAll() }
                 self.pipe.close()
             }
         case .hello, .ready, .pong, .done, .failed, .head, .rows, .end: break
@@ -71,22 +77,36 @@ final class WorkerServer: Sendable {
 
     private func answer(_ frame: WorkerFrame, _ credit: CreditGate) async {
         do {
-            switch try WorkerQuestion.decode(frame.body) {
-            case .position(let organization):
-                var writer = ByteWriter()
-                writer.write(try await self.stores.position(of: organization).rawValue)
-                self.pipe.send(.done, frame.request, writer.bytes)
-            case .project(let organization, let records, let isUrgent):
-                try await self.stores.project(records, to: organization, isUrgent: isUrgent)
-                self.pipe.send(.done, frame.request)
-            case .reset(let organization):
-                try await self.stores.reset(organization)
-                self.pipe.send(.done, frame.request)
-            case .query(let organization, let question):
-                try await self.stream(try await self.stores.query(question, of: organization), frame.request, credit)
+            switch self.service {
+            case .stores(let stores): try await self.answer(frame, from: stores, credit)
+            case .engine(let engine):
+                switch try await engine.answer(try EngineQuestion.decode(frame.body)) {
+                case .bytes(let bytes): self.pipe.send(.done, frame.request, bytes)
+                case .rows(let result): try await self.stream(result, frame.request, credit)
+                }
             }
         } catch {
             self.pipe.send(.failed, frame.request, WorkerFailure.encode(error))
+        }
+    }
+
+    private func answer(_ frame: WorkerFrame, from stores: any OrganizationStores, _ credit: CreditGate) async throws {
+        switch try WorkerQuestion.decode(frame.body) {
+        case .position(let organization):
+            var writer = ByteWriter()
+            writer.write(try await stores.position(of: organization).rawValue)
+            self.pipe.send(.done, frame.request, writer.bytes)
+        case .project(let organization, let records, let isUrgent):
+            try await stores.project(records, to: organization, isUrgent: isUrgent)
+            self.pipe.send(.done, frame.request)
+        case .reset(let organization):
+            try await stores.reset(organization)
+            self.pipe.send(.done, frame.request)
+        case .query(let organization, let question):
+            try await self.stream(try await stores.query(question, of: organization), frame.request, credit)
+        case .tables(let organization, let isCurrent):
+            let tables = try await stores.tables(of: organization, isCurrent: isCurrent)
+            self.pipe.send(.done, frame.request, tables.encoded())
         }
     }
 

@@ -99,7 +99,8 @@ final class WorkerSlot: Sendable {
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 let answer = self.state.withLock { state -> Result<WorkerLink, any Error>? in
-                    if let link = state.link { return .success(link) }
+                    // One that has ended is replaced in a moment.
+                    if let link = state.link, !link.hasEnded { return .success(link) }
                     if state.isStopping || state.hasEnded {
                         return .failure(WorkerGone(fault: .ended, wasAlone: false))
                     }

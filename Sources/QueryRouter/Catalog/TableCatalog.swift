@@ -87,8 +87,10 @@ struct TableCatalog: Sendable {
         ColumnDefinition(column.name, column.type)
     }
 
-    /// Empty tables of every dataset.
-    var engineSchema: EngineSchema { EngineSchema(definitions: self.datasets.map(\.createStatement)) }
+    /// Empty tables of every dataset, and of those that tell of them.
+    var engineSchema: EngineSchema {
+        EngineSchema(definitions: self.datasets.map(\.createStatement) + StatementForm.Dictionary.definitions)
+    }
 
     // MARK: - Near names
 

@@ -29,6 +29,8 @@ package final class InProcessQueryEngine: QueryEngine {
 
     /// Stores of empty tables that are kept, least recently used first out.
     private static let schemasMax = 16
+    /// The longest statement of a scratch store that is used again.
+    private static let timeLimitMax = Duration.seconds(3_600)
     /// They hold no rows.
     private static let parserMemoryBytes = 64 << 20
 
@@ -41,6 +43,7 @@ package final class InProcessQueryEngine: QueryEngine {
     private let threads: ColumnarThreads
     private let configuration: Configuration
     private let parser: ColumnarStore
+    private let pool: ScratchPool
     private let state = Mutex(State())
     private let scratches = Atomic<Int>(0)
 
@@ -48,6 +51,7 @@ package final class InProcessQueryEngine: QueryEngine {
         self.threads = threads
         self.configuration = configuration
         self.parser = parser
+        self.pool = ScratchPool(threads: threads)
     }
 
     /// Makes an engine; ``close()`` ends it.
@@ -108,9 +112,14 @@ package final class InProcessQueryEngine: QueryEngine {
     }
 
     package func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch {
+        let limit = self.configuration.memoryLimitBytes
+        // A store that is used again has the engine's own limits; the query's time limit is that of each statement.
+        let isCommon = settings.memoryBytesMax.map { $0 >= limit } ?? true
+        if isCommon, let (store, directory) = self.pool.take() {
+            return InProcessScratch(store: store, directory: directory, threads: self.threads, pool: self.pool)
+        }
         let number = self.scratches.add(1, ordering: .relaxed).newValue
         let directory = self.configuration.temporaryDirectory.map { "\($0)/gather-\(number)" }
-        let limit = self.configuration.memoryLimitBytes
         let store = try await ColumnarStore.open(
             .memory,
             configuration: ColumnarConfiguration(
@@ -121,11 +130,16 @@ package final class InProcessQueryEngine: QueryEngine {
                 threads: self.configuration.threads,
                 temporaryDirectory: directory,
                 temporaryBytesMax: self.configuration.temporaryBytesMax,
-                timeLimit: settings.timeLimit
+                timeLimit: isCommon ? Self.timeLimitMax : settings.timeLimit
             ),
             threads: self.threads
         )
-        return InProcessScratch(store: store, directory: directory, threads: self.threads)
+        return InProcessScratch(
+            store: store,
+            directory: directory,
+            threads: self.threads,
+            pool: isCommon ? self.pool : nil
+        )
     }
 
     package func close() async {
@@ -135,6 +149,7 @@ package final class InProcessQueryEngine: QueryEngine {
             return state.stores.values.map(\.store)
         }
         for store in stores { await store.close() }
+        await self.pool.close()
         await self.parser.close()
     }
 }

@@ -4,18 +4,21 @@ internal import Synchronization
 
 /// A columnar store in memory that holds one query's rows, and the directory where it may spill.
 ///
-/// ``close()`` frees both; whoever drops a scratch without closing it, as a client does that goes away in the middle
+/// ``close()`` empties the store for the next query, or frees both; whoever drops a scratch without closing it, as a client does that goes away in the middle
 /// of a result, has it closed in the background.
 final class InProcessScratch: QueryScratch {
     private let store: ColumnarStore
     private let directory: String?
     private let threads: ColumnarThreads
+    /// Takes the emptied store back; nil: it is not used again.
+    private let pool: ScratchPool?
     private let isClosed = Atomic<Bool>(false)
 
-    init(store: ColumnarStore, directory: String?, threads: ColumnarThreads) {
+    init(store: ColumnarStore, directory: String?, threads: ColumnarThreads, pool: ScratchPool?) {
         self.store = store
         self.directory = directory
         self.threads = threads
+        self.pool = pool
     }
 
     func define(_ sql: String) async throws { try await self.store.execute(sql) }
@@ -40,10 +43,11 @@ final class InProcessScratch: QueryScratch {
 
     func close() async {
         guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        if let pool = self.pool, await pool.takeBack(self.store, self.directory) { return }
         await Self.close(self.store, self.directory, self.threads)
     }
 
-    private static func close(_ store: ColumnarStore, _ directory: String?, _ threads: ColumnarThreads) async {
+    static func close(_ store: ColumnarStore, _ directory: String?, _ threads: ColumnarThreads) async {
         await store.close()
         guard let directory else { return }
         // What cannot be removed now is wiped when the number comes again after a restart.
@@ -54,5 +58,73 @@ final class InProcessScratch: QueryScratch {
         guard !self.isClosed.load(ordering: .acquiring) else { return }
         let (store, directory, threads) = (self.store, self.directory, self.threads)
         Task { await Self.close(store, directory, threads) }  // task-owner: ends by itself: closing is two short jobs
+    }
+}
+
+/// Scratch stores between two queries: opening one anew costs tens of milliseconds, emptying one a few.
+final class ScratchPool: Sendable {
+    /// Stores that wait.
+    private static let idleMax = 4
+    /// Statements that a store that is used again may have been given; then it is opened anew.
+    private static let usesMax = 200
+
+    private struct Idle {
+        let store: ColumnarStore
+        let directory: String?
+        var uses: Int
+    }
+
+    private struct State {
+        var idle: [Idle] = []
+        var uses: [ObjectIdentifier: Int] = [:]
+        var isClosed = false
+    }
+
+    private let threads: ColumnarThreads
+    private let state = Mutex(State())
+
+    init(threads: ColumnarThreads) { self.threads = threads }
+
+    /// An empty store, if one waits.
+    func take() -> (store: ColumnarStore, directory: String?)? {
+        self.state.withLock { state in
+            guard let idle = state.idle.popLast() else { return nil }
+            state.uses[ObjectIdentifier(idle.store)] = idle.uses + 1
+            return (idle.store, idle.directory)
+        }
+    }
+
+    /// Empties a store and keeps it.
+    /// - Returns: false: the caller closes it.
+    func takeBack(_ store: ColumnarStore, _ directory: String?) async -> Bool {
+        let uses = self.state.withLock { $0.uses.removeValue(forKey: ObjectIdentifier(store)) ?? 0 }
+        guard uses < Self.usesMax else { return false }
+        do {
+            let names = try await store.query(
+                "SELECT table_name FROM duckdb_tables() WHERE table_name <> '\(ColumnarStore.positionTable)'",
+                origin: .router
+            ).collect()
+            let drops = names.flatMap { batch in
+                (0..<batch.rowCount).map { "DROP TABLE \(SQLText.quoted(batch.string(row: $0, column: 0) ?? ""))" }
+            }
+            if !drops.isEmpty { try await store.execute(drops.joined(separator: ";")) }
+        } catch {
+            return false
+        }
+        return self.state.withLock { state in
+            guard !state.isClosed, state.idle.count < Self.idleMax else { return false }
+            state.idle.append(Idle(store: store, directory: directory, uses: uses))
+            return true
+        }
+    }
+
+    /// Closes the stores that wait; those in use are closed by their owners.
+    func close() async {
+        let idle = self.state.withLock { state in
+            state.isClosed = true
+            defer { state.idle = [] }
+            return state.idle
+        }
+        for entry in idle { await InProcessScratch.close(entry.store, entry.directory, self.threads) }
     }
 }

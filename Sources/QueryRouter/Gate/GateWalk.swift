@@ -6,6 +6,7 @@ struct GateWalk {
     var references: [TableReference] = []
     var names: Set<String> = []
     var readsWholeRows = false
+    var readsDictionary = false
     /// Aliases and names of the datasets that were read, in lower case.
     private var qualifiers: Set<String> = []
     /// The last words of the paths, which may name a whole row.
@@ -140,6 +141,11 @@ struct GateWalk {
                 names: [full]
             )
         }
+        // Made by the router out of a table of information_schema.
+        if StatementForm.Dictionary.isOwn(name) {
+            self.readsDictionary = true
+            return
+        }
         guard let table = self.catalog.table(named: name) else {
             let hint = self.catalog.nearest(to: name, among: scope.names).map { "; did you mean \($0)?" } ?? ""
             let message = "there is no table \(name)\(hint)"
@@ -245,7 +251,9 @@ struct GateWalk {
             }
         case "COMPARISON", "CONJUNCTION", "CAST", "CASE", "BETWEEN", "SUBQUERY", "LAMBDA", "COLLATE": break
         case "PARAMETER":
-            guard UInt16(node.text("identifier")) != nil else { throw Self.refusal("a parameter with a name", at: node) }
+            guard UInt16(node.text("identifier")) != nil else {
+                throw Self.refusal("a parameter with a name", at: node)
+            }
             return
         case let kind: throw Self.refusal("an expression of the kind \(kind)", at: node)
         }

@@ -21,18 +21,26 @@ struct StatementGate {
         }
     }
 
-    /// Checks the tree that DuckDB's `json_serialize_sql` gave for `sql`.
-    ///
-    /// - Throws: ``QueryError`` `.notAllowed`, `.unknownTable`, `.invalid`, `.tooLarge`, with the position in `sql`.
-    func check(_ sql: String, tree text: String) throws -> CheckedStatement {
-        let root: SyntaxNode
+    /// Reads what DuckDB's `json_serialize_sql` gave.
+    func read(_ text: String) throws -> SyntaxNode {
         do {
-            root = try SyntaxReader.read(text)
+            return try SyntaxReader.read(text)
         } catch .tooDeep {
             throw Self.tooDeep(at: nil)
         } catch .malformed(let offset) {
             throw QueryError(.internal, "the parser's tree is malformed at byte \(offset)")
         }
+    }
+
+    /// Checks the tree that DuckDB's `json_serialize_sql` gave for `sql`.
+    ///
+    /// - Throws: ``QueryError`` `.notAllowed`, `.unknownTable`, `.invalid`, `.tooLarge`, with the position in `sql`.
+    func check(_ sql: String, tree text: String) throws -> CheckedStatement {
+        try self.check(sql, root: self.read(text))
+    }
+
+    /// Checks a tree that was read already.
+    func check(_ sql: String, root: SyntaxNode) throws -> CheckedStatement {
         let statements = root.list("statements")
         guard let statement = statements.first?.node("node") else {
             throw QueryError(.notAllowed, "there is no statement")
@@ -47,7 +55,8 @@ struct StatementGate {
             tree: root,
             references: walk.references,
             names: walk.names,
-            readsWholeRows: walk.readsWholeRows || walk.namesWholeRow
+            readsWholeRows: walk.readsWholeRows || walk.namesWholeRow,
+            readsDictionary: walk.readsDictionary
         )
     }
 

@@ -5,11 +5,55 @@ enum Parameters {
     /// The tree with the parameters in `open` (from 0) cast to text.
     static func castingToText(_ node: SyntaxNode, open: Set<Int>) -> SyntaxNode {
         node.mapping { node in
-            guard node.text("class") == "PARAMETER", let number = Int(node.text("identifier")),
-                open.contains(number - 1)
-            else { return nil }
-            let alias = node.text("alias").isEmpty ? "$\(number)" : node.text("alias")
+            guard let place = self.place(node), open.contains(place) else { return nil }
+            let alias = node.text("alias").isEmpty ? "$\(place + 1)" : node.text("alias")
             return SyntaxNode.cast(node.setting("alias", .string("")), to: "VARCHAR", alias: alias)
+        }
+    }
+
+    /// The tree with values of known types in place of parameters; nil when a value has no such form.
+    static func substituting(_ values: [ArrowValue], in node: SyntaxNode) -> SyntaxNode? {
+        var isComplete = true
+        let result = node.mapping { node in
+            guard let place = self.place(node) else { return nil }
+            guard place < values.count, let literal = self.literal(values[place]) else {
+                isComplete = false
+                return node
+            }
+            return literal.setting("alias", .string(node.text("alias")))
+        }
+        return isComplete ? result : nil
+    }
+
+    /// Whether a column of the result has its name from an expression with a parameter in it.
+    static func name(_ query: SyntaxNode) -> Bool {
+        query.list("select_list").contains { item in
+            item.text("alias").isEmpty && item.contains { self.place($0) != nil }
+        }
+    }
+
+    private static func place(_ node: SyntaxNode) -> Int? {
+        guard node.text("class") == "PARAMETER", let number = Int(node.text("identifier")), number > 0 else {
+            return nil
+        }
+        return number - 1
+    }
+
+    /// An expression with exactly the value and the type that binding gives.
+    private static func literal(_ value: ArrowValue) -> SyntaxNode? {
+        switch value {
+        case .null: return .nullConstant
+        case .bool(let bit): return .cast(.text(bit ? "true" : "false"), to: "BOOLEAN")
+        case .int(let number): return .cast(.text(String(number)), to: "BIGINT")
+        case .uint(let number): return .cast(.text(String(number)), to: "UBIGINT")
+        case .double(let number): return .cast(.text(String(number)), to: "DOUBLE")
+        case .string(let text): return .cast(.text(text), to: "VARCHAR")
+        case .date(let days):
+            let micros = Int64(days) * 86_400_000_000
+            return .cast(.call("make_timestamp", [.cast(.text(String(micros)), to: "BIGINT")]), to: "DATE")
+        case .timestamp(let time, .microsecond, nil):
+            return .call("make_timestamp", [.cast(.text(String(time)), to: "BIGINT")])
+        case .decimal, .bytes, .time, .timestamp, .interval, .list, .structure, .map, .union: return nil
         }
     }
 }

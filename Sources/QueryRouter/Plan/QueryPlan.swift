@@ -1,23 +1,33 @@
 internal import Columnar
 internal import Primitives
 
-/// How a statement is answered, cheapest first.
-///
-/// Two more plans have their place between these: (b) statements that are separable, pushed down to every shard and
-/// concatenated (ORDER BY and LIMIT merged); (c) aggregates that decompose into partial states of shards and a final
-/// step. Whatever they answer must equal what ``gather(_:)`` answers.
+/// How a statement is answered, cheapest first. Whatever (b) and (c) answer must equal what (d) answers.
 enum QueryPlan: Sendable {
     /// (a) Everything that the statement reads is one organization's: its shard runs the statement as it is.
     case single(OrganizationKey)
+    /// (b) The statement is separable, or (c) its aggregates decompose: shards answer in parts.
+    case scatter(ScatterPlan)
     /// (d) The shards' rows are gathered, less what the statement surely does not need, and the statement runs here.
     case gather([GatheredTable])
 
     var kind: QueryPlanKind {
         switch self {
         case .single: .single
+        case .scatter(let plan): plan.kind
         case .gather: .gather
         }
     }
+}
+
+/// A plan, and why none of the cheaper ones was taken.
+struct ChosenPlan: Sendable {
+    struct Rejection: Sendable {
+        let kind: QueryPlanKind
+        let obstacle: Obstacle
+    }
+
+    let plan: QueryPlan
+    let rejections: [Rejection]
 }
 
 /// What is fetched of one dataset.

@@ -10,19 +10,23 @@ struct QueryPlanner {
     struct Options: Sendable {
         var prunesColumns = true
         var pushesConditions = true
+        /// Whether aggregates may be split; a test splits them wrongly on purpose.
+        var rules = StatementSplitter.Rules.exact
     }
 
     var options = Options()
 
     /// - Parameters:
     ///   - organizations: Whom the caller asks for, in key order, each once.
-    ///   - forcesGather: Never pushes the whole statement down.
+    ///   - names: The names of the statement's columns, as the binder gives them; nil: unknown, so that nothing is split.
+    ///   - forcesGather: Never pushes more down than columns and conditions.
     func plan(
         _ statement: CheckedStatement,
         organizations: [OrganizationKey],
         catalog: TableCatalog,
+        names: [String]?,
         forcesGather: Bool
-    ) -> QueryPlan {
+    ) -> ChosenPlan {
         var tables: [String: [TableReference]] = [:]
         var order: [String] = []
         for reference in statement.references {
@@ -32,15 +36,26 @@ struct QueryPlanner {
         let gathered = order.compactMap { name in
             tables[name].map { self.gathered($0, of: statement, organizations: organizations) }
         }
-        if !forcesGather {
+        var rejections: [ChosenPlan.Rejection] = []
+        if !forcesGather, !order.isEmpty, !statement.readsDictionary {
             let read = organizations.filter { key in gathered.contains { $0.organizations.contains(key) } }
             let only = read.count == 1 ? read[0] : organizations.count == 1 ? organizations[0] : nil
             // Where its tables are not those of the catalog, its own answer would be another one.
-            if let only, !order.isEmpty, order.allSatisfy({ catalog.share(of: only, in: $0) == .same }) {
-                return .single(only)
+            if let only, order.allSatisfy({ catalog.share(of: only, in: $0) == .same }) {
+                return ChosenPlan(plan: .single(only), rejections: [])
             }
+            let many =
+                only.map { "the tables of \($0) differ from the others'" } ?? "it reads \(read.count) organizations"
+            rejections.append(.init(kind: .single, obstacle: Obstacle(many)))
+            do {
+                let split = StatementSplitter(statement: statement, catalog: catalog, rules: self.options.rules)
+                let plan = try split.plan(names: names, organizations: read, rejections: &rejections)
+                return ChosenPlan(plan: .scatter(plan), rejections: rejections)
+            } catch let obstacle as Obstacle {
+                rejections.append(.init(kind: .partial, obstacle: obstacle))
+            } catch {}
         }
-        return .gather(gathered)
+        return ChosenPlan(plan: .gather(gathered), rejections: rejections)
     }
 
     /// - Parameter references: All places that read one dataset; not empty.

@@ -36,3 +36,23 @@ struct BoundedSource: BatchSource {
         return nil
     }
 }
+
+/// Counts the batches of one shard's answer.
+struct LoggedSource: BatchSource {
+    var iterator: RecordBatchStream.AsyncIterator
+    let log: ShardLog
+    let number: Int
+    /// Time since the shard was asked.
+    let elapsed: @Sendable () -> Duration
+
+    mutating func next() async throws -> ArrowRecordBatch? {
+        let batch = try await self.iterator.next()
+        let elapsed = self.elapsed()
+        self.log.update(self.number) { entry in
+            entry.rows += batch?.rowCount ?? 0
+            entry.bytes += batch?.byteCount ?? 0
+            entry.duration = elapsed
+        }
+        return batch
+    }
+}

@@ -5,13 +5,15 @@ internal import Synchronization
 /// Fetches the rows that a statement needs from every shard into one scratch store.
 struct Gathering: Sendable {
     let service: any ShardQueryService
-    let scratch: any QueryScratch
+    /// nil: answers are not kept.
+    let scratch: (any QueryScratch)?
     let engine: any QueryEngine
     let catalog: TableCatalog
     let configuration: QueryRouterConfiguration
     let deadline: QueryDeadline
     let consistency: QueryConsistency
     let asOf: QueryAsOf?
+    var log: ShardLog?
 
     struct Gathered: Sendable {
         var provenance: [ShardProvenance]
@@ -21,7 +23,7 @@ struct Gathering: Sendable {
     }
 
     /// What one organization is asked, one statement after the other.
-    private struct Visit: Sendable {
+    struct Visit: Sendable {
         let organization: OrganizationKey
         var statements: [(table: String, sql: String)]
     }
@@ -38,7 +40,11 @@ struct Gathering: Sendable {
 
     /// - Throws: The first shard's error; then every other shard has been cancelled and nothing may be used.
     func run(_ tables: [GatheredTable]) async throws -> Gathered {
-        let visits = try await self.prepare(tables)
+        try await self.run(visits: try await self.prepare(tables))
+    }
+
+    /// Asks the shards, and appends their answers to tables of the scratch store that are there already.
+    func run(visits: [Visit]) async throws -> Gathered {
         let counter = Counter()
         var provenance: [ShardProvenance] = []
         if !visits.isEmpty {
@@ -54,10 +60,10 @@ struct Gathering: Sendable {
     }
 
     /// Makes the empty tables and the shards' statements.
-    private func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
+    func prepare(_ tables: [GatheredTable]) async throws -> [Visit] {
         var visits: [OrganizationKey: Visit] = [:]
         for table in tables {
-            try await self.scratch.define(table.schema.createStatement)
+            try await self.scratch?.define(table.schema.createStatement)
             var sql = table.plainSQL
             if let tree = table.tree { sql = try await self.engine.sql(of: tree.json) }
             for organization in table.organizations {
@@ -109,31 +115,88 @@ struct Gathering: Sendable {
         }
     }
 
+    /// Opens every visit's one statement; the rows are still to be read.
+    /// - Returns: In the order of the visits.
+    func open(_ visits: [Visit], rowsMax: Int, bytesMax: Int) async throws -> [ShardResult] {
+        try await withThrowingTaskGroup(of: (Int, ShardResult).self) { group in
+            var waiting = Array(visits.enumerated())[...]
+            func start() {
+                guard let (index, visit) = waiting.popFirst(), let statement = visit.statements.first else { return }
+                group.addTask {
+                    do {
+                        return (
+                            index,
+                            try await self.ask(statement.sql, visit.organization, rowsMax: rowsMax, bytesMax: bytesMax)
+                        )
+                    } catch {
+                        throw Self.shardError(error, visit.organization)
+                    }
+                }
+            }
+            for _ in 0..<self.configuration.fanOutMax { start() }
+            var results: [Int: ShardResult] = [:]
+            while let (index, result) = try await group.next() {
+                results[index] = result
+                start()
+            }
+            return visits.indices.compactMap { results[$0] }
+        }
+    }
+
+    private func ask(
+        _ sql: String,
+        _ organization: OrganizationKey,
+        rowsMax: Int,
+        bytesMax: Int
+    ) async throws -> ShardResult {
+        let limits = ShardQueryLimits(
+            timeLimit: try self.deadline.remaining(),
+            resultBytesMax: bytesMax,
+            resultRowsMax: rowsMax
+        )
+        let started = self.deadline.elapsed
+        let number = self.log?.add(organization, sql)
+        let result = try await self.service.query(
+            organization: organization,
+            statement: ShardStatement(sql: sql, origin: .router, asOf: self.asOf?.moment(of: organization)),
+            requirement: self.consistency.requirement(for: organization),
+            limits: limits
+        )
+        guard result.provenance.organization == organization else {
+            throw QueryError(.internal, "the answer came from \(result.provenance.organization)")
+        }
+        guard let log = self.log, let number else { return result }
+        let deadline = self.deadline
+        return ShardResult(
+            schema: result.schema,
+            provenance: result.provenance,
+            batches: RecordBatchStream {
+                LoggedSource(
+                    iterator: result.batches.makeAsyncIterator(),
+                    log: log,
+                    number: number,
+                    elapsed: { deadline.elapsed - started }
+                )
+            }
+        )
+    }
+
     private func fetch(
         _ table: String,
         _ sql: String,
         _ organization: OrganizationKey,
         _ counter: Counter
     ) async throws -> ShardProvenance {
-        let limits = ShardQueryLimits(
-            timeLimit: try self.deadline.remaining(),
-            resultBytesMax: self.configuration.gatherBytesMax,
-            resultRowsMax: self.configuration.gatherRowsMax
+        let result = try await self.ask(
+            sql,
+            organization,
+            rowsMax: self.configuration.gatherRowsMax,
+            bytesMax: self.configuration.gatherBytesMax
         )
-        let requirement = self.consistency.requirement(for: organization)
-        let result = try await self.service.query(
-            organization: organization,
-            statement: ShardStatement(sql: sql, origin: .router, asOf: self.asOf?.moment(of: organization)),
-            requirement: requirement,
-            limits: limits
-        )
-        guard result.provenance.organization == organization else {
-            throw QueryError(.internal, "the answer came from \(result.provenance.organization)")
-        }
         for try await batch in result.batches {
             try self.count(batch, counter)
             try Task.checkCancellation()
-            try await self.scratch.append(batch, to: table)
+            try await self.scratch?.append(batch, to: table)
         }
         return result.provenance
     }
@@ -156,7 +219,7 @@ struct Gathering: Sendable {
     /// A shard's error as the user sees it.
     ///
     /// Statements of ours that a shard does not understand are a defect, not the user's mistake.
-    private static func shardError(_ error: any Error, _ organization: OrganizationKey) -> QueryError {
+    static func shardError(_ error: any Error, _ organization: OrganizationKey) -> QueryError {
         let wrapped = QueryError.wrapping(error, doing: "asking the shard")
         var isDefect = [.syntax, .notAllowed, .unknownTable].contains(wrapped.code)
         if let cause = error as? ColumnarError {

@@ -62,9 +62,12 @@ package final class QueryRouter: Sendable {
     package func run(_ request: QueryRequest) async throws -> QueryOutcome {
         let deadline = QueryDeadline(timer: self.timer, limit: min(request.timeLimit, self.configuration.timeLimitMax))
         do {
-            return try await self.withCatalog(request.organizations) { organizations, catalog in
-                let session = self.session(request, organizations, catalog, deadline)
-                return try await session.run()
+            let prefix = try ExplainPrefix.read(request.sql)
+            let request = prefix.map { Self.dropping($0, from: request) } ?? request
+            return try await self.withCatalog(request.organizations) { organizations, catalog, isCurrent in
+                let session = self.session(request, organizations, catalog, isCurrent, deadline)
+                guard let prefix else { return try await session.run() }
+                return try await session.explain(isAnalyzed: prefix.isAnalyzed)
             }
         } catch {
             throw QueryError.wrapping(error, doing: "the query")
@@ -77,21 +80,43 @@ package final class QueryRouter: Sendable {
     /// - Throws: ``QueryError``.
     package func prepare(sql: String, organizations: [OrganizationKey]) async throws -> PreparedQuery {
         do {
-            return try await self.withCatalog(organizations) { organizations, catalog in
+            return try await self.withCatalog(organizations) { organizations, catalog, isCurrent in
+                if try ExplainPrefix.read(sql) != nil {
+                    return PreparedQuery(schema: Explanation.schema, parameterTypes: [])
+                }
                 let request = QueryRequest(sql: sql, organizations: organizations)
                 let deadline = QueryDeadline(timer: self.timer, limit: self.configuration.timeLimitMax)
-                return try await self.session(request, organizations, catalog, deadline).prepare()
+                return try await self.session(request, organizations, catalog, isCurrent, deadline).prepare()
             }
         } catch {
             throw QueryError.wrapping(error, doing: "preparing the query")
         }
     }
 
+    /// The tables that a statement over these organizations may name: the union of theirs, with comments.
+    ///
+    /// - Throws: ``QueryError``.
+    package func tables(of organizations: [OrganizationKey]) async throws -> [TableSchema] {
+        do {
+            return try await self.catalogs.catalog(of: Set(organizations).sorted(), isCurrent: true).datasets
+        } catch {
+            throw QueryError.wrapping(error, doing: "listing tables")
+        }
+    }
+
+    /// The request without EXPLAIN; spaces in its place keep every position true.
+    private static func dropping(_ prefix: ExplainPrefix, from request: QueryRequest) -> QueryRequest {
+        var request = request
+        let rest = request.sql.utf8.dropFirst(prefix.offset)
+        request.sql = String(repeating: " ", count: prefix.offset) + String(decoding: Array(rest), as: UTF8.self)
+        return request
+    }
+
     /// Parses, checks and plans a statement.
     func plan(_ request: QueryRequest) async throws -> QueryPlan {
         let deadline = QueryDeadline(timer: self.timer, limit: self.configuration.timeLimitMax)
-        return try await self.withCatalog(request.organizations) { organizations, catalog in
-            try await self.session(request, organizations, catalog, deadline).plan()
+        return try await self.withCatalog(request.organizations) { organizations, catalog, isCurrent in
+            try await self.session(request, organizations, catalog, isCurrent, deadline).plan()
         }
     }
 
@@ -99,6 +124,7 @@ package final class QueryRouter: Sendable {
         _ request: QueryRequest,
         _ organizations: [OrganizationKey],
         _ catalog: TableCatalog,
+        _ isCurrent: Bool,
         _ deadline: QueryDeadline
     ) -> QuerySession {
         QuerySession(
@@ -109,15 +135,16 @@ package final class QueryRouter: Sendable {
             request: request,
             organizations: organizations,
             catalog: catalog,
+            isCurrent: isCurrent,
             deadline: deadline
         )
     }
 
     /// Runs `body` over what is known of the organizations' tables, and once more when it misses a name that their
-    /// newest records may have brought.
+    /// newest records may have brought, in all of them or in some.
     private func withCatalog<Value>(
         _ asked: [OrganizationKey],
-        _ body: ([OrganizationKey], TableCatalog) async throws -> Value
+        _ body: ([OrganizationKey], TableCatalog, _ isCurrent: Bool) async throws -> Value
     ) async throws -> Value {
         let organizations = Set(asked).sorted()
         guard organizations.count <= self.configuration.organizationsMax else {
@@ -126,13 +153,19 @@ package final class QueryRouter: Sendable {
         }
         let known = try await self.catalogs.catalog(of: organizations, isCurrent: false)
         do {
-            return try await body(organizations, known)
+            return try await body(organizations, known, organizations.isEmpty)
+        } catch is StaleCatalog {
+            return try await body(
+                organizations,
+                try await self.catalogs.catalog(of: organizations, isCurrent: true),
+                true
+            )
         } catch {
             let wrapped = QueryError.wrapping(error, doing: "the query")
             guard wrapped.code == .unknownTable || wrapped.code == .invalid, !organizations.isEmpty else { throw error }
             let current = try await self.catalogs.catalog(of: organizations, isCurrent: true)
             guard current.datasets != known.datasets else { throw error }
-            return try await body(organizations, current)
+            return try await body(organizations, current, true)
         }
     }
 }

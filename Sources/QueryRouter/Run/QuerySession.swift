@@ -1,38 +1,121 @@
 internal import Columnar
 internal import Primitives
 
+/// What is known of the organizations' tables is not enough for the statement.
+struct StaleCatalog: Error {}
+
 /// One request on its way: everything that its plan needs to run.
 struct QuerySession: Sendable {
     let service: any ShardQueryService
     let engine: any QueryEngine
     let configuration: QueryRouterConfiguration
     let planner: QueryPlanner
-    let request: QueryRequest
+    var request: QueryRequest
     /// In key order, each once.
     let organizations: [OrganizationKey]
     let catalog: TableCatalog
+    /// Whether the catalog has what the organizations' newest records bring.
+    let isCurrent: Bool
     let deadline: QueryDeadline
+    /// Where shards' answers are written down; nil: nowhere.
+    var log: ShardLog?
+    /// Sub-queries around this one that are being answered first.
+    var pulls = 0
+
+    /// A statement on its way, with all that was found out about it.
+    struct Planned: Sendable {
+        let statement: CheckedStatement
+        let chosen: ChosenPlan
+        /// What the binder says of it; nil for a statement that one shard binds.
+        let described: StatementDescription?
+    }
 
     /// Parses, checks and plans the statement.
-    func plan() async throws -> QueryPlan {
-        self.planner.plan(
-            try await self.check(),
-            organizations: self.organizations,
-            catalog: self.catalog,
-            forcesGather: self.request.planChoice == .gather
+    func plan() async throws -> QueryPlan { try await self.planned().chosen.plan }
+
+    func planned() async throws -> Planned {
+        let original = try await self.check()
+        var statement = original
+        if !self.request.parameters.isEmpty,
+            let tree = Parameters.substituting(self.request.parameters, in: original.tree)
+        {
+            statement = try StatementGate(catalog: self.catalog).check(original.sql, root: tree)
+        }
+        statement.isAdapted = self.organizations.contains { organization in
+            statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
+        }
+        let forcesGather = self.request.planChoice == .gather
+        // One shard binds what it runs.
+        let first = self.choose(statement, names: nil, forcesGather: forcesGather)
+        if case .single = first.plan { return Planned(statement: statement, chosen: first, described: nil) }
+        let described = try await self.describe(original, statement)
+        let names = described.namesAreKnown ? described.description.schema.fields.map(\.name) : nil
+        return Planned(
+            statement: statement,
+            chosen: forcesGather ? first : self.choose(statement, names: names, forcesGather: false),
+            described: described.description
         )
     }
 
+    func choose(_ statement: CheckedStatement, names: [String]?, forcesGather: Bool) -> ChosenPlan {
+        self.planner.plan(
+            statement,
+            organizations: self.organizations,
+            catalog: self.catalog,
+            names: names,
+            forcesGather: forcesGather
+        )
+    }
+
+    /// Binds the statement, with its values where types hang on them.
+    private func describe(
+        _ original: CheckedStatement,
+        _ substituted: CheckedStatement
+    ) async throws -> (description: StatementDescription, namesAreKnown: Bool) {
+        let schema = self.catalog.engineSchema
+        let described = try await self.engine.describe(original.sql, over: schema, origin: .user)
+        guard described.parameterTypes.count == self.request.parameters.count else {
+            let (wanted, given) = (described.parameterTypes.count, self.request.parameters.count)
+            throw QueryError(.invalid, "the statement has \(wanted) parameters; there are \(given) values")
+        }
+        guard !described.parameterTypes.isEmpty else { return (described, true) }
+        let sql = try await self.engine.sql(of: substituted.tree.json)
+        let bound = try? await self.engine.describe(sql, over: schema, origin: .router)
+        guard let bound, bound.parameterTypes.isEmpty, let query = original.query, !Parameters.name(query) else {
+            return (described, false)
+        }
+        return (bound, true)
+    }
+
     private func check() async throws -> CheckedStatement {
+        let statement = try await self.checkSyntax()
+        // An organization that lacks a table or column now may have it since its newest records: its rows must not be absent.
+        let mayBeStale =
+            !self.isCurrent
+            && self.organizations.contains { organization in
+                statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
+            }
+        if mayBeStale { throw StaleCatalog() }
+        return statement
+    }
+
+    private func checkSyntax() async throws -> CheckedStatement {
         try StatementGate.checkLength(self.request.sql)
-        let tree = try await self.engine.syntaxTree(of: self.request.sql)
-        return try StatementGate(catalog: self.catalog).check(self.request.sql, tree: tree)
+        let text = try await self.engine.syntaxTree(of: self.request.sql)
+        let gate = StatementGate(catalog: self.catalog)
+        let root = try gate.read(text)
+        let tree = StatementForm(organizations: self.organizations).normalized(root)
+        guard tree != root else { return try gate.check(self.request.sql, root: root) }
+        // Refused statements are refused by their own words.
+        var statement = try gate.check(self.request.sql, root: tree)
+        statement.sql = try await self.engine.sql(of: tree.json)
+        return statement
     }
 
     func prepare() async throws -> PreparedQuery {
         let statement = try await self.check()
         let schema = self.catalog.engineSchema
-        let described = try await self.engine.describe(self.request.sql, over: schema, origin: .user)
+        let described = try await self.engine.describe(statement.sql, over: schema, origin: .user)
         let open = Set(described.parameterTypes.indices.filter { described.parameterTypes[$0] == .null })
         guard !open.isEmpty else {
             return PreparedQuery(schema: described.schema, parameterTypes: described.parameterTypes)
@@ -45,18 +128,27 @@ struct QuerySession: Sendable {
     }
 
     func run() async throws -> QueryOutcome {
-        let statement = try await self.check()
-        let plan = self.planner.plan(
-            statement,
-            organizations: self.organizations,
-            catalog: self.catalog,
-            forcesGather: self.request.planChoice == .gather
-        )
+        let planned = try await self.planned()
         let planning = self.deadline.elapsed
-        switch plan {
-        case .single(let organization): return try await self.runSingle(organization, statement, planning)
-        case .gather(let tables): return try await self.runGather(tables, statement, planning)
+        switch planned.chosen.plan {
+        case .single(let organization): return try await self.runSingle(organization, planned, planning)
+        case .gather(let tables):
+            if let outcome = try await self.runPulling(planned, planning) { return outcome }
+            return try await self.runGather(tables, planned, planning)
+        case .scatter(let plan):
+            do {
+                return try await self.runScatter(plan, planned, planning)
+            } catch let failure as SplitFailure {
+                // Bound before any shard was asked: the split statement is not what it should be.
+                let tables = self.gathered(planned.statement)
+                return try await self.runGather(tables, planned, planning, instead: failure.obstacle)
+            }
         }
+    }
+
+    func gathered(_ statement: CheckedStatement) -> [GatheredTable] {
+        guard case .gather(let tables) = self.choose(statement, names: nil, forcesGather: true).plan else { return [] }
+        return tables
     }
 
     /// What the statement reads and some organizations do not have.
@@ -74,7 +166,7 @@ struct QuerySession: Sendable {
 
     private func runSingle(
         _ organization: OrganizationKey,
-        _ statement: CheckedStatement,
+        _ planned: Planned,
         _ planning: Duration
     ) async throws -> QueryOutcome {
         let limits = ShardQueryLimits(
@@ -84,12 +176,15 @@ struct QuerySession: Sendable {
         )
         let request = self.request
         let service = self.service
+        let sql = planned.statement.sql
+        let started = self.deadline.elapsed
+        let number = self.log?.add(organization, sql)
         let result = try await self.deadline.run {
             do {
                 return try await service.query(
                     organization: organization,
                     statement: ShardStatement(
-                        sql: request.sql,
+                        sql: sql,
                         parameters: request.parameters,
                         asOf: request.asOf?.moment(of: organization)
                     ),
@@ -102,9 +197,9 @@ struct QuerySession: Sendable {
         }
         return QueryOutcome(
             schema: result.schema,
-            batches: self.bounded(result.batches, organization: organization),
+            batches: self.bounded(self.logged(result, number, started), organization: organization),
             provenance: [result.provenance],
-            absences: self.absences(statement),
+            absences: self.absences(planned.statement),
             plan: .single,
             statistics: QueryStatistics(
                 organizations: self.organizations.count,
@@ -121,27 +216,21 @@ struct QuerySession: Sendable {
 
     private func runGather(
         _ tables: [GatheredTable],
-        _ statement: CheckedStatement,
-        _ planning: Duration
+        _ planned: Planned,
+        _ planning: Duration,
+        instead obstacle: Obstacle? = nil
     ) async throws -> QueryOutcome {
-        _ = try await self.engine.describe(self.request.sql, over: self.catalog.engineSchema, origin: .user)
         let scratch = try await self.engine.openScratch(
             ScratchSettings(memoryBytesMax: self.request.memoryBytesMax, timeLimit: self.deadline.limit)
         )
         do {
-            let gathering = Gathering(
-                service: self.service,
-                scratch: scratch,
-                engine: self.engine,
-                catalog: self.catalog,
-                configuration: self.configuration,
-                deadline: self.deadline,
-                consistency: self.request.consistency,
-                asOf: self.request.asOf
-            )
-            let gathered = try await gathering.run(tables)
+            if planned.statement.readsDictionary {
+                let rows = StatementForm.Dictionary.rows(self.catalog.datasets, catalog: self.catalogName)
+                try await scratch.define((StatementForm.Dictionary.definitions + rows).joined(separator: ";\n"))
+            }
+            let gathered = try await self.gathering(into: scratch).run(tables)
             let result = try await scratch.query(
-                self.request.sql,
+                planned.statement.sql,
                 parameters: self.request.parameters,
                 origin: .user,
                 limits: QueryLimits(
@@ -154,7 +243,7 @@ struct QuerySession: Sendable {
                 schema: result.schema,
                 batches: self.bounded(result.batches, scratch: scratch),
                 provenance: gathered.provenance,
-                absences: self.absences(statement),
+                absences: self.absences(planned.statement),
                 plan: .gather,
                 statistics: QueryStatistics(
                     organizations: self.organizations.count,
@@ -169,6 +258,37 @@ struct QuerySession: Sendable {
             await scratch.close()
             throw error
         }
+    }
+
+    /// What `table_catalog` says: the organization, when there is one.
+    private var catalogName: String { self.organizations.count == 1 ? self.organizations[0].rawValue : "organizations" }
+
+    /// The batches of an answer, counted where that is asked for.
+    func logged(_ result: ShardResult, _ number: Int?, _ started: Duration) -> RecordBatchStream {
+        guard let log = self.log, let number else { return result.batches }
+        let deadline = self.deadline
+        return RecordBatchStream {
+            LoggedSource(
+                iterator: result.batches.makeAsyncIterator(),
+                log: log,
+                number: number,
+                elapsed: { deadline.elapsed - started }
+            )
+        }
+    }
+
+    func gathering(into scratch: (any QueryScratch)?) -> Gathering {
+        Gathering(
+            service: self.service,
+            scratch: scratch,
+            engine: self.engine,
+            catalog: self.catalog,
+            configuration: self.configuration,
+            deadline: self.deadline,
+            consistency: self.request.consistency,
+            asOf: self.request.asOf,
+            log: self.log
+        )
     }
 
     func bounded(

@@ -100,7 +100,12 @@ extension SyntaxNode {
     }
 
     /// - Parameter type: The engine's name of a plain type.
-    static func cast(_ child: SyntaxNode, to type: String, children: [SyntaxNode] = [], alias: String = "") -> SyntaxNode {
+    static func cast(
+        _ child: SyntaxNode,
+        to type: String,
+        children: [SyntaxNode] = [],
+        alias: String = ""
+    ) -> SyntaxNode {
         self.expression(
             "CAST",
             "OPERATOR_CAST",
@@ -119,7 +124,12 @@ extension SyntaxNode {
         )
     }
 
-    static func call(_ name: String, _ arguments: [SyntaxNode], distinct: Bool = false, filter: SyntaxNode = .null)
+    static func call(
+        _ name: String,
+        _ arguments: [SyntaxNode],
+        distinct: Bool = false,
+        filter: SyntaxNode = .null
+    )
         -> SyntaxNode
     {
         self.expression(

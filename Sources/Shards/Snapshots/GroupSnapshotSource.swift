@@ -118,11 +118,31 @@ package final class GroupSnapshotSource: Sendable {
                 return (self.encode(.end, cursor, writer.bytes), nil)
             }
         } catch let error as LedgerError where error.code == .damaged {
-            throw SnapshotError(code: .damaged, message: "reading the snapshot of group \(self.group)", cause: error)
+            throw SnapshotError(
+                code: .damaged,
+                message: "reading the snapshot of group \(self.group)",
+                organization: self.organization(at: cursor.phase),
+                cause: error
+            )
         } catch {
-            throw SnapshotError.wrapping(error, "reading the snapshot of group \(self.group)")
+            let wrapped = SnapshotError.wrapping(error, "reading the snapshot of group \(self.group)")
+            throw SnapshotError(
+                code: wrapped.code,
+                message: wrapped.message,
+                organization: self.organization(at: cursor.phase),
+                cause: wrapped.cause
+            )
         }
         return (self.encode(kind, cursor, body), next)
+    }
+
+    /// Whose rows a phase reads; nil when it reads none.
+    private func organization(at phase: SnapshotCursor.Phase) -> OrganizationID? {
+        switch phase {
+        case .records(let place, _), .idempotency(let place, _), .sealed(let place, _):
+            self.organizations[place].head.organization
+        case .begin, .organizations, .state, .end: nil
+        }
     }
 
     private func encode(_ kind: SnapshotChunk.Kind, _ cursor: SnapshotCursor, _ body: [UInt8]) -> [UInt8] {

@@ -43,3 +43,32 @@ with pa.OSFile(target, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
     writer.write_batch(batch.slice(1, 2))  # sliced arrays
     writer.write_batch(batch.slice(0, 0))  # no rows
 print(target, os.path.getsize(target))
+
+# What clients send that is kept in another form: plain, and with both compressions.
+long = "a text that is longer than a view keeps in place"
+union = pa.UnionArray.from_dense(
+    pa.array([0, 1, 0, 1], pa.int8()),
+    pa.array([0, 0, 1, 1], pa.int32()),
+    [pa.array(["a", "b"]), pa.array([7, None], pa.int32())],
+    ["text", "number"],
+)
+forms = {
+    "large_utf8": pa.array(["", "flask", None, "ü漢🙂"], pa.large_string()),
+    "large_binary": pa.array([b"", b"\x00\xff", None, b"x"], pa.large_binary()),
+    "large_list": pa.array([[1, 2], [], None, [3]], pa.large_list(pa.int32())),
+    "utf8_view": pa.array(["short", long, None, long[::-1]], pa.string_view()),
+    "binary_view": pa.array([b"", long.encode(), None, b"123456789012"], pa.binary_view()),
+    "dictionary": pa.array(["red", "blue", None, "red"]).dictionary_encode(),
+    "small_dictionary": pa.DictionaryArray.from_arrays(
+        pa.array([1, 0, 1, None], pa.uint8()), pa.array(["x", "y"], pa.large_string())
+    ),
+    "list_of_large": pa.array([["a"], None, ["b", "c"], []], pa.list_(pa.large_string())),
+    "union": union,
+}
+batch = pa.record_batch(list(forms.values()), names=list(forms))
+for name, codec in (("clients", None), ("clients-lz4", "lz4"), ("clients-zstd", "zstd")):
+    target = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".arrow")
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.OSFile(target, "wb") as sink, pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    print(target, os.path.getsize(target))

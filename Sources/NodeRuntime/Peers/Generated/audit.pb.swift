@@ -170,6 +170,48 @@ nonisolated struct WireRepairResponse: Sendable {
 
   var source: UInt64 = 0
 
+  /// Rows that nothing derives from records, taken from other replicas.
+  var rows: UInt64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// Asks a replica for one row of an organization, or of its group, as it is stored there.
+nonisolated struct WireRowRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var organization: UInt32 = 0
+
+  var key: String = String()
+
+  var family: String = String()
+
+  var row: Data = Data()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireRowResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Why it cannot say; empty when it can.
+  var failure: String = String()
+
+  var found: Bool = false
+
+  var value: Data = Data()
+
+  /// Of the organization's group, at the moment of reading.
+  var appliedIndex: UInt64 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -412,7 +454,7 @@ nonisolated extension WireRepairRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RepairResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}problem\0\u{1}detail\0\u{1}first\0\u{1}last\0\u{1}records\0\u{1}nodes\0\u{1}head\0\u{1}basis\0\u{1}size\0\u{1}root\0\u{1}source\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}problem\0\u{1}detail\0\u{1}first\0\u{1}last\0\u{1}records\0\u{1}nodes\0\u{1}head\0\u{1}basis\0\u{1}size\0\u{1}root\0\u{1}source\0\u{1}rows\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -431,6 +473,7 @@ nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._
       case 9: try { try decoder.decodeSingularUInt64Field(value: &self.size) }()
       case 10: try { try decoder.decodeSingularBytesField(value: &self.root) }()
       case 11: try { try decoder.decodeSingularUInt64Field(value: &self.source) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.rows) }()
       default: break
       }
     }
@@ -470,6 +513,9 @@ nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if self.source != 0 {
       try visitor.visitSingularUInt64Field(value: self.source, fieldNumber: 11)
     }
+    if self.rows != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rows, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -485,6 +531,97 @@ nonisolated extension WireRepairResponse: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.size != rhs.size {return false}
     if lhs.root != rhs.root {return false}
     if lhs.source != rhs.source {return false}
+    if lhs.rows != rhs.rows {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireRowRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".RowRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}family\0\u{1}row\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.family) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.row) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.organization != 0 {
+      try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
+    }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
+    }
+    if !self.family.isEmpty {
+      try visitor.visitSingularStringField(value: self.family, fieldNumber: 3)
+    }
+    if !self.row.isEmpty {
+      try visitor.visitSingularBytesField(value: self.row, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireRowRequest, rhs: WireRowRequest) -> Bool {
+    if lhs.organization != rhs.organization {return false}
+    if lhs.key != rhs.key {return false}
+    if lhs.family != rhs.family {return false}
+    if lhs.row != rhs.row {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireRowResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".RowResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}failure\0\u{1}found\0\u{1}value\0\u{3}applied_index\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.failure) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.found) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.value) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.appliedIndex) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.failure.isEmpty {
+      try visitor.visitSingularStringField(value: self.failure, fieldNumber: 1)
+    }
+    if self.found != false {
+      try visitor.visitSingularBoolField(value: self.found, fieldNumber: 2)
+    }
+    if !self.value.isEmpty {
+      try visitor.visitSingularBytesField(value: self.value, fieldNumber: 3)
+    }
+    if self.appliedIndex != 0 {
+      try visitor.visitSingularUInt64Field(value: self.appliedIndex, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireRowResponse, rhs: WireRowResponse) -> Bool {
+    if lhs.failure != rhs.failure {return false}
+    if lhs.found != rhs.found {return false}
+    if lhs.value != rhs.value {return false}
+    if lhs.appliedIndex != rhs.appliedIndex {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -533,48 +533,75 @@ nonisolated struct WireVerifyRequest: Sendable {
   init() {}
 }
 
-nonisolated struct WireVerifyResponse: Sendable {
+nonisolated struct WireVerifyResponse: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  var size: UInt64 = 0
+  var size: UInt64 {
+    get {_storage._size}
+    set {_uniqueStorage()._size = newValue}
+  }
 
-  var root: Data = Data()
+  var root: Data {
+    get {_storage._root}
+    set {_uniqueStorage()._root = newValue}
+  }
 
-  var lastChecksum: Data = Data()
+  var lastChecksum: Data {
+    get {_storage._lastChecksum}
+    set {_uniqueStorage()._lastChecksum = newValue}
+  }
 
-  var records: UInt64 = 0
+  var records: UInt64 {
+    get {_storage._records}
+    set {_uniqueStorage()._records = newValue}
+  }
 
   var finding: WireFinding {
-    get {_finding ?? WireFinding()}
-    set {_finding = newValue}
+    get {_storage._finding ?? WireFinding()}
+    set {_uniqueStorage()._finding = newValue}
   }
   /// Returns true if `finding` has been explicitly set.
-  var hasFinding: Bool {self._finding != nil}
+  var hasFinding: Bool {_storage._finding != nil}
   /// Clears the value of `finding`. Subsequent reads from it will return its default value.
-  mutating func clearFinding() {self._finding = nil}
+  mutating func clearFinding() {_uniqueStorage()._finding = nil}
 
   var failure: WirePeerFailure {
-    get {_failure ?? WirePeerFailure()}
-    set {_failure = newValue}
+    get {_storage._failure ?? WirePeerFailure()}
+    set {_uniqueStorage()._failure = newValue}
   }
   /// Returns true if `failure` has been explicitly set.
-  var hasFailure: Bool {self._failure != nil}
+  var hasFailure: Bool {_storage._failure != nil}
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
-  mutating func clearFailure() {self._failure = nil}
+  mutating func clearFailure() {_uniqueStorage()._failure = nil}
 
   /// Rows of projections and checkpoints that were checked.
-  var rows: UInt64 = 0
+  var rows: UInt64 {
+    get {_storage._rows}
+    set {_uniqueStorage()._rows = newValue}
+  }
 
-  var checkpoints: UInt64 = 0
+  var checkpoints: UInt64 {
+    get {_storage._checkpoints}
+    set {_uniqueStorage()._checkpoints = newValue}
+  }
+
+  /// Why the node still does not serve the organization although nothing was found.
+  var marked: WireFinding {
+    get {_storage._marked ?? WireFinding()}
+    set {_uniqueStorage()._marked = newValue}
+  }
+  /// Returns true if `marked` has been explicitly set.
+  var hasMarked: Bool {_storage._marked != nil}
+  /// Clears the value of `marked`. Subsequent reads from it will return its default value.
+  mutating func clearMarked() {_uniqueStorage()._marked = nil}
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
-  fileprivate var _finding: WireFinding? = nil
-  fileprivate var _failure: WirePeerFailure? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 nonisolated struct WireFinding: Sendable {
@@ -625,6 +652,73 @@ nonisolated struct WireQueryRequest: Sendable {
 
   /// The router wrote the statement: it may use aggregate states.
   var generated: Bool = false
+
+  /// The moment to read; only in requests of the path for them, which older programs do not have.
+  var asOf: WireQueryRequest.OneOf_AsOf? = nil
+
+  var asOfSequence: UInt64 {
+    get {
+      if case .asOfSequence(let v)? = asOf {return v}
+      return 0
+    }
+    set {asOf = .asOfSequence(newValue)}
+  }
+
+  /// Microseconds since 1970.
+  var asOfTime: Int64 {
+    get {
+      if case .asOfTime(let v)? = asOf {return v}
+      return 0
+    }
+    set {asOf = .asOfTime(newValue)}
+  }
+
+  /// Reserved records are not seen; for requests with a moment, others have a path for it.
+  var withoutReserved: Bool = false
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  /// The moment to read; only in requests of the path for them, which older programs do not have.
+  nonisolated enum OneOf_AsOf: Equatable, Sendable {
+    case asOfSequence(UInt64)
+    /// Microseconds since 1970.
+    case asOfTime(Int64)
+
+  }
+
+  init() {}
+}
+
+/// Asks a replica which tables statements may name.
+nonisolated struct WireTablesRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var organization: UInt32 = 0
+
+  var key: String = String()
+
+  /// Those that the newest records bring must be among them.
+  var current: Bool = false
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct WireTablesResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The list in the form of the node's own processes; empty after a failure.
+  var tables: Data = Data()
+
+  /// An error's code and message.
+  var code: String = String()
+
+  var message: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1723,68 +1817,125 @@ nonisolated extension WireVerifyRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireVerifyResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".VerifyResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0\u{1}rows\0\u{1}checkpoints\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}root\0\u{3}last_checksum\0\u{1}records\0\u{1}finding\0\u{1}failure\0\u{1}rows\0\u{1}checkpoints\0\u{1}marked\0")
+
+  fileprivate class _StorageClass {
+    var _size: UInt64 = 0
+    var _root: Data = Data()
+    var _lastChecksum: Data = Data()
+    var _records: UInt64 = 0
+    var _finding: WireFinding? = nil
+    var _failure: WirePeerFailure? = nil
+    var _rows: UInt64 = 0
+    var _checkpoints: UInt64 = 0
+    var _marked: WireFinding? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _size = source._size
+      _root = source._root
+      _lastChecksum = source._lastChecksum
+      _records = source._records
+      _finding = source._finding
+      _failure = source._failure
+      _rows = source._rows
+      _checkpoints = source._checkpoints
+      _marked = source._marked
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.size) }()
-      case 2: try { try decoder.decodeSingularBytesField(value: &self.root) }()
-      case 3: try { try decoder.decodeSingularBytesField(value: &self.lastChecksum) }()
-      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.records) }()
-      case 5: try { try decoder.decodeSingularMessageField(value: &self._finding) }()
-      case 6: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
-      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.rows) }()
-      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.checkpoints) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._size) }()
+        case 2: try { try decoder.decodeSingularBytesField(value: &_storage._root) }()
+        case 3: try { try decoder.decodeSingularBytesField(value: &_storage._lastChecksum) }()
+        case 4: try { try decoder.decodeSingularUInt64Field(value: &_storage._records) }()
+        case 5: try { try decoder.decodeSingularMessageField(value: &_storage._finding) }()
+        case 6: try { try decoder.decodeSingularMessageField(value: &_storage._failure) }()
+        case 7: try { try decoder.decodeSingularUInt64Field(value: &_storage._rows) }()
+        case 8: try { try decoder.decodeSingularUInt64Field(value: &_storage._checkpoints) }()
+        case 9: try { try decoder.decodeSingularMessageField(value: &_storage._marked) }()
+        default: break
+        }
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.size != 0 {
-      try visitor.visitSingularUInt64Field(value: self.size, fieldNumber: 1)
-    }
-    if !self.root.isEmpty {
-      try visitor.visitSingularBytesField(value: self.root, fieldNumber: 2)
-    }
-    if !self.lastChecksum.isEmpty {
-      try visitor.visitSingularBytesField(value: self.lastChecksum, fieldNumber: 3)
-    }
-    if self.records != 0 {
-      try visitor.visitSingularUInt64Field(value: self.records, fieldNumber: 4)
-    }
-    try { if let v = self._finding {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
-    } }()
-    try { if let v = self._failure {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
-    } }()
-    if self.rows != 0 {
-      try visitor.visitSingularUInt64Field(value: self.rows, fieldNumber: 7)
-    }
-    if self.checkpoints != 0 {
-      try visitor.visitSingularUInt64Field(value: self.checkpoints, fieldNumber: 8)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._size != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._size, fieldNumber: 1)
+      }
+      if !_storage._root.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._root, fieldNumber: 2)
+      }
+      if !_storage._lastChecksum.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._lastChecksum, fieldNumber: 3)
+      }
+      if _storage._records != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._records, fieldNumber: 4)
+      }
+      try { if let v = _storage._finding {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      } }()
+      try { if let v = _storage._failure {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+      } }()
+      if _storage._rows != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._rows, fieldNumber: 7)
+      }
+      if _storage._checkpoints != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._checkpoints, fieldNumber: 8)
+      }
+      try { if let v = _storage._marked {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: WireVerifyResponse, rhs: WireVerifyResponse) -> Bool {
-    if lhs.size != rhs.size {return false}
-    if lhs.root != rhs.root {return false}
-    if lhs.lastChecksum != rhs.lastChecksum {return false}
-    if lhs.records != rhs.records {return false}
-    if lhs._finding != rhs._finding {return false}
-    if lhs._failure != rhs._failure {return false}
-    if lhs.rows != rhs.rows {return false}
-    if lhs.checkpoints != rhs.checkpoints {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._size != rhs_storage._size {return false}
+        if _storage._root != rhs_storage._root {return false}
+        if _storage._lastChecksum != rhs_storage._lastChecksum {return false}
+        if _storage._records != rhs_storage._records {return false}
+        if _storage._finding != rhs_storage._finding {return false}
+        if _storage._failure != rhs_storage._failure {return false}
+        if _storage._rows != rhs_storage._rows {return false}
+        if _storage._checkpoints != rhs_storage._checkpoints {return false}
+        if _storage._marked != rhs_storage._marked {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1837,7 +1988,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".QueryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1855,12 +2006,33 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 8: try { try decoder.decodeSingularBoolField(value: &self.latest) }()
       case 9: try { try decoder.decodeSingularBytesField(value: &self.parameters) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.generated) }()
+      case 11: try {
+        var v: UInt64?
+        try decoder.decodeSingularUInt64Field(value: &v)
+        if let v = v {
+          if self.asOf != nil {try decoder.handleConflictingOneOf()}
+          self.asOf = .asOfSequence(v)
+        }
+      }()
+      case 12: try {
+        var v: Int64?
+        try decoder.decodeSingularSInt64Field(value: &v)
+        if let v = v {
+          if self.asOf != nil {try decoder.handleConflictingOneOf()}
+          self.asOf = .asOfTime(v)
+        }
+      }()
+      case 13: try { try decoder.decodeSingularBoolField(value: &self.withoutReserved) }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.organization != 0 {
       try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
     }
@@ -1891,6 +2063,20 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.generated != false {
       try visitor.visitSingularBoolField(value: self.generated, fieldNumber: 10)
     }
+    switch self.asOf {
+    case .asOfSequence?: try {
+      guard case .asOfSequence(let v)? = self.asOf else { preconditionFailure() }
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 11)
+    }()
+    case .asOfTime?: try {
+      guard case .asOfTime(let v)? = self.asOf else { preconditionFailure() }
+      try visitor.visitSingularSInt64Field(value: v, fieldNumber: 12)
+    }()
+    case nil: break
+    }
+    if self.withoutReserved != false {
+      try visitor.visitSingularBoolField(value: self.withoutReserved, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1905,6 +2091,88 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.latest != rhs.latest {return false}
     if lhs.parameters != rhs.parameters {return false}
     if lhs.generated != rhs.generated {return false}
+    if lhs.asOf != rhs.asOf {return false}
+    if lhs.withoutReserved != rhs.withoutReserved {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTablesRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TablesRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}current\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.organization) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.current) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.organization != 0 {
+      try visitor.visitSingularUInt32Field(value: self.organization, fieldNumber: 1)
+    }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 2)
+    }
+    if self.current != false {
+      try visitor.visitSingularBoolField(value: self.current, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTablesRequest, rhs: WireTablesRequest) -> Bool {
+    if lhs.organization != rhs.organization {return false}
+    if lhs.key != rhs.key {return false}
+    if lhs.current != rhs.current {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTablesResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".TablesResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}tables\0\u{1}code\0\u{1}message\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.tables) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.code) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.message) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.tables.isEmpty {
+      try visitor.visitSingularBytesField(value: self.tables, fieldNumber: 1)
+    }
+    if !self.code.isEmpty {
+      try visitor.visitSingularStringField(value: self.code, fieldNumber: 2)
+    }
+    if !self.message.isEmpty {
+      try visitor.visitSingularStringField(value: self.message, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireTablesResponse, rhs: WireTablesResponse) -> Bool {
+    if lhs.tables != rhs.tables {return false}
+    if lhs.code != rhs.code {return false}
+    if lhs.message != rhs.message {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,0 +1,243 @@
+internal import Columnar
+internal import Primitives
+
+/// A split statement does not bind, or would give other columns: it is answered by gathering.
+struct SplitFailure: Error {
+    let obstacle: Obstacle
+}
+
+// Plans (b) and (c): shards answer in parts.
+extension QuerySession {
+    /// Answers by parts of the shards.
+    /// - Throws: ``SplitFailure`` before any shard was asked; else ``QueryError`` or Columnar's error.
+    func runScatter(_ plan: ScatterPlan, _ planned: Planned, _ planning: Duration) async throws -> QueryOutcome {
+        guard let wanted = planned.described?.schema else { throw SplitFailure(obstacle: Obstacle("it is not bound")) }
+        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
+        guard let final = plan.final else {
+            return try await self.runConcat(plan, body, wanted, planned, planning)
+        }
+        let scratch = try await self.engine.openScratch(
+            ScratchSettings(memoryBytesMax: self.request.memoryBytesMax, timeLimit: self.deadline.limit)
+        )
+        do {
+            let finalSQL = try await self.prepare(plan, body, final, wanted, in: scratch)
+            let visits = self.visits(plan, body)
+            let gathered = try await self.gathering(into: scratch).run(visits: visits)
+            let result = try await scratch.query(
+                finalSQL,
+                parameters: [],
+                origin: .router,
+                limits: QueryLimits(
+                    timeLimit: try self.deadline.remaining(),
+                    rowsMax: self.request.resultRowsMax,
+                    bytesMax: self.request.resultBytesMax
+                )
+            )
+            return QueryOutcome(
+                schema: result.schema,
+                batches: self.bounded(result.batches, scratch: scratch),
+                provenance: gathered.provenance,
+                absences: self.absences(planned.statement),
+                plan: plan.kind,
+                statistics: QueryStatistics(
+                    organizations: self.organizations.count,
+                    shards: gathered.shards,
+                    gatheredRows: gathered.rows,
+                    gatheredBytes: gathered.bytes,
+                    planning: planning,
+                    gathering: self.deadline.elapsed - planning
+                )
+            )
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
+    /// Writes the split statement out and binds it, without asking a shard.
+    func bind(_ plan: ScatterPlan, _ planned: Planned) async throws -> (body: String, final: String?) {
+        guard let wanted = planned.described?.schema else { throw SplitFailure(obstacle: Obstacle("it is not bound")) }
+        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
+        guard let final = plan.final else {
+            try await self.checkConcat(plan, body, wanted)
+            return (body, nil)
+        }
+        let scratch = try await self.engine.openScratch(ScratchSettings(timeLimit: self.deadline.limit))
+        do {
+            let sql = try await self.prepare(plan, body, final, wanted, in: scratch)
+            await scratch.close()
+            return (body, sql)
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
+    private func splitting<Value>(_ body: () async throws -> Value) async throws -> Value {
+        do {
+            return try await body()
+        } catch let error as ColumnarError
+            where [.binder, .catalog, .syntax, .unsupported, .notAllowed, .execution].contains(error.code)
+        {
+            throw SplitFailure(obstacle: Obstacle("the engine does not bind the split statement: \(error.message)"))
+        }
+    }
+
+    // MARK: - What shards are asked
+
+    private func visits(_ plan: ScatterPlan, _ body: String) -> [Gathering.Visit] {
+        plan.organizations.compactMap { organization in
+            self.shardSQL(plan, body, organization).map {
+                Gathering.Visit(organization: organization, statements: [(ScatterPlan.table, $0)])
+            }
+        }
+    }
+
+    /// The statement for one organization; nil when it has none of the tables.
+    func shardSQL(_ plan: ScatterPlan, _ body: String, _ organization: OrganizationKey) -> String? {
+        var adaptations: [String] = []
+        var absent = 0
+        for table in plan.tables {
+            let name = SQLText.quoted(table.name)
+            switch self.catalog.share(of: organization, in: table.name) {
+            case .same: continue
+            case .adapted(let own):
+                adaptations.append("\(name) AS (SELECT \(SQLText.adapted(table.columns, from: own)) FROM main.\(name))")
+            case .absent:
+                absent += 1
+                let none = TableSchema(name: table.name, columns: [])
+                adaptations.append("\(name) AS (SELECT \(SQLText.adapted(table.columns, from: none)) WHERE false)")
+            }
+        }
+        guard absent < plan.tables.count else { return nil }
+        let with = adaptations.isEmpty ? "" : "WITH \(adaptations.joined(separator: ", ")) "
+        return with + Self.named(body, plan.columns)
+    }
+
+    private static func named(_ body: String, _ columns: [String]) -> String {
+        "SELECT * FROM (\(body)) AS _ft_answer(\(columns.joined(separator: ", ")))"
+    }
+
+    // MARK: - The final step
+
+    /// Types that lose something on the way between engines.
+    private static let lossyTypes = [
+        "UHUGEINT", "BIT", "UUID", "TIME WITH", "TIMETZ", "ENUM", "UNION", "VARIANT", "BIGNUM",
+    ]
+
+    /// Makes the table for the shards' answers with the engine's own types, and binds the final step over it.
+    private func prepare(
+        _ plan: ScatterPlan,
+        _ body: String,
+        _ final: SyntaxNode,
+        _ wanted: ArrowSchema,
+        in scratch: any QueryScratch
+    ) async throws -> String {
+        let table = ScatterPlan.table
+        return try await self.splitting {
+            let answer = "CREATE TABLE \(table) AS \(Self.named(body, plan.columns)) LIMIT 0"
+            let drops = plan.tables.map { "DROP TABLE \(SQLText.quoted($0.name))" }
+            try await scratch.define((plan.tables.map(\.createStatement) + [answer] + drops).joined(separator: ";\n"))
+            let types = try await scratch.query(
+                "SELECT data_type FROM duckdb_columns() WHERE table_name = '\(table)'",
+                parameters: [],
+                origin: .router,
+                limits: QueryLimits()
+            )
+            for try await batch in types.batches {
+                for row in 0..<batch.rowCount {
+                    let type = batch.string(row: row, column: 0) ?? ""
+                    if Self.lossyTypes.contains(where: { type.uppercased().contains($0) }) {
+                        throw SplitFailure(obstacle: Obstacle("values of the type \(type) do not travel unchanged"))
+                    }
+                }
+            }
+            let sql = try await self.engine.sql(of: final.asStatement.json)
+            let described = try await scratch.describe(sql, origin: .router)
+            guard Self.isSame(described.schema, wanted) else {
+                throw SplitFailure(obstacle: Obstacle("the final step would give other columns"))
+            }
+            return sql
+        }
+    }
+
+    static func isSame(_ left: ArrowSchema, _ right: ArrowSchema, ignoringNames: Bool = false) -> Bool {
+        left.fields.count == right.fields.count
+            && zip(left.fields, right.fields).allSatisfy { one, other in
+                one.type == other.type && one.isJSON == other.isJSON && (ignoringNames || one.name == other.name)
+            }
+    }
+
+    // MARK: - Answers as they come
+
+    private func checkConcat(_ plan: ScatterPlan, _ body: String, _ wanted: ArrowSchema) async throws {
+        let described = try await self.splitting {
+            try await self.engine.describe(
+                Self.named(body, plan.columns),
+                over: self.catalog.engineSchema,
+                origin: .router
+            )
+        }
+        guard Self.isSame(described.schema, wanted, ignoringNames: true) else {
+            throw SplitFailure(obstacle: Obstacle("the shards would give other columns"))
+        }
+    }
+
+    private func runConcat(
+        _ plan: ScatterPlan,
+        _ body: String,
+        _ wanted: ArrowSchema,
+        _ planned: Planned,
+        _ planning: Duration
+    ) async throws -> QueryOutcome {
+        try await self.checkConcat(plan, body, wanted)
+        let visits = self.visits(plan, body)
+        let gathering = self.gathering(into: nil)
+        let (rowsMax, bytesMax) = (self.request.resultRowsMax, self.request.resultBytesMax)
+        let answers = try await self.deadline.run {
+            try await gathering.open(visits, rowsMax: rowsMax, bytesMax: bytesMax)
+        }
+        let batches = RecordBatchStream {
+            ConcatSource(answers: answers[...], schema: wanted, current: nil)
+        }
+        return QueryOutcome(
+            schema: wanted,
+            batches: self.bounded(batches),
+            provenance: answers.map(\.provenance),
+            absences: self.absences(planned.statement),
+            plan: plan.kind,
+            statistics: QueryStatistics(
+                organizations: self.organizations.count,
+                shards: answers.count,
+                gatheredRows: 0,
+                gatheredBytes: 0,
+                planning: planning,
+                gathering: self.deadline.elapsed - planning
+            )
+        )
+    }
+}
+
+/// The shards' answers one after the other, in the order of their organizations.
+private struct ConcatSource: BatchSource {
+    var answers: ArraySlice<ShardResult>
+    let schema: ArrowSchema
+    var current: (organization: OrganizationKey, iterator: RecordBatchStream.AsyncIterator)?
+
+    mutating func next() async throws -> ArrowRecordBatch? {
+        while true {
+            if var current = self.current {
+                do {
+                    let batch = try await current.iterator.next()
+                    self.current = batch == nil ? nil : current
+                    if let batch { return try batch.with(schema: self.schema) }
+                } catch {
+                    self.answers = []
+                    throw Gathering.shardError(error, current.organization)
+                }
+            }
+            guard let next = self.answers.popFirst() else { return nil }
+            self.current = (next.provenance.organization, next.batches.makeAsyncIterator())
+        }
+    }
+}

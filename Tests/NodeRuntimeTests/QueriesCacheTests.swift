@@ -1,0 +1,145 @@
+import Columnar
+import Primitives
+import Testing
+
+@testable import NodeRuntime
+@testable import QueryRouter
+
+@Suite struct QueriesCacheTests {
+    private static let lab = OrganizationKey("lab-a")!
+    private static let schema = ArrowSchema(fields: [ArrowField("n", .int64)])
+
+    private static func request(_ sql: String = "select n from audit_log") -> QueryRequest {
+        QueryRequest(sql: sql, organizations: [Self.lab])
+    }
+
+    private static func key(
+        _ request: QueryRequest,
+        seesReserved: Bool = false
+    ) -> QueryCache.Key {
+        QueryCache.Key(
+            sql: request.sql,
+            parameters: request.parameters,
+            organizations: request.organizations,
+            plan: request.planChoice,
+            seesReserved: seesReserved
+        )
+    }
+
+    private static func outcome(_ batches: RecordBatchStream = RecordBatchStream(batches: [])) -> QueryOutcome {
+        QueryOutcome(
+            schema: Self.schema,
+            batches: batches,
+            provenance: [],
+            absences: [],
+            plan: .single,
+            statistics: QueryStatistics(
+                organizations: 1,
+                shards: 1,
+                gatheredRows: 0,
+                gatheredBytes: 0,
+                planning: .zero,
+                gathering: .zero
+            )
+        )
+    }
+
+    private static func batch(_ values: [Int64]) throws -> ArrowRecordBatch {
+        try ArrowRecordBatch.make(schema: Self.schema, columns: [values.map { .int($0) }])
+    }
+
+    /// Runs a statement through the cache as the service does.
+    private static func read(
+        _ cache: QueryCache,
+        _ key: QueryCache.Key,
+        at sequence: UInt64,
+        _ batches: [ArrowRecordBatch]
+    ) async throws {
+        let kept = KeptBatches(
+            outcome: Self.outcome(RecordBatchStream(batches: batches)),
+            cache: cache,
+            key: key,
+            sequences: [Self.lab: SequenceNumber(sequence)]
+        )
+        for try await _ in kept {}
+    }
+
+    @Test func theSameQuestionOverTheSameRecordsIsAnsweredFromWhatWasKept() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        let key = Self.key(Self.request())
+        try await Self.read(cache, key, at: 7, [Self.batch([1, 2]), Self.batch([3])])
+        let found = try #require(cache.find(key, at: [Self.lab: SequenceNumber(7)], within: Self.request()))
+        #expect(try await found.batches.collect().map(\.rowCount) == [2, 1])
+    }
+
+    @Test func oneRecordMoreAndTheAnswerIsNotUsed() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        let key = Self.key(Self.request())
+        try await Self.read(cache, key, at: 7, [Self.batch([1])])
+        #expect(cache.find(key, at: [Self.lab: SequenceNumber(8)], within: Self.request()) == nil)
+        #expect(cache.find(key, at: [:], within: Self.request()) == nil)
+    }
+
+    @Test func whoSeesMoreHasAnswersOfTheirOwn() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        try await Self.read(cache, Self.key(Self.request(), seesReserved: true), at: 7, [Self.batch([1])])
+        let other = Self.key(Self.request(), seesReserved: false)
+        #expect(cache.find(other, at: [Self.lab: SequenceNumber(7)], within: Self.request()) == nil)
+    }
+
+    @Test func anAnswerThatWasNotReadToItsEndIsNotKept() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        let kept = KeptBatches(
+            outcome: Self.outcome(RecordBatchStream(batches: [try Self.batch([1]), try Self.batch([2])])),
+            cache: cache,
+            key: Self.key(Self.request()),
+            sequences: [Self.lab: SequenceNumber(1)]
+        )
+        for try await _ in kept { break }
+        #expect(cache.size.answers == 0)
+    }
+
+    @Test func aLargeAnswerIsHandedOnButNotKept() async throws {
+        let cache = QueryCache(bytesMax: 16 << 10)
+        let big = try Self.batch(Array(repeating: 1, count: 10_000))
+        try await Self.read(cache, Self.key(Self.request()), at: 1, [big])
+        #expect(cache.size.answers == 0)
+    }
+
+    @Test func theBytesStayWithinTheirBoundAndTheLeastUsedGoesFirst() async throws {
+        let cache = QueryCache(bytesMax: 16 << 10)
+        let at = [Self.lab: SequenceNumber(1)]
+        let requests = (0..<40).map { Self.request("select \($0)") }
+        for request in requests {
+            try await Self.read(cache, Self.key(request), at: 1, [Self.batch([1])])
+            _ = cache.find(Self.key(requests[0]), at: at, within: requests[0])
+            #expect(cache.size.bytes <= 16 << 10)
+        }
+        #expect(cache.find(Self.key(requests[0]), at: at, within: requests[0]) != nil)
+        #expect(cache.find(Self.key(requests[1]), at: at, within: requests[1]) == nil)
+        #expect(cache.find(Self.key(requests[39]), at: at, within: requests[39]) != nil)
+    }
+
+    @Test func anAnswerLargerThanTheRequestAllowsIsNotUsed() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        var request = Self.request()
+        try await Self.read(cache, Self.key(request), at: 1, [Self.batch([1, 2, 3])])
+        request.resultRowsMax = 2
+        #expect(cache.find(Self.key(request), at: [Self.lab: SequenceNumber(1)], within: request) == nil)
+    }
+
+    @Test(arguments: [
+        "select now()", "select RANDOM() from audit_log", "select * from audit_log using sample 10",
+        "select * from audit_log tablesample 5%", "select age(recorded_at) from audit_log", "explain analyze select 1",
+        "select 'today'::date", "select current_timestamp",
+    ])
+    func whatVariesByItselfIsNeverKept(sql: String) {
+        #expect(!QueryCache(bytesMax: 1 << 20).keeps(Self.request(sql)))
+    }
+
+    @Test func plainStatementsAreKeptUnlessThereIsNoCache() {
+        let sql = "select action, count(*) from audit_log group by all order by all limit 5"
+        #expect(QueryCache(bytesMax: 1 << 20).keeps(Self.request(sql)))
+        #expect(!QueryCache(bytesMax: 0).keeps(Self.request(sql)))
+    }
+}
