@@ -16,8 +16,8 @@ struct FTNode: ParsableCommand {
         version: ProductVersion.text,
         subcommands: [
             DevCommand.self, ServeCommand.self, PKICommand.self, ClusterCommand.self, OrganizationCommand.self,
-            TokenCommand.self, ImportCommand.self, AuditCommand.self, QueryCommand.self, SQLCommand.self,
-            WitnessCommand.self,
+            TokenCommand.self, ImportCommand.self, ExportLakeCommand.self, AuditCommand.self, QueryCommand.self,
+            SQLCommand.self, WitnessCommand.self,
             VersionCommand.self,
         ]
     )

@@ -46,12 +46,30 @@ struct ExportCallTests {
             [("first", "0")], [("first", "9"), ("last", "8")], [("size", "-1")], [("since", "x")],
             [("severity", "loud")],
             [("from", "2026-02-01T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")], [("nonsense", "1")],
+            [("columns", "sequence")], [("columns", "nonsense"), ("format", "csv")],
+            [("columns", ""), ("format", "csv")],
+            [("columns", "action,action"), ("format", "csv")], [("profile", "lake")],
+            [("profile", "lake"), ("format", "csv")], [("profile", "x"), ("format", "parquet")],
             [("personal", "all")], [("personal", "reveal"), ("format", "csv")],
         ] as [[(name: String, value: String)]]
     )
     func refusesWhatMakesNoSense(parameters: [(name: String, value: String)]) {
         let problem = #expect(throws: Problem.self) { try self.call(parameters) }
         #expect(problem?.code == .invalidParameter)
+    }
+
+    @Test func selectsTheColumnsThatWereAskedForInTheirOrder() throws {
+        #expect(try self.call([("format", "csv")]).selection == "*")
+        let chosen = try self.call([("format", "csv"), ("columns", "action,sequence")])
+        #expect(chosen.selection == "\"action\", \"sequence\"" && chosen.filters.isEmpty)
+        let lake = try self.call([
+            ("format", "parquet"), ("profile", "lake"), ("columns", "sequence,recorded_at,after"),
+        ])
+        #expect(
+            lake.selection
+                == "CAST(\"sequence\" AS BIGINT) AS \"sequence\", CAST(\"recorded_at\" AS TIMESTAMP WITH TIME ZONE) AS "
+                + "\"recorded_at\", CAST(\"after\" AS VARCHAR) AS \"after\""
+        )
     }
 
     @Test func refusesARangeBehindTheCheckpoint() throws {

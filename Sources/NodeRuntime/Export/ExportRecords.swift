@@ -18,7 +18,11 @@ extension ExportService {
     /// - Returns: Nil while the cluster's ledger takes no such record (below feature level 4).
     func putOnRecord(_ prepared: Prepared, _ request: APICall) async throws -> PackageManifest.ExportRecord? {
         let tree = prepared.checkpoint.checkpoint
-        var after = [
+        var after: [JSONMember] = []
+        if let columns = prepared.call.columns {
+            after.append(JSONMember("columns", .array(columns.map { .text($0) })))
+        }
+        after += [
             JSONMember("filters", .object(prepared.call.filters)),
             JSONMember("first", Self.number(prepared.range.lowerBound)),
             JSONMember("format", .text(prepared.call.format.rawValue)),

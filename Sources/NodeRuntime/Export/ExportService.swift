@@ -304,7 +304,8 @@ struct ExportService: Sendable {
             ["sequence BETWEEN \(range.lowerBound) AND \(range.upperBound)"]
             + RecordFilter.conditions(prepared.call.search)
         return try await self.queries.run(
-            sql: "SELECT * FROM audit_log WHERE \(conditions.joined(separator: " AND ")) ORDER BY sequence",
+            sql: "SELECT \(prepared.call.selection) FROM audit_log WHERE "
+                + "\(conditions.joined(separator: " AND ")) ORDER BY audit_log.sequence",
             organizations: [prepared.entry.key],
             consistency: .linearizable,
             format: prepared.call.format == .csv ? .csv : .parquet,

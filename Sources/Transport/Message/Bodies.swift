@@ -67,10 +67,14 @@ package struct ResponseBodyWriter: Sendable {
         try await self.pipe.write(bytes)
     }
 
-    /// A writer of the same body that shows all bytes to `observer` first, in order.
+    /// A writer of the same body that shows all bytes to `observer` first, in order, as to those who observe already.
     package func observed(by observer: @escaping @Sendable (ByteBuffer) -> Void) -> ResponseBodyWriter {
         var writer = self
-        writer.observer = observer
+        let earlier = self.observer
+        writer.observer = { bytes in
+            earlier?(bytes)
+            observer(bytes)
+        }
         return writer
     }
 }

@@ -50,7 +50,7 @@ package struct ImportRun: Sendable {
     ///
     /// After a failure, batches in flight are still awaited, so that the counts are true.
     /// - Parameter onProgress: Called after every acknowledged batch, one call at a time.
-    package func run(_ source: LineSource, onProgress: @Sendable (Progress) -> Void) async -> Outcome {
+    package func run(_ source: any ImportSource, onProgress: @Sendable (Progress) -> Void) async -> Outcome {
         await withTaskGroup(of: Event.self) { group in
             var progress = Progress(totalBytes: source.totalBytes)
             var planner = ImportPlanner()
@@ -115,7 +115,7 @@ package struct ImportRun: Sendable {
         }
     }
 
-    private static func read(_ source: LineSource) async -> Event {
+    private static func read(_ source: any ImportSource) async -> Event {
         do { return .chunk(try await source.read()) } catch let error as ClientError {
             return .failed(error, batch: nil)
         } catch {
@@ -123,7 +123,7 @@ package struct ImportRun: Sendable {
         }
     }
 
-    private func send(_ batch: ImportBatch, isFirst: Bool, source: LineSource) async -> Event {
+    private func send(_ batch: ImportBatch, isFirst: Bool, source: any ImportSource) async -> Event {
         let organization = batch.organization.rawValue
         do {
             if isFirst, self.createsOrganizations { try await self.create(organization) }
@@ -159,7 +159,7 @@ package struct ImportRun: Sendable {
     }
 
     /// `error` with the place in the input that it speaks of.
-    private static func placed(_ error: ClientError, _ batch: ImportBatch, _ source: LineSource) -> ClientError {
+    private static func placed(_ error: ClientError, _ batch: ImportBatch, _ source: any ImportSource) -> ClientError {
         if error.code == .refused(problem: "organization_not_found") || error.code == .refused(problem: "not_found") {
             return ClientError(
                 error.code,
