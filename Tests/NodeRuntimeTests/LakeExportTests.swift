@@ -223,6 +223,25 @@ struct LakeExportTests {
         return state.named.count
     }
 
+    /// What the other tests look with must see a wrong table.
+    @Test(.timeLimit(.minutes(1)))
+    func aRecordThatIsTwiceOrMissingWouldBeSeen() async throws {
+        try await self.withLake { path in
+            let folder = try await LakeFolder.open(path)
+            _ = try await self.export(Ledger(size: 10), folder).run(Self.organization)
+            let log = path + "/audit_log/_delta_log/"
+            let second = try #require(try await folder.commit(1))
+            #expect(try await folder.make(2, second))
+            #expect(try self.sequences(path) == Array(1...10) + Array(6...10))
+            try FileManager.default.removeItem(atPath: log + DeltaCommit.fileName(2))
+            try FileManager.default.removeItem(atPath: log + DeltaCommit.fileName(1))
+            #expect(try self.sequences(path) == Array(1...5))
+            let files = try await self.dataFiles(path)
+            let named = try await self.namedFiles(path)
+            #expect(files > named, "files of a commit that is gone are leftovers")
+        }
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func givesWayToAnotherExporterThatCommitsFirst() async throws {
         try await self.withLake { path in

@@ -53,6 +53,31 @@ struct StreamingTests {
         }
     }
 
+    @Test func everyObserverOfAResponseSeesAllOfIt() async throws {
+        let (first, second) = (Counter(), Counter())
+        try await withServer { _, _ in
+            .streaming { _ in
+                ServerResponse(
+                    status: .ok,
+                    body: .stream { writer in
+                        let once = writer.observed { first.increment(by: $0.readableBytes) }
+                        let twice = once.observed { second.increment(by: $0.readableBytes) }
+                        try await twice.write(Self.chunk)
+                        try await once.write(Self.chunk)
+                        return nil
+                    }
+                )
+            }
+        } _: { server in
+            let connection = try await server.connect()
+            let response = try await connection.execute(server.request("/"))
+            let body = try await response.body.collect(upTo: Self.chunk.readableBytes * 2)
+            #expect(body.readableBytes == Self.chunk.readableBytes * 2)
+            #expect(first.value == Self.chunk.readableBytes * 2)
+            #expect(second.value == Self.chunk.readableBytes)
+        }
+    }
+
     @Test func aSlowClientHoldsTheServerBack() async throws {
         let (taken, lead) = (Counter(), MaximumLead())
         let halfway = Signal()
