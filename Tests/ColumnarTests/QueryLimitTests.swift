@@ -159,4 +159,18 @@ struct ColumnarThreadsTests {
         await threads.shutdown()
         #expect(counter.value == 100)
     }
+
+    @Test(arguments: [
+        ArrowValue.time(.max, .second), .timestamp(.max, .second, timezone: "UTC"),
+        .timestamp(.min, .millisecond, timezone: "UTC"),
+    ])
+    func timesOutOfRangeAreRefusedAsParameters(value: ArrowValue) async throws {
+        try await withStore { store in
+            let error = await #expect(throws: ColumnarError.self) {
+                try await store.query("SELECT ?", parameters: [value])
+            }
+            #expect(error?.code == .binder)
+            _ = try await store.query("SELECT ?", parameters: [.timestamp(5, .second, timezone: "UTC")])
+        }
+    }
 }

@@ -15,6 +15,19 @@ internal import Transport
 
 @Suite("Flight SQL: its parts")
 struct FlightPartsTests {
+    // MARK: Rows in
+
+    @Test(arguments: ["1,\"reason\":\"mine\"", "{", "", "1 2", "{}}"])
+    func textThatIsNotOneValueBringsInNoMembers(text: String) throws {
+        let schema = ArrowSchema(fields: [ArrowField("action", .utf8), ArrowField("after", .utf8)])
+        let ingest = try FlightIngest(schema, organization: "lab-a")
+        func batch(_ after: String) throws -> ArrowRecordBatch {
+            try ArrowRecordBatch.make(schema: schema, columns: [[.string("create")], [.string(after)]])
+        }
+        #expect(throws: GRPCStatus.self) { try ingest.lines(batch(text)) }
+        #expect(try ingest.lines(batch("{\"a\":1}")).count == 1)
+    }
+
     // MARK: Sessions
 
     private static func session(_ fields: [(String, String)]) throws -> FlightSession {

@@ -38,9 +38,14 @@ enum EngineParameters {
         case .bytes(let bytes):
             return unsafe bytes.withUnsafeBufferPointer { unsafe duckdb_create_blob($0.baseAddress, idx_t($0.count)) }
         case .date(let days): return unsafe duckdb_create_date(duckdb_date(days: days))
-        case .time(let time, let unit): return unsafe Self.make(time: time, unit)
+        case .time(let time, let unit):
+            return unsafe duckdb_create_time(duckdb_time(micros: try Self.micros(time, unit, at: position)))
         case .timestamp(let time, let unit, let timezone):
-            return unsafe Self.make(timestamp: time, unit, hasZone: timezone != nil)
+            guard timezone == nil else {
+                let micros = try Self.micros(time, unit, at: position)
+                return unsafe duckdb_create_timestamp_tz(duckdb_timestamp(micros: micros))
+            }
+            return unsafe Self.make(timestamp: time, unit)
         case .interval(let months, let days, let nanoseconds):
             return unsafe duckdb_create_interval(
                 duckdb_interval(months: months, days: days, micros: nanoseconds / 1_000)
@@ -59,22 +64,17 @@ enum EngineParameters {
         }
     }
 
-    private static func make(time: Int64, _ unit: ArrowTimeUnit) -> duckdb_value? {
-        let micros =
-            unit == .nanosecond ? time / 1_000 : time * (ArrowTimeUnit.microsecond.perSecond / unit.perSecond)
-        return unsafe duckdb_create_time(duckdb_time(micros: micros))
+    /// - Throws: ``ColumnarError`` `.binder` when the time lies beyond what microseconds can say.
+    private static func micros(_ time: Int64, _ unit: ArrowTimeUnit, at position: Int) throws -> Int64 {
+        if unit == .nanosecond { return time / 1_000 }
+        let (micros, overflow) = time.multipliedReportingOverflow(
+            by: ArrowTimeUnit.microsecond.perSecond / unit.perSecond
+        )
+        guard !overflow else { throw ColumnarError(.binder, "parameter \(position) is a time that is out of range") }
+        return micros
     }
 
-    private static func make(timestamp: Int64, _ unit: ArrowTimeUnit, hasZone: Bool) -> duckdb_value? {
-        if hasZone {
-            let micros =
-                unit == .nanosecond
-                ? timestamp / 1_000
-                : timestamp.multipliedReportingOverflow(
-                    by: ArrowTimeUnit.microsecond.perSecond / unit.perSecond
-                ).partialValue
-            return unsafe duckdb_create_timestamp_tz(duckdb_timestamp(micros: micros))
-        }
+    private static func make(timestamp: Int64, _ unit: ArrowTimeUnit) -> duckdb_value? {
         return switch unit {
         case .second: unsafe duckdb_create_timestamp_s(duckdb_timestamp_s(seconds: timestamp))
         case .millisecond: unsafe duckdb_create_timestamp_ms(duckdb_timestamp_ms(millis: timestamp))

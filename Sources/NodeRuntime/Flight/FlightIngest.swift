@@ -1,3 +1,4 @@
+internal import AuditLedger
 internal import Columnar
 internal import Primitives
 internal import Transport
@@ -101,6 +102,13 @@ struct FlightIngest: Sendable {
             for source in self.members where !batch.isNull(row: row, column: source.column) {
                 line.append(UInt8(ascii: ","))
                 line.append(contentsOf: source.name)
+                if source.isJSON, let text = batch.utf8(row: row, column: source.column) {
+                    // Anything but one value would bring in members of its own.
+                    guard (try? JSONParser.parse(text)) != nil else {
+                        let name = batch.schema.fields[source.column].name
+                        throw GRPCStatus(.invalidArgument, "row \(row + 1): \(name) is not JSON")
+                    }
+                }
                 batch.columns[source.column].appendJSON(row, isJSON: source.isJSON, to: &line)
             }
             let actor = self.actor.filter { !batch.isNull(row: row, column: $0.column) }
