@@ -40,7 +40,8 @@ setup-test: ## the same, and what the tests need besides
 	@scripts/setup.sh test
 
 test: setup-test ## build for debug and run all tests
-	$(SWIFT) build --build-tests
+	$(SWIFT) build --product flask-trackPackageTests
+	$(SWIFT) build --product bench
 	$(SWIFT) test --skip-build --disable-xctest --skip '^($(timed))Tests\.' --skip '^ClusterTests\.'
 	$(SWIFT) test --skip-build --disable-xctest --filter '^($(timed))Tests\.'
 	$(SWIFT) test --skip-build --disable-xctest --filter '^ClusterTests\.'

@@ -279,7 +279,8 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter", "Transport",
+                "Primitives", "Storage", "RocksStorage", "AuditLedger", "Shards", "Columnar", "QueryRouter",
+                "Transport",
                 "NodeRuntime", "ftnode", logging, crypto, httpTypes, nio("NIOCore"), nio("NIOPosix"),
             ],
             swiftSettings: columnarUserSettings

@@ -13,6 +13,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { echo "bench: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
+# Answers are made, not found.
+export FTNODE_QUERY_CACHE_MB=0
+
 quick="${QUICK:-}"
 seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"

@@ -48,7 +48,8 @@ extension RealCluster.Shared {
             refused("copy audit_log from 'x.csv'"), refused("pragma version"), refused("set threads = 8"),
             refused("reset threads"), refused("install httpfs"), refused("load httpfs"),
             refused("call pragma_version()"),
-            refused("explain delete from audit_log"), refused("export database 'x'"), refused("checkpoint"), refused("use other"),
+            refused("explain delete from audit_log"), refused("export database 'x'"), refused("checkpoint"),
+            refused("use other"),
             refused("select * from read_csv('/etc/passwd')"), refused("select * from read_blob('/etc/passwd')"),
             refused("select * from read_text('/etc/passwd')"), refused("select * from read_parquet('x')"),
             refused("select * from glob('/*')"), refused("select * from duckdb_settings()"),
@@ -56,7 +57,7 @@ extension RealCluster.Shared {
             refused("select * from other.main.audit_log"), refused("select * from information_schema.key_column_usage"),
             refused("select * from pg_catalog.pg_tables"),
             refused("select (select count(*) from read_csv('/etc/passwd'))"),
-            refused("with t as (select * from glob('*')) select * from t"), 
+            refused("with t as (select * from glob('*')) select * from t"),
             sql("select ?", 400, "sql_invalid"), sql("select $1", 400, "sql_invalid"),
             sql("select repeat('x', 1000000) from range(200)", 413, "result_too_large"),
         ]

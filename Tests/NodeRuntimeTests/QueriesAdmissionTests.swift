@@ -113,7 +113,13 @@ private struct SplitMix {
 
 @Suite(.timeLimit(.minutes(1))) struct QueriesRunningTests {
     private static let lab = OrganizationKey("lab-a")!
-    private static let caller = QueryCaller(token: "t1", name: "reader", channel: .rest, requestID: "r1", seesReserved: false)
+    private static let caller = QueryCaller(
+        token: "t1",
+        name: "reader",
+        channel: .rest,
+        requestID: "r1",
+        seesReserved: false
+    )
 
     /// A time that the test moves.
     private final class Time: Sendable {

@@ -75,7 +75,7 @@ enum EngineParameters {
     }
 
     private static func make(timestamp: Int64, _ unit: ArrowTimeUnit) -> duckdb_value? {
-        return switch unit {
+        switch unit {
         case .second: unsafe duckdb_create_timestamp_s(duckdb_timestamp_s(seconds: timestamp))
         case .millisecond: unsafe duckdb_create_timestamp_ms(duckdb_timestamp_ms(millis: timestamp))
         case .microsecond: unsafe duckdb_create_timestamp(duckdb_timestamp(micros: timestamp))

@@ -73,7 +73,8 @@ final class SQLShell {
                 if !items.isEmpty { editor.remember(begun.isEmpty ? line : begun + "\n" + line) }
                 for item in items {
                     if case .command("q", _) = item { return }
-                    let task = Task { @MainActor in try await self.perform(item) }  // task-owner: awaited below; Ctrl-C cancels it
+                    // Ctrl-C cancels it.
+                    let task = Task { @MainActor in try await self.perform(item) }  // task-owner: awaited below
                     running.set(task)
                     let result = await task.result
                     running.set(nil)

@@ -69,8 +69,8 @@ final class RunningQuery: Sendable {
         let isAwaited: Bool
     }
 
-    /// The rows' source; used by one reader at a time.
-    private final class Source: @unchecked Sendable {  // sendable-ok: next() is called by one task at a time, see `reading`
+    /// The rows' source; its reader calls it from one task at a time.
+    private final class Source: @unchecked Sendable {  // sendable-ok: used by one task at a time
         private var iterator: RecordBatchStream.AsyncIterator
 
         init(_ batches: RecordBatchStream) { self.iterator = batches.makeAsyncIterator() }
