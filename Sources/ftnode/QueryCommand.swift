@@ -47,6 +47,15 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Write the result to this file instead of standard output.", valueName: "file"))
     var output: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "A value for the next ? of the statement; may be repeated. Numbers, true, false and null are themselves.",
+            valueName: "value"
+        )
+    )
+    var param: [String] = []
+    @Flag(help: "Gather the rows and run the statement over them, whatever would be cheaper: to check the other plans.")
+    var gather = false
     @Flag(help: "Show how the statement would be answered, without running it.")
     var explain = false
     @Flag(help: "Run the statement and show how it was answered and what it cost.")
@@ -88,6 +97,8 @@ struct QueryCommand: AsyncParsableCommand {
             format: self.format.rawValue
         )
         call.asOf = self.asOf
+        call.parameters = self.param
+        call.gathers = self.gather
         let (output, timing, watch) = (self.output, self.timing, self.watch)
         try await self.connection.withClient { client in
             guard let output else {

@@ -176,3 +176,15 @@ struct ClientTests {
         #expect([512, 3_250_586].map(Grouped.bytes) == ["512 B", "3.1 MiB"])
     }
 }
+
+@Suite("Parameters on the command line")
+struct QueryCallParameterTests {
+    @Test(arguments: [
+        ("5", "5"), ("-2.5", "-2.5"), ("null", "null"), ("true", "true"), ("abc", "\"abc\""), ("", "\"\""),
+        ("007", "\"007\""), ("0x10", "\"0x10\""), ("nan", "\"nan\""), ("-", "\"-\""), ("1e5", "1e5"), ("0.5", "0.5"),
+        ("2026-01-01", "\"2026-01-01\""),
+    ])
+    func numbersAndWordsAreThemselvesAndTheRestIsText(typed: String, json: String) {
+        #expect(QueryCall.parameterJSON(typed) == json)
+    }
+}

@@ -16,6 +16,10 @@ package struct QueryCall: Sendable {
     package var format: String
     /// The moment to read: a time (RFC 3339), a sequence, or `KEY=SEQUENCE,…`; nil: now.
     package var asOf: String?
+    /// Values of the statement's parameters, each as it is typed: JSON where it is a number, `true`, `false` or `null`, otherwise a text.
+    package var parameters: [String] = []
+    /// Whether rows are gathered, whatever would be cheaper.
+    package var gathers = false
     /// Longest to wait for the whole result.
     package var timeout = Duration.seconds(600)
 
@@ -51,12 +55,26 @@ package struct QueryCall: Sendable {
         return "{\(members.joined(separator: ","))}"
     }
 
+    /// The JSON of a parameter as a person types it.
+    static func parameterJSON(_ text: String) -> String {
+        let isWord = text == "null" || text == "true" || text == "false"
+        let isNumber = text.first.map { $0 == "-" || $0.isASCII && $0.isNumber } == true && Double(text) != nil
+        let hasZeros =
+            text.drop { $0 == "-" }.hasPrefix("0") && text.drop { $0 == "-" }.dropFirst().first?.isNumber == true
+        return isWord || isNumber && !hasZeros && !text.contains(where: { $0 == "x" || $0 == "p" })
+            ? text : JSONText.quoted(text)
+    }
+
     var body: String? {
         guard let consistency = Self.consistencyJSON(self.consistency) else { return nil }
         var body = "{\"sql\":\(JSONText.quoted(self.sql)),\"consistency\":\(consistency),\"format\":\"\(self.format)\""
         if !self.organizations.isEmpty {
             body += ",\"organizations\":[" + self.organizations.map(JSONText.quoted).joined(separator: ",") + "]"
         }
+        if !self.parameters.isEmpty {
+            body += ",\"parameters\":[" + self.parameters.map(Self.parameterJSON).joined(separator: ",") + "]"
+        }
+        if self.gathers { body += ",\"plan\":\"gather\"" }
         if let asOf = self.asOf { body += ",\"as_of\":\(Self.asOfJSON(asOf))" }
         return body + "}"
     }

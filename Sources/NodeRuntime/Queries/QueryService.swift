@@ -83,20 +83,24 @@ struct QueryService: Sendable {
 
     func run(
         sql: String,
+        parameters: [ArrowValue] = [],
         organizations: [OrganizationKey],
         consistency: QueryConsistency,
         asOf: QueryAsOf? = nil,
+        plan: QueryRequest.PlanChoice = .automatic,
         format: ResultFormat,
         by caller: QueryCaller
     ) async throws -> ServerResponse {
         let started = NodeClock.monotonic.now
         let request = QueryRequest(
             sql: sql,
+            parameters: parameters,
             organizations: organizations,
             consistency: consistency,
             resultBytesMax: self.isGathered(format)
                 ? min(Self.gatheredBytesMax, self.resultBytesMax) : self.resultBytesMax,
             timeLimit: self.timeLimit,
+            planChoice: plan,
             asOf: asOf
         )
         let outcome = try await self.open(request, by: caller)
@@ -132,7 +136,10 @@ struct QueryService: Sendable {
         _ counter: RowCounter,
         started: ContinuousClock.Instant
     ) async throws -> ServerResponse {
-        var encoder = try ResultEncoder(format: format, schema: outcome.schema)
+        // What explains is there to be read whole.
+        let isExplained = outcome.schema.fields.map(\.name).prefix(3) == ["item", "organization", "detail"]
+        let options = isExplained ? ResultEncoderOptions(cellWidthMax: .max) : ResultEncoderOptions()
+        var encoder = try ResultEncoder(format: format, schema: outcome.schema, options: options)
         var buffer = ByteBuffer(bytes: encoder.start())
         for try await batch in counter.counting(outcome.batches) {
             buffer.writeBytes(try encoder.encode(batch))
@@ -246,7 +253,7 @@ extension APIRouter {
         let object = try self.object(
             body,
             of: request,
-            keys: ["sql", "organizations", "consistency", "as_of", "format"]
+            keys: ["sql", "parameters", "organizations", "consistency", "as_of", "plan", "format"]
         )
         let sql = try object.string("sql")
         let organizations = try await self.scope(object, request)
@@ -258,14 +265,45 @@ extension APIRouter {
         }
         let response = try await self.queries.run(
             sql: sql,
+            parameters: try Self.parameters(object),
             organizations: organizations,
             consistency: try await self.consistency(object, request),
             asOf: try QueryMoments.read(object, of: organizations),
+            plan: try Self.plan(object),
             format: format,
             by: request.queryCaller(.rest)
         )
         self.access.read(.query, of: organizations, by: request)
         return response
+    }
+
+    /// Plain values for `?` or `$1`, `$2`, …, in order.
+    private static func parameters(_ object: JSONPlace) throws -> [ArrowValue] {
+        guard let list = try object.optional("parameters") else { return [] }
+        return try list.array().map { place in
+            switch place.value {
+            case .null: return .null
+            case .bool(let bit): return .bool(bit)
+            case .number(let number): return number.integer.map(ArrowValue.int) ?? .double(number.double)
+            case .string: return .string(try place.string())
+            case .array, .object:
+                throw Problem(
+                    .invalidField,
+                    "a parameter is null, true, false, a number or a text",
+                    members: [.text("pointer", "/parameters")]
+                )
+            }
+        }
+    }
+
+    /// The plan that is forced; the cheapest that is exact when none is.
+    private static func plan(_ object: JSONPlace) throws -> QueryRequest.PlanChoice {
+        switch try object.optionalString("plan") {
+        case nil, "automatic": return .automatic
+        case "gather": return .gather
+        default:
+            throw Problem(.invalidField, "plan is automatic or gather", members: [.text("pointer", "/plan")])
+        }
     }
 
     /// The organizations that a statement sees: those named, or all that the token may query.
