@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -77,6 +78,7 @@ static inline int ft_drop_privileges(void) {
 /* Landlock (linux/landlock.h; older headers lack most of it). */
 /* Write, read, truncate. */
 #define FT_LANDLOCK_FILE ((1ULL << 1) | (1ULL << 2) | (1ULL << 14))
+#define FT_LANDLOCK_READ_FILE (1ULL << 2)
 #define FT_LANDLOCK_READ ((1ULL << 2) | (1ULL << 3))
 /* Write, remove directories and files, make directories and regular files, truncate. */
 #define FT_LANDLOCK_CHANGE ((1ULL << 1) | (1ULL << 4) | (1ULL << 5) | (1ULL << 7) | (1ULL << 8) | (1ULL << 14))
@@ -114,7 +116,9 @@ static inline int ft_landlock_allow(int ruleset, const char *path, uint64_t acce
 /*
  * Leaves only what lies below `directory`, and to be read what tells the number of processors, the memory of the machine
  * and the process's own threads: the engine does not survive that its control group cannot be read, nor libdispatch that
- * its threads cannot. ENOSYS: the kernel has no Landlock.
+ * its threads cannot. It reads /proc/THREAD/stat, and which numbers threads will have nobody knows: files below /proc may be
+ * read, but no folder of it listed, and what belongs to other processes (their memory, environment, files) stays shut by the
+ * rules for tracing, which Landlock tightens. ENOSYS: the kernel has no Landlock.
  */
 static inline int ft_restrict_files(const char *directory) {
     static const char *const facts[] = {
@@ -136,6 +140,7 @@ static inline int ft_restrict_files(const char *directory) {
         /* What is not there cannot be read. */
         (void)ft_landlock_allow(ruleset, facts[place], FT_LANDLOCK_READ);
     }
+    if (failure == 0) failure = ft_landlock_allow(ruleset, "/proc", FT_LANDLOCK_READ_FILE);
     if (failure == 0 && syscall(FT_SYS_landlock_restrict_self, ruleset, 0) != 0) failure = errno;
     close(ruleset);
     return failure;
@@ -270,12 +275,29 @@ static inline int ft_open_doors(void) {
     (void)execve("/nothing", none, none);
     if (errno != EPERM && errno != EACCES) doors |= FT_DOOR_PROGRAM;
     if (kill(getppid(), 0) == 0) doors |= FT_DOOR_SIGNAL;
-    descriptor = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
-    if (descriptor >= 0) {
-        doors |= FT_DOOR_FILE;
-        close(descriptor);
+    char parent[64];
+    snprintf(parent, sizeof parent, "/proc/%d/environ", (int)getppid());
+    const char *const files[] = {"/etc/passwd", parent};
+    for (size_t place = 0; place < sizeof files / sizeof files[0]; place++) {
+        descriptor = open(files[place], O_RDONLY | O_CLOEXEC);
+        if (descriptor >= 0) {
+            doors |= FT_DOOR_FILE;
+            close(descriptor);
+        }
     }
     return doors;
+}
+
+/* Reads what libdispatch will read of this thread; 0, or why it cannot: the process would not live long. */
+static inline int ft_read_own_thread(void) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/stat", syscall(SYS_gettid));
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return errno;
+    char byte;
+    int failure = read(descriptor, &byte, 1) == 1 ? 0 : EIO;
+    close(descriptor);
+    return failure;
 }
 
 /* Sends two blocks as one, without waiting and without SIGPIPE; what was taken, or a negative error number. */

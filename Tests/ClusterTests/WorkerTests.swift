@@ -119,6 +119,23 @@ extension RealCluster {
             }
         }
 
+        @Test func liveThroughSecondsOfManyStatementsAtOnce() async throws {
+            try await Self.withPool { pool, _ in
+                let pid = try await Self.pid(pool)
+                // libdispatch looks after its threads once a second while more of them are wanted than there are.
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for number in 0..<8 {
+                        group.addTask {
+                            let sql = "SELECT count(DISTINCT hash(i + \(number))) FROM range(1500000) t(i)"
+                            for _ in 0..<2 { _ = try await Self.rows(pool, sql) }
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+                #expect(pool.slots[0].pid == pid)
+            }
+        }
+
         @Test(arguments: [true, false]) func sayWhichDoorsAreOpen(sandboxed: Bool) async throws {
             try await withFolder("worker-doors") { folder in
                 var settings = WorkerSettings(role: .stores, directory: folder.path)

@@ -26,6 +26,7 @@ enum WorkerSandbox {
         let hasLandlock = files != ENOSYS && files != EOPNOTSUPP
         if hasLandlock { try self.step("restrict files", files) }
         try self.step("restrict system calls", ft_restrict_calls())
+        try self.step("read what threads do", ft_read_own_thread())
         let doors = self.openDoors()
         guard doors.isEmpty || (doors == ["file"] && !hasLandlock) else {
             throw Failure(step: "doors are open: \(doors.joined(separator: ", "))", code: EPERM)
