@@ -133,7 +133,8 @@ struct DevSupervisor {
     private mutating func start(_ node: Int) throws {
         // Settings of this process are not those of its nodes, but for a few that are of no one node.
         let environment = CommandEnvironment.all.filter {
-            !$0.key.hasPrefix("FTNODE_") || $0.key.hasPrefix("FTNODE_LOG_") || $0.key == "FTNODE_AUDIT_RECORD_READINGS"
+            !$0.key.hasPrefix("FTNODE_") || $0.key.hasPrefix("FTNODE_LOG_")
+                || ["FTNODE_AUDIT_RECORD_READINGS", "FTNODE_QUERY_CACHE_MB"].contains($0.key)
         }
         let child = try ChildProcess.start(
             executable: CommandEnvironment.executable,
