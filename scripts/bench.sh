@@ -5,7 +5,7 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query flight append get groups core ledger"
+#   BENCH_PARTS="etcd query flight append get groups projection core ledger"
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +21,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query flight append get groups core ledger} "
+parts=" ${BENCH_PARTS:-etcd query flight append get groups projection core ledger} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -70,7 +70,7 @@ note_memory() {
     kib="$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)"
     total=$((total + ${kib:-0}))
   done
-  echo "memory: $who, $((total / 1024 / $#)) MiB a node" >>"$work/notes"
+  echo "memory: $who, $((total / 1024 / ${processes:-$#})) MiB a node" >>"$work/notes"
 }
 
 describe_machine() {
@@ -128,7 +128,7 @@ start_ours() {
   [ "$#" -eq 0 ] || shift
   context="$data/client.yaml"
   rm -f "$context"
-  "$bin/ftnode" dev --nodes 3 --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
+  "$bin/ftnode" dev --nodes "${nodes:-3}" --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
   started+=($!)
   while [ ! -s "$context" ]; do
     kill -0 "${started[-1]}" 2>/dev/null || fail "ftnode dev ended: $(tail -n 3 "$work/ours.log")"
@@ -177,6 +177,8 @@ run_appends() {
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 8 --name append_64_spread
   mapfile -t ours < <(pgrep -P "${started[-1]}" -x ftnode)
   if [ "${#ours[@]}" -gt 0 ]; then note_memory 'ours after the single appends' "${ours[@]}"; fi
+  mapfile -t workers < <(for process in "${ours[@]}"; do pgrep -P "$process"; done)
+  if [ "${#workers[@]}" -gt 0 ]; then processes="${#ours[@]}" note_memory 'their workers' "${workers[@]}"; fi
   mapfile -t options < <(loop_options)
   # Batches twice: on the cluster that has taken all this, and on a new one, as etcd's puts meet a new etcd.
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
@@ -193,6 +195,13 @@ run_groups() {
   mapfile -t options < <(loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --name append_one_of_1000
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 1000 --name append_1000_groups
+  stop_all
+}
+
+# One node: how far its columnar stores are behind while batches come at a fixed rate.
+run_projection() {
+  nodes=1 start_ours "$work/projection"
+  "$bin/bench" projection --context "$context" --results "$results" --seconds "$seconds" --warm-up "$warm_up" --size "$size"
   stop_all
 }
 
@@ -258,6 +267,7 @@ if wanted groups; then
   run_groups
 fi
 stop_all
+if wanted projection; then run_projection; fi
 if wanted core; then "$bin/bench" core >>"$work/notes"; fi
 if wanted ledger; then run_ledger; fi
 echo

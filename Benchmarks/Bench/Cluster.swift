@@ -60,6 +60,18 @@ struct Cluster: Sendable {
         try await self.get("/v1/cluster", as: Status.self).nodes.compactMap(\.pid)
     }
 
+    /// The processes that nodes have started: workers, which run the columnar stores.
+    static func children(of processes: [Int]) -> [Int] {
+        processes.flatMap { process in
+            let file = "/proc/\(process)/task"
+            let threads = (try? FileManager.default.contentsOfDirectory(atPath: file)) ?? []
+            return threads.flatMap { thread in
+                let text = (try? String(contentsOfFile: "\(file)/\(thread)/children", encoding: .utf8)) ?? ""
+                return text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+            }
+        }
+    }
+
     /// The body of a GET that must succeed.
     func body(of path: String) async throws -> ByteBuffer {
         let answer = try await self.send(.get, path)

@@ -39,6 +39,9 @@ static inline int ft_close_from(unsigned first) {
     return 0;
 }
 
+/* What tools that list processes call this one; to be called on its first thread. */
+static inline void ft_name_process(const char *name) { (void)prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 /* Ends this process with its parent; an error when that is gone already. */
 static inline int ft_die_with_parent(pid_t parent) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return errno;
