@@ -11,7 +11,8 @@ struct Bench: AsyncParsableCommand {
         abstract: "Drives Flask Track and its peers with the same load and compares what comes back.",
         subcommands: [
             EtcdCommand.self, AppendsCommand.self, FetchCommand.self, LoadCommand.self, QueryCommand.self,
-            DuckDBCommand.self, ProjectionCommand.self, RecordCommand.self, ReportCommand.self, CoreCommand.self, LedgerCommand.self,
+            DuckDBCommand.self, ProjectionCommand.self, RecordCommand.self, ReportCommand.self, CoreCommand.self,
+            LedgerCommand.self,
         ]
     )
 }
