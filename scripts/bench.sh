@@ -5,7 +5,9 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query flight append get groups projection core ledger"
+#   BENCH_PARTS="etcd query flight append get groups projection core ledger"; `statements` runs only when it is named:
+#   BENCH_ROWS=1000000 BENCH_ORGANIZATIONS="8 200"   records of each of its logs, and over how many organizations
+#   BENCH_RUNS=5       runs of each statement, of which the median counts
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +23,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query flight append get groups projection core ledger} "
+parts=" ${BENCH_PARTS:-etcd query flight append get groups projection core ledger${quick:+ statements}} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -189,6 +191,28 @@ run_appends() {
     --name append_batched
 }
 
+# Sets of statements over a log of events: one organization and all of them, beside DuckDB with the rows of all.
+run_statements() {
+  local count table_rows="${BENCH_ROWS:-1000000}" counts="${BENCH_ORGANIZATIONS:-8 200}" runs="${BENCH_RUNS:-5}" data options
+  if [ -n "$quick" ]; then table_rows="${BENCH_ROWS:-6000}" counts="${BENCH_ORGANIZATIONS:-3}" runs=1; fi
+  for count in $counts; do
+    data="$work/log-$count"
+    options=(--organizations "$count" --rows "$table_rows")
+    start_ours "$data"
+    "$bin/bench" log "${options[@]}" --context "$context" --results "$results"
+    # Reference and cluster must not use the same files: the stores are copied while nobody has them open.
+    stop_all
+    "$bin/bench" reference --data "$data" --output "$work/reference" "${options[@]}"
+    start_ours "$data"
+    # One organization is the same whatever the number of the others: it is measured with the first.
+    "$bin/bench" statements --queries Benchmarks/Queries --reference "$work/reference" "${options[@]}" --gather \
+      $([ "$count" = "${counts%% *}" ] || echo --only-all) --runs "$runs" --warm-up-runs 1 --context "$context" \
+      --results "$results" | tee -a "$work/notes" >&2
+    stop_all
+    rm -rf "$work/reference" "$data"
+  done
+}
+
 # One group of a thousand under load, then all of them.
 run_groups() {
   start_ours "$work/groups" --data-groups 1000
@@ -253,6 +277,7 @@ if wanted query; then run_query; fi
 if wanted flight; then
   if [ -x .clients/bin/python ]; then run_flight; else say 'no .clients (scripts/setup.sh bench): no comparison of Flight'; fi
 fi
+if wanted statements; then run_statements; fi
 if wanted append || wanted get; then start_ours; fi
 if wanted append; then run_appends; fi
 if wanted get; then

@@ -12,7 +12,7 @@ struct Bench: AsyncParsableCommand {
         subcommands: [
             EtcdCommand.self, AppendsCommand.self, FetchCommand.self, LoadCommand.self, QueryCommand.self,
             DuckDBCommand.self, ProjectionCommand.self, RecordCommand.self, ReportCommand.self, CoreCommand.self,
-            LedgerCommand.self,
+            LedgerCommand.self, LogCommand.self, ReferenceCommand.self, StatementsCommand.self,
         ]
     )
 }
