@@ -199,6 +199,14 @@ package final class Projector: Sendable {
         if isNew { self.wakeUp.yield(false) }
     }
 
+    /// Whether the columnar store is known to have reached `sequence`; false also when that was not asked yet.
+    package func hasProjected(_ organization: OrganizationID, _ sequence: SequenceNumber) -> Bool {
+        self.state.withLock { state in
+            guard !state.isStopped, let projected = state.organizations[organization]?.projected else { return false }
+            return projected >= sequence
+        }
+    }
+
     /// Returns when the columnar store holds `sequence`; wakes the projector at once.
     ///
     /// A sequence that the ledger does not hold yet is waited for until ``advanced(_:)`` says that it does. Bound the wait by cancelling the task.

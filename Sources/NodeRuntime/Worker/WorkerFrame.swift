@@ -33,6 +33,8 @@ struct WorkerFrame: Sendable {
         case rows = 70
         /// The result is complete.
         case end = 71
+        /// An organization (its number) has a new table or column: what the node knew of its tables is old.
+        case tables = 72
     }
 
     static let headerBytes = 16

@@ -57,6 +57,8 @@ final class WorkerLink: Sendable {
     private let missedPongsMax: Int
     private let state = Mutex(State())
     private let onReady: @Sendable (String) -> Void
+    /// What is known of organizations' tables there.
+    let tables = KnownTables()
 
     /// - Parameters:
     ///   - socket: The node's end; it is taken over.
@@ -203,6 +205,10 @@ final class WorkerLink: Sendable {
         case .ready:
             self.state.withLock { $0.isReady = true }
             self.onReady(String(decoding: frame.body, as: UTF8.self))
+            return true
+        case .tables:
+            guard let organization = KnownTables.decode(frame.body) else { return false }
+            self.tables.forget(organization)
             return true
         case .rows:
             // A request that was given up has an inbox that has ended.

@@ -52,7 +52,12 @@ package enum WorkerProcess {
             var configuration = ColumnarConfiguration()
             configuration.memoryLimitBytes = settings.storeMemoryBytes
             configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
-            let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
+            let stores = ColumnarStores(
+                directory: settings.directory,
+                threads: threads,
+                configuration: configuration,
+                openMax: settings.openMax
+            ) { pipe.send(.tables, 0, KnownTables.encode($0)) }
             let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
             WorkerServer(pipe: pipe, service: .stores(stores)).run {
                 sweeper.tick()

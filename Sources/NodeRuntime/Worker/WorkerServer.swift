@@ -60,7 +60,7 @@ final class WorkerServer: Sendable {
                 if case .stores(let stores) = self.service { await stores.closeAll() }
                 self.pipe.close()
             }
-        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end: break
+        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end, .tables: break
         }
     }
 
