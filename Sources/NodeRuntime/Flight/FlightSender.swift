@@ -13,11 +13,19 @@ struct FlightSender: Sendable {
     private let writer: ResponseBodyWriter
     private let threads: StoreThreads
     private let encoder: ArrowStreamEncoder
+    private let clock: any Clock<Duration>
 
-    init(_ result: HeldResult, _ writer: ResponseBodyWriter, _ threads: StoreThreads) {
+    /// - Parameter clock: Measures how long the client takes for one message.
+    init(
+        _ result: HeldResult,
+        _ writer: ResponseBodyWriter,
+        _ threads: StoreThreads,
+        clock: any Clock<Duration> = NodeClock.monotonic
+    ) {
         self.result = result
         self.writer = writer
         self.threads = threads
+        self.clock = clock
         self.encoder = ArrowStreamEncoder(schema: result.schema, compression: result.compression)
     }
 
@@ -60,7 +68,9 @@ struct FlightSender: Sendable {
     private func write(_ message: ByteBuffer) async throws {
         let writer = self.writer
         do {
-            try await withTimeLimit(FlightLimits.stalledTime, "a client's reading") { try await writer.write(message) }
+            try await withTimeLimit(FlightLimits.stalledTime, "a client's reading", clock: self.clock) {
+                try await writer.write(message)
+            }
         } catch is TimedOut {
             throw Stalled()
         }

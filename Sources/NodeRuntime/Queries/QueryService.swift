@@ -230,26 +230,6 @@ struct QueryService: Sendable {
     }
 }
 
-/// The batches of a result whose first one has been waited for; the handler makes it, then one writer uses it.
-private final class StartedBatches: @unchecked Sendable {  // sendable-ok: handed over once, never used by two tasks
-    private var first: ArrowRecordBatch?
-    private var iterator: RecordBatchStream.AsyncIterator
-
-    init(_ batches: RecordBatchStream) async throws {
-        var iterator = batches.makeAsyncIterator()
-        self.first = try await iterator.next()
-        self.iterator = iterator
-    }
-
-    func next() async throws -> ArrowRecordBatch? {
-        if let first = self.first {
-            self.first = nil
-            return first
-        }
-        return try await self.iterator.next()
-    }
-}
-
 extension APIRouter {
     func query(_ request: APICall, _ body: ByteBuffer) async throws -> ServerResponse {
         try request.requireOnly(parameters: [])

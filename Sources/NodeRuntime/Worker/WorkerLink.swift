@@ -78,6 +78,9 @@ final class WorkerLink: Sendable {
     /// Whether the process is gone, or about to be replaced.
     var hasEnded: Bool { self.state.withLock { $0.ending != nil } }
 
+    /// Users' statements that the worker has not ended yet, those among them that were given up.
+    var statements: Int { self.state.withLock { $0.requests.values.count { $0.isStatement } } }
+
     func start(_ settings: WorkerSettings) { self.pipe.send(.hello, 0, settings.encoded()) }
 
     /// Asks the worker to close everything and to end.
@@ -133,7 +136,7 @@ final class WorkerLink: Sendable {
         let answer = try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<[UInt8], any Error>) in
                 let refusal = self.state.withLock { state -> (any Error)? in
-                    if let fault = state.ending { return WorkerGone(fault: fault, wasAlone: false) }
+                    if let fault = state.ending { return WorkerGone(fault: fault, wasAlone: false, hadBegun: false) }
                     guard state.requests.count < Self.requestsMax else {
                         return ColumnarError(.busy, "\(Self.requestsMax) requests to a worker are not answered yet")
                     }
@@ -291,6 +294,8 @@ struct WorkerGone: Error, CustomStringConvertible {
     let fault: WorkerLink.Fault
     /// Whether no statement but this request's own was running there, in a process that had come to life.
     let wasAlone: Bool
+    /// Whether the request had been sent to it.
+    var hadBegun = true
 
     var description: String { "the worker process that was asked is gone (\(self.fault.rawValue))" }
 }

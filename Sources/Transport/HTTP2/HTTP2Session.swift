@@ -265,6 +265,16 @@ extension HTTP2Session {
         _ = unsafe nghttp2_submit_rst_stream(self.handle, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, code)
     }
 
+    /// Ends a stream whose body has failed: behind a shut window nobody would ask for the body again and find that.
+    func endFailed(_ stream: HTTP2Stream) {
+        let window = unsafe min(
+            nghttp2_session_get_stream_remote_window_size(self.handle, stream.id),
+            nghttp2_session_get_remote_window_size(self.handle)
+        )
+        guard window <= 0 else { return self.resume(stream) }
+        self.reset(stream, code: NGHTTP2_INTERNAL_ERROR.rawValue)
+    }
+
     /// Opens the windows by bytes that somebody has taken or that are dropped.
     func consume(_ count: Int, on stream: HTTP2Stream) {
         guard count > 0 else { return }

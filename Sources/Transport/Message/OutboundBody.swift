@@ -86,6 +86,13 @@ final class OutboundBody: Sendable {
         self.end(.failed(error))
     }
 
+    /// Whether it ended in the middle.
+    var hasFailed: Bool {
+        self.state.withLock { state in
+            if case .failed = state.end { true } else { false }
+        }
+    }
+
     private func end(_ end: End) {
         let wakes = self.state.withLock { state in
             guard state.end == nil, state.closed == nil else { return false }
