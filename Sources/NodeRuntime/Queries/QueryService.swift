@@ -177,7 +177,7 @@ struct QueryService: Sendable {
                 var encoder = first
                 try await writer.write(ByteBuffer(bytes: encoder.start()))
                 while let batch = try await batches.next() {
-                    try await writer.write(ByteBuffer(bytes: try encoder.encode(batch)))
+                    try await writer.write(try encoder.buffers(of: batch), ahead: 0)
                 }
                 try await writer.write(ByteBuffer(bytes: encoder.finish()))
                 return nil

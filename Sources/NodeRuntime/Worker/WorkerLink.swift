@@ -216,7 +216,11 @@ final class WorkerLink: Sendable {
         case .rows:
             // A request that was given up has an inbox that has ended.
             guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
-            return request.inbox?.put(frame.body) ?? false
+            return request.inbox?.put(.bytes(frame.body)) ?? false
+        case .batch:
+            guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
+            guard let inbox = request.inbox, let batch = frame.batch else { return false }
+            return inbox.put(.batch(batch))
         case .head:
             let continuation = self.state.withLock { state in
                 defer { state.requests[frame.request]?.continuation = nil }
