@@ -213,6 +213,45 @@ struct FlightPartsTests {
         #expect(found.value(row: 1, column: 1) == .string("a longer text"))
     }
 
+    @Test func aBodyThatIsThereIsSentFromWhereItLies() throws {
+        let schema = ArrowSchema(fields: [ArrowField("n", .int64), ArrowField("t", .utf8)])
+        let batch = try ArrowRecordBatch.make(
+            schema: schema,
+            columns: [[.int(1), .null], [.string("x"), .string("a longer text")]]
+        )
+        let made = try ArrowStreamEncoder(schema: schema).parts(of: batch)
+        let lent = try Self.lent(made, schema)
+        let parts = try ArrowStreamEncoder(schema: schema).parts(of: lent)
+        let message = FlightSender.message(parts)
+        #expect(message.count == 2 && message.last?.readableBytes == parts.bodyBytes)
+        let whole = message.reduce(into: ByteBuffer()) { $0.writeImmutableBuffer($1) }
+        #expect(whole == FlightSender.frame(header: made.header, body: made))
+        // Half of the rows is another body, which is put together.
+        let half = FlightSender.message(
+            try ArrowStreamEncoder(schema: schema).parts(of: lent.slice(from: 1, count: 1))
+        )
+        #expect(half.count == 1)
+        // So is one that is compressed.
+        let compressed = try ArrowStreamEncoder(schema: schema, compression: .lz4).parts(of: lent)
+        #expect(FlightSender.message(compressed).count == 1)
+        var encoder = try ResultEncoder(format: .arrow, schema: schema)
+        let stream = try encoder.buffers(of: lent).reduce(into: ByteBuffer()) { $0.writeImmutableBuffer($1) }
+        #expect(try Array(stream.readableBytesView) == encoder.encode(batch))
+    }
+
+    /// The batch of a message, its columns in a buffer of ours.
+    private static func lent(_ parts: ArrowMessageParts, _ schema: ArrowSchema) throws -> ArrowRecordBatch {
+        var body = ByteBuffer()
+        parts.forEachSpan { body.writeBytes($0) }
+        let owner = body
+        let memory = owner.withUnsafeReadableBytesWithStorageManagement { bytes, _ in
+            ArrowBuffer(lent: bytes, owner: owner)
+        }
+        var decoder = ArrowMessageDecoder()
+        _ = try decoder.decode(metadata: ArrowStreamEncoder(schema: schema).flightSchemaHeader(), body: [UInt8]())
+        return try #require(try decoder.decode(metadata: parts.header, body: memory))
+    }
+
     // MARK: Events from rows
 
     private static func lines(_ columns: [(String, ArrowType, [ArrowValue])], _ key: String?) throws -> [String] {

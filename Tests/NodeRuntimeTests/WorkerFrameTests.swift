@@ -1,5 +1,6 @@
 internal import AuditLedger
 internal import Columnar
+internal import NIOCore
 internal import Primitives
 internal import QueryRouter
 internal import Testing
@@ -53,6 +54,90 @@ struct WorkerFrameTests {
     @Test func refusesAFrameThatIsTooLongBeforeItHasCome() {
         let header = WorkerFrame.header(.rows, 1, bodyBytes: 101)
         #expect(throws: WorkerFrameReader.Malformed.self) { try Self.read([header[...]], max: 100) }
+    }
+
+    // MARK: Batches
+
+    private static func message() throws -> (schema: ArrowSchema, batch: ArrowRecordBatch, parts: ArrowMessageParts) {
+        let schema = ArrowSchema(fields: [ArrowField("n", .int64), ArrowField("t", .utf8)])
+        let batch = try ArrowRecordBatch.make(
+            schema: schema,
+            columns: [(0..<300).map { .int($0) }, (0..<300).map { $0 % 3 == 0 ? .null : .string("text \($0)") }]
+        )
+        return (schema, batch, try ArrowStreamEncoder(schema: schema).parts(of: batch))
+    }
+
+    private static func frame(_ parts: ArrowMessageParts) -> [UInt8] {
+        var bytes = WorkerFrame.header(.batch, 9, bodyBytes: WorkerBatch.frameBytes(parts)) + WorkerBatch.head(parts)
+        for buffer in parts.buffers { buffer.withBytes { bytes += $0 } }
+        return bytes
+    }
+
+    private static func read(_ frame: WorkerFrame?, _ schema: ArrowSchema) throws -> ArrowRecordBatch? {
+        let message = try WorkerBatch(try #require(frame?.batch))
+        var decoder = ArrowStreamDecoder()
+        _ = try decoder.feed(ArrowStreamEncoder(schema: schema).schemaMessage())
+        return try decoder.feed(metadata: message.metadata, body: message.body)
+    }
+
+    @Test func batchesComeOutAsTheyWentInWhereverTheBytesAreCut() throws {
+        let (schema, batch, parts) = try Self.message()
+        let bytes = Self.frame(parts) + Self.frame(parts) + Self.bytes([Self.frames[0]])
+        for size in [1, 7, 16, 17, 100, 1000, bytes.count] {
+            let pieces = stride(from: 0, to: bytes.count, by: size).map { bytes[$0..<min(bytes.count, $0 + size)] }
+            let read = try Self.read(pieces)
+            #expect(read.map(\.kind) == [.batch, .batch, .ask], "pieces of \(size)")
+            for frame in read.dropLast() {
+                let found = try #require(try Self.read(frame, schema))
+                #expect(found.rowCount == batch.rowCount)
+                for row in [0, 1, 299] {
+                    for column in 0..<2 {
+                        #expect(found.value(row: row, column: column) == batch.value(row: row, column: column))
+                    }
+                }
+            }
+        }
+    }
+
+    @Test func theRestOfABatchIsReceivedWhereItStays() throws {
+        let (schema, batch, parts) = try Self.message()
+        let bytes = Self.frame(parts)
+        var reader = WorkerFrameReader(bodyBytesMax: 1 << 20)
+        #expect(!reader.isInsideBatch)
+        bytes[..<100].withUnsafeBytes { reader.feed($0) }
+        #expect(try reader.next() == nil && reader.isInsideBatch)
+        var sent = 100
+        while sent < bytes.count {
+            let count = reader.receive { room in
+                #expect(room.count == bytes.count - sent, "no more room than is missing")
+                let count = min(room.count, 1000)
+                bytes[sent..<sent + count].withUnsafeBytes { room.copyMemory(from: $0) }
+                return count
+            }
+            sent += count
+        }
+        #expect(reader.receive { _ in -11 } == 0, "nothing is missing")
+        let found = try Self.read(try reader.next(), schema)
+        #expect(found?.rowCount == batch.rowCount && !reader.isInsideBatch)
+    }
+
+    @Test func refusesABatchThatIsTooLongOrNotWhatItSays() throws {
+        let header = WorkerFrame.header(.batch, 1, bodyBytes: WorkerFrame.batchBytesMax + 1)
+        #expect(throws: WorkerFrameReader.Malformed.self) { try Self.read([header[...]], max: 1 << 30) }
+        for bytes: [UInt8] in [
+            [], [0, 0, 0], [0, 0, 0, 200], [0xFF, 0xFF, 0xFF, 0xFF] + [UInt8](repeating: 0, count: 64),
+        ] {
+            #expect(throws: WorkerFrameReader.Malformed.self, "\(bytes)") { try WorkerBatch(ByteBuffer(bytes: bytes)) }
+        }
+        // The body is a byte longer than its metadata say.
+        let (schema, _, parts) = try Self.message()
+        var bytes = Self.frame(parts) + [0]
+        bytes.replaceSubrange(
+            0..<16,
+            with: WorkerFrame.header(.batch, 9, bodyBytes: WorkerBatch.frameBytes(parts) + 1)
+        )
+        let frame = try Self.read([bytes[...]]).first
+        #expect(throws: ColumnarError.self) { try Self.read(frame, schema) }
     }
 
     @Test func questionsComeOutAsTheyWentIn() throws {

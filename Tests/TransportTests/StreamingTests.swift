@@ -53,6 +53,41 @@ struct StreamingTests {
         }
     }
 
+    @Test func aBodyGivesWhatWasLookedAtAndNoMore() async throws {
+        let body = OutboundBody(bytesMax: 1 << 20) {}
+        guard case .starved = body.look(upTo: 10) else { throw StreamingError("nothing is there yet") }
+        try await body.write([ByteBuffer(string: "abc"), ByteBuffer(), ByteBuffer(string: "defg")], ahead: 0)
+        guard case .bytes(5) = body.look(upTo: 5) else { throw StreamingError("five bytes are wanted") }
+        #expect(body.waitingBytes == 7, "looking takes nothing")
+        var taken = ByteBuffer()
+        #expect(body.take(5, into: &taken) && String(buffer: taken) == "abcde")
+        #expect(!body.take(3, into: &taken), "there are two")
+        body.finish(trailers: nil)
+        guard case .bytes(1) = body.look(upTo: 1) else { throw StreamingError("the end is not reached yet") }
+        guard case .end(2, nil) = body.look(upTo: 9) else { throw StreamingError("the end is reached") }
+        #expect(body.take(2, into: &taken) && String(buffer: taken) == "abcdefg")
+    }
+
+    @Test func aWriterThatMayBeAheadWaitsForHalfOfThat() async throws {
+        let body = OutboundBody(bytesMax: 10) {}
+        let part = ByteBuffer(repeating: 1, count: 40)
+        try await body.write([part, part], ahead: 100)
+        #expect(body.waitingBytes == 80, "no reader, and yet it returns")
+        let written = Counter()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                try await body.write([part], ahead: 100)
+                written.increment(by: 1)
+            }
+            while body.waitingBytes < 120 { await Task.yield() }
+            var taken = ByteBuffer()
+            #expect(body.take(60, into: &taken) && written.value == 0, "60 of 100 wait")
+            #expect(body.take(10, into: &taken))
+            try await group.waitForAll()
+            #expect(written.value == 1)
+        }
+    }
+
     @Test func everyObserverOfAResponseSeesAllOfIt() async throws {
         let (first, second) = (Counter(), Counter())
         try await withServer { _, _ in
@@ -397,4 +432,9 @@ extension Signal {
         }
         try Task.checkCancellation()
     }
+}
+
+private struct StreamingError: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
 }

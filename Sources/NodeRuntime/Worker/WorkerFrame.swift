@@ -116,11 +116,11 @@ struct WorkerFrameReader {
     }
 
     /// Whether the next bytes belong to a batch: then ``receive(_:)`` puts them where they stay.
-    var isInsideBatch: Bool { self.open?.batch != nil }
+    var isInsideBatch: Bool { self.open.map { $0.batch != nil && $0.missing > 0 } ?? false }
 
     /// Lends the room for the rest of a batch to `body`, which says how many bytes it has put there.
     mutating func receive(_ body: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
-        guard let missing = self.open?.missing else { return 0 }
+        guard self.isInsideBatch, let missing = self.open?.missing else { return 0 }
         var count = 0
         _ = self.open?.batch?.writeWithUnsafeMutableBytes(minimumWritableBytes: missing) { room in
             count = body(UnsafeMutableRawBufferPointer(rebasing: room[..<missing]))
