@@ -45,6 +45,20 @@ extension ColumnarStore {
         }
     }
 
+    /// Appends Arrow batches to a table whose column types they fit, all or none; else as
+    /// ``append(_:to:leading:)``.
+    package func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
+        try await self.threads.run(on: .query) {
+            try self.withIngestConnection { connection in
+                try Self.transaction(connection) {
+                    let appender = try EngineAppender(connection, table: table)
+                    for batch in batches { try appender.append(batch) }
+                    try appender.flush()
+                }
+            }
+        }
+    }
+
     /// Appends an Arrow batch to a table whose column types it fits, converting where the engine can.
     ///
     /// The position stays as it is. Runs on the query lane.

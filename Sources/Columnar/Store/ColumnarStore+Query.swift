@@ -56,13 +56,15 @@ extension ColumnarStore {
                     deadline: deadline,
                     threads: self.threads
                 )
+                self.register(cursor)
+                start.began(cursor)
+                // Short answers are whole now, without another change of threads.
+                cursor.fetchHere()
                 return (cursor, schema, position)
             }
         } onCancel: {
             start.cancel()
         }
-        self.register(cursor)
-        cursor.prefetch()
         return ColumnarResult(
             schema: schema,
             position: position,
@@ -194,6 +196,8 @@ private final class QueryStart: Sendable {
     private struct State {
         var cancelled = false
         var token: Interrupter.Token?
+        /// Takes over once the statement has started.
+        var cursor: ResultCursor?
     }
 
     private let state = Mutex(State())
@@ -202,11 +206,21 @@ private final class QueryStart: Sendable {
     init(threads: ColumnarThreads) { self.threads = threads }
 
     func cancel() {
-        let token = self.state.withLock { state in
+        let (token, cursor) = self.state.withLock { state in
             state.cancelled = true
-            return state.token
+            return (state.token, state.cursor)
         }
         if let token { self.threads.interrupter.cancel(token) }
+        cursor?.cancel()
+    }
+
+    /// From here on a cancellation is the cursor's.
+    func began(_ cursor: ResultCursor) {
+        let isCancelled = self.state.withLock { state in
+            state.cursor = cursor
+            return state.cancelled
+        }
+        if isCancelled { cursor.cancel() }
     }
 
     func run<R>(_ connection: EngineConnection, deadline: DispatchTime, _ body: () throws -> R) throws -> R {

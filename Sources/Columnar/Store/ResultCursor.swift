@@ -92,9 +92,9 @@ final class ResultCursor: Sendable {
         }
     }
 
-    /// Fetches ahead before anyone asks.
-    func prefetch() {
-        if self.state.withLock({ Self.claimJob(&$0) }) { self.startJob() }
+    /// Fetches the first batch on the calling thread, which is one for queries, before anyone asks.
+    func fetchHere() {
+        if self.state.withLock({ Self.claimJob(&$0) }) { self.job() }
     }
 
     /// Stops the query; the consumer, if it waits, gets `.cancelled`.

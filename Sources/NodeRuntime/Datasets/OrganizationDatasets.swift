@@ -24,19 +24,26 @@ final class OrganizationDatasets: Sendable {
         var position: SequenceNumber
     }
 
-    private init(store: ColumnarStore, known: Known) {
+    /// Called when a table or a column appears, before any answer that may name it.
+    private let onTables: @Sendable () -> Void
+
+    private init(store: ColumnarStore, known: Known, onTables: @escaping @Sendable () -> Void) {
         self.store = store
         self.known = Mutex(known)
+        self.onTables = onTables
     }
 
     /// Makes the tables that the store lacks, and reads what types it has.
     /// - Throws: ``ColumnarError``.
-    static func open(_ store: ColumnarStore) async throws -> OrganizationDatasets {
+    static func open(
+        _ store: ColumnarStore,
+        onTables: @escaping @Sendable () -> Void = {}
+    ) async throws -> OrganizationDatasets {
         let known = try await store.transaction(on: .query) { transaction in
             let catalog = try DatasetStorage.prepare(transaction)
             return Known(catalog: catalog, position: try DatasetStorage.position(transaction))
         }
-        return OrganizationDatasets(store: store, known: known)
+        return OrganizationDatasets(store: store, known: known, onTables: onTables)
     }
 
     /// The last sequence in `audit_log`; zero when it is empty.
@@ -81,6 +88,7 @@ final class OrganizationDatasets: Sendable {
                 let catalog = self.known.withLock { $0.catalog }
                 let step = try await self.store.transaction(on: lane) { try FoldStep.run($0, catalog) }
                 self.known.withLock { $0 = Known(catalog: step.catalog, position: step.position) }
+                if step.catalog.count != catalog.count { self.onTables() }
                 return step.isAtEnd
             }
             if isAtEnd { break }

@@ -25,6 +25,7 @@ actor ColumnarStores: OrganizationStores {
     private let threads: ColumnarThreads
     private let configuration: ColumnarConfiguration
     private let openMax: Int
+    private let onTables: @Sendable (OrganizationID) -> Void
     private var open: [OrganizationID: Open] = [:]
     /// Organizations whose store is being opened or closed, and who waits for that.
     private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
@@ -32,14 +33,18 @@ actor ColumnarStores: OrganizationStores {
     /// How often ``closeUnused(for:)`` was called.
     private var turns: UInt64 = 0
 
-    /// - Parameter openMax: Files held open at once; more only while they are in use.
+    /// - Parameters:
+    ///   - openMax: Files held open at once; more only while they are in use.
+    ///   - onTables: Called when a table or a column of an organization appears, before any answer that may name it.
     init(
         directory: String,
         threads: ColumnarThreads,
         configuration: ColumnarConfiguration,
-        openMax: Int = openMaxDefault
+        openMax: Int = openMaxDefault,
+        onTables: @escaping @Sendable (OrganizationID) -> Void = { _ in }
     ) {
         self.openMax = openMax
+        self.onTables = onTables
         self.directory = directory
         self.threads = threads
         self.configuration = configuration
@@ -73,7 +78,8 @@ actor ColumnarStores: OrganizationStores {
             threads: self.threads
         )
         do {
-            let datasets = try await OrganizationDatasets.open(store)
+            let onTables = self.onTables
+            let datasets = try await OrganizationDatasets.open(store) { onTables(organization) }
             self.open[organization] = Open(
                 store: store,
                 datasets: datasets,

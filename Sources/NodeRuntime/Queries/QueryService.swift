@@ -56,14 +56,17 @@ struct QueryService: Sendable {
             seesReserved: caller.seesReserved
         )
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
-            guard cache.keeps(request),
+            let isKept = cache.keeps(request)
+            // One round for each group tells of all its organizations.
+            guard isKept || (key.organizations.count > 1 && request.asOf == nil),
                 let positions = try await sequences(key.organizations, request.consistency)
             else { return try await router.run(request) }
-            if let kept = cache.find(key, at: positions, within: request) { return kept }
+            if isKept, let kept = cache.find(key, at: positions, within: request) { return kept }
             // What was just confirmed need not be confirmed again.
             var request = request
             request.consistency = .atLeast(positions)
             let outcome = try await router.run(request)
+            guard isKept else { return outcome }
             // Only what reflects exactly these records may be kept.
             guard outcome.provenance.allSatisfy({ positions[$0.organization] == $0.sequence }) else { return outcome }
             let batches = KeptBatches(outcome: outcome, cache: cache, key: key, sequences: positions)
@@ -174,7 +177,7 @@ struct QueryService: Sendable {
                 var encoder = first
                 try await writer.write(ByteBuffer(bytes: encoder.start()))
                 while let batch = try await batches.next() {
-                    try await writer.write(ByteBuffer(bytes: try encoder.encode(batch)))
+                    try await writer.write(try encoder.buffers(of: batch), ahead: 0)
                 }
                 try await writer.write(ByteBuffer(bytes: encoder.finish()))
                 return nil

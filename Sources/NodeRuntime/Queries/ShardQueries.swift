@@ -183,19 +183,23 @@ struct ShardQueries: ShardQueryService {
             hidden: self.hidesReserved ? AuditLogDataset.reservedRows : []
         )
         let result = try await self.stores.query(StoreQuestion(statement, limits: limits), of: entry.id)
-        let reader = LedgerReader(store: self.keyValueStore, organization: entry.id)
-        let position = result.position.rawValue
-        let root = try await self.storeThreads.run { try reader.root(at: position) }
         return ShardResult(
             schema: result.schema,
             provenance: ShardProvenance(
                 organization: entry.key,
                 sequence: result.position,
-                root: root,
+                root: try await self.root(of: entry.id, at: result.position),
                 node: self.node
             ),
             batches: result.batches
         )
+    }
+
+    /// The root of the ledger at `sequence`: mostly that of its head, which is known.
+    private func root(of organization: OrganizationID, at sequence: SequenceNumber) async throws -> Digest {
+        if let head = self.applier.knownHead(of: organization), head.size == sequence.rawValue { return head.root }
+        let reader = LedgerReader(store: self.keyValueStore, organization: organization)
+        return try await self.storeThreads.run { try reader.root(at: sequence.rawValue) }
     }
 
     /// A moment that is named by its record needs that record.
@@ -209,6 +213,7 @@ struct ShardQueries: ShardQueryService {
     }
 
     private func waitUntilProjected(_ entry: OrganizationEntry, _ wanted: SequenceNumber) async throws {
+        if self.projector.hasProjected(entry.id, wanted) { return }
         do {
             try await withTimeLimit(self.freshnessMax, "projection") {
                 try await self.projector.waitUntilProjected(entry.id, wanted)

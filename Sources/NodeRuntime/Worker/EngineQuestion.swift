@@ -10,7 +10,7 @@ enum EngineQuestion: Sendable {
     case describe(String, EngineSchema, StatementOrigin)
     case openScratch(ScratchSettings)
     case define(scratch: UInt64, String)
-    /// The batch as an Arrow stream.
+    /// Batches of one schema as an Arrow stream.
     case append(scratch: UInt64, table: String, [UInt8])
     case query(scratch: UInt64, StoreQuestion)
     case describeScratch(UInt64, String, StatementOrigin)
@@ -49,6 +49,11 @@ enum EngineQuestion: Sendable {
             begin(.openScratch)
             writer.write(Int64(settings.memoryBytesMax ?? -1))
             writer.write(settings.timeLimit.milliseconds)
+            writer.write(UInt8(settings.schema == nil ? 0 : 1))
+            let definitions = settings.schema?.definitions ?? []
+            writer.write(UInt32(definitions.count))
+            for definition in definitions { writer.write(prefixed: definition) }
+            writer.write(prefixed: settings.definition)
         case .define(let scratch, let sql):
             begin(.define)
             writer.write(scratch)
@@ -101,10 +106,15 @@ enum EngineQuestion: Sendable {
         case .openScratch:
             let memory = try reader.read(Int64.self)
             let milliseconds = try reader.read(Int64.self)
+            let hasSchema = try reader.read(UInt8.self) != 0
+            var definitions: [String] = []
+            for _ in 0..<(try reader.read(UInt32.self)) { definitions.append(try reader.readPrefixedText()) }
             return .openScratch(
                 ScratchSettings(
                     memoryBytesMax: memory < 0 ? nil : Int(memory),
-                    timeLimit: .milliseconds(milliseconds)
+                    timeLimit: .milliseconds(milliseconds),
+                    schema: hasSchema ? EngineSchema(definitions: definitions) : nil,
+                    definition: try reader.readPrefixedText()
                 )
             )
         case .define: return .define(scratch: try reader.read(UInt64.self), try reader.readPrefixedText())

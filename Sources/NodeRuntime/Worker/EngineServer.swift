@@ -38,7 +38,7 @@ final class EngineServer: Sendable {
             return .bytes([])
         case .append(let scratch, let table, let stream):
             var decoder = ArrowStreamDecoder()
-            for batch in try decoder.feed(stream) { try await self.scratch(scratch).append(batch, to: table) }
+            try await self.scratch(scratch).append(try decoder.feed(stream), to: table)
             return .bytes([])
         case .query(let scratch, let question):
             let statement = question.statement

@@ -89,10 +89,11 @@ private final class WorkerScratch: QueryScratch {
 
     func define(_ sql: String) async throws { _ = try await self.ask(.define(scratch: self.id, sql)) }
 
-    func append(_ batch: ArrowRecordBatch, to table: String) async throws {
-        let encoder = ArrowStreamEncoder(schema: batch.schema)
+    func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
+        guard let first = batches.first else { return }
+        let encoder = ArrowStreamEncoder(schema: first.schema)
         var stream = encoder.schemaMessage()
-        stream.append(contentsOf: try encoder.message(for: batch))
+        for batch in batches { stream.append(contentsOf: try encoder.message(for: batch)) }
         _ = try await self.ask(.append(scratch: self.id, table: table, stream))
     }
 
@@ -122,7 +123,9 @@ private final class WorkerScratch: QueryScratch {
 
     func close() async {
         guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        await Self.close(self.link, self.id)
+        // Nobody need wait until the store is empty again.
+        let (link, id) = (self.link, self.id)
+        Task { await Self.close(link, id) }  // task-owner: ends by itself: one short request
     }
 
     private static func close(_ link: WorkerLink, _ id: UInt64) async {

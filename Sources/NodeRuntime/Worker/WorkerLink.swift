@@ -60,6 +60,8 @@ final class WorkerLink: Sendable {
     private let state = Mutex(State())
     private let memory: StatementMemory
     private let onReady: @Sendable (String) -> Void
+    /// What is known of organizations' tables there.
+    let tables = KnownTables()
 
     /// - Parameters:
     ///   - socket: The node's end; it is taken over.
@@ -223,10 +225,18 @@ final class WorkerLink: Sendable {
             self.state.withLock { $0.isReady = true }
             self.onReady(String(decoding: frame.body, as: UTF8.self))
             return true
+        case .tables:
+            guard let organization = KnownTables.decode(frame.body) else { return false }
+            self.tables.forget(organization)
+            return true
         case .rows:
             // A request that was given up has an inbox that has ended.
             guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
-            return request.inbox?.put(frame.body) ?? false
+            return request.inbox?.put(.bytes(frame.body)) ?? false
+        case .batch:
+            guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
+            guard let inbox = request.inbox, let batch = frame.batch else { return false }
+            return inbox.put(.batch(batch))
         case .head:
             let continuation = self.state.withLock { state in
                 defer { state.requests[frame.request]?.continuation = nil }

@@ -28,6 +28,8 @@ struct WorkerSettings: Sendable, Equatable {
     var timeLimitMilliseconds: Int = 30_000
     /// A store that nobody has used for so long is closed.
     var idleSeconds: Int = 300
+    /// Stores that are held open at once.
+    var openMax: Int = ColumnarStores.openMaxDefault
 
     func encoded() -> [UInt8] {
         var writer = ByteWriter()
@@ -38,6 +40,7 @@ struct WorkerSettings: Sendable, Equatable {
         writer.write(UInt64(self.storeMemoryBytes))
         writer.write(UInt64(self.timeLimitMilliseconds))
         writer.write(UInt64(self.idleSeconds))
+        writer.write(UInt64(self.openMax))
         return writer.bytes
     }
 
@@ -52,6 +55,7 @@ struct WorkerSettings: Sendable, Equatable {
         settings.storeMemoryBytes = Int(clamping: try reader.read(UInt64.self))
         settings.timeLimitMilliseconds = Int(clamping: try reader.read(UInt64.self))
         settings.idleSeconds = Int(clamping: try reader.read(UInt64.self))
+        settings.openMax = Int(clamping: try reader.read(UInt64.self))
         try reader.finish("settings of a worker")
         return settings
     }

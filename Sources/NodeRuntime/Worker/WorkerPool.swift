@@ -54,8 +54,12 @@ final class WorkerPool: OrganizationStores {
     func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables {
         do {
             let link = try await self.slot(of: organization).current()
+            if !isCurrent, let known = link.tables.find(organization) { return known }
+            let turn = link.tables.turn
             let body = try WorkerQuestion.tables(organization, isCurrent: isCurrent).encoded()
-            return try ShardTables(encoded: try await link.ask(body, limit: Self.ownWorkLimit))
+            let tables = try ShardTables(encoded: try await link.ask(body, limit: Self.ownWorkLimit))
+            link.tables.keep(tables, of: organization, askedIn: turn)
+            return tables
         } catch let error as WorkerGone {
             throw QueryError.workerGone(error)
         }
@@ -73,7 +77,10 @@ final class WorkerPool: OrganizationStores {
     }
 
     func reset(_ organization: OrganizationID) async throws {
+        let slot = self.slot(of: organization)
         _ = try await self.askPatiently(.reset(organization), of: organization)
+        // The next one begins without what records had brought.
+        try? await slot.current().tables.forget(organization)
     }
 
     /// Asks again when the worker dies; everything that is asked here may be done twice.
@@ -109,6 +116,9 @@ final class WorkerPool: OrganizationStores {
 }
 
 extension WorkerSettings {
+    /// Of a worker's memory there is one open store for so much; one that nobody asks takes a third of it.
+    private static let openStoreBytes = 16 << 20
+
     /// Those of a node's workers with columnar stores.
     init(stores configuration: NodeConfiguration) {
         let directory = configuration.dataDirectory + "/" + Node.columnarFolder
@@ -118,6 +128,8 @@ extension WorkerSettings {
         self.storeMemoryBytes = configuration.columnarMemoryBytes
         self.timeLimitMilliseconds = configuration.queryTimeLimitMilliseconds
         self.idleSeconds = configuration.workerIdleSeconds
+        // A statement over more organizations than are open would open every store anew, each time.
+        self.openMax = max(ColumnarStores.openMaxDefault, configuration.workerMemoryBytes / Self.openStoreBytes)
     }
 }
 

@@ -27,6 +27,8 @@ package enum WorkerProcess {
         guard let hello = self.readFrame(socket), hello.kind == .hello,
             let settings = try? WorkerSettings.decode(hello.body)
         else { return self.fail("the node said nothing that a worker understands", 1) }
+        // Started from /proc/self/exe, it would be listed as "exe".
+        ft_name_process("ftnode-\(settings.role)")
         let report: String
         do {
             guard chdir(settings.directory) == 0 else {
@@ -50,7 +52,12 @@ package enum WorkerProcess {
             var configuration = ColumnarConfiguration()
             configuration.memoryLimitBytes = settings.storeMemoryBytes
             configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
-            let stores = ColumnarStores(directory: settings.directory, threads: threads, configuration: configuration)
+            let stores = ColumnarStores(
+                directory: settings.directory,
+                threads: threads,
+                configuration: configuration,
+                openMax: settings.openMax
+            ) { pipe.send(.tables, 0, KnownTables.encode($0)) }
             let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
             WorkerServer(pipe: pipe, service: .stores(stores)).run {
                 sweeper.tick()

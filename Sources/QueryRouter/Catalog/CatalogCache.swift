@@ -16,6 +16,8 @@ final class CatalogCache: Sendable {
     private struct State {
         var catalogs: [Key: (catalog: TableCatalog, use: Int)] = [:]
         var uses = 0
+        /// The identity of the last catalog that was made.
+        var made: UInt64 = 0
     }
 
     private let service: any ShardQueryService
@@ -39,7 +41,11 @@ final class CatalogCache: Sendable {
             return state.catalogs[key]?.catalog
         }
         if let known { return known }
-        let made = try TableCatalog(tables, base: self.base)
+        let identity = self.state.withLock { state in
+            state.made += 1
+            return state.made
+        }
+        let made = try TableCatalog(tables, base: self.base, identity: identity)
         self.state.withLock { state in
             state.catalogs[key] = (made, state.uses)
             guard state.catalogs.count > Self.catalogsMax,

@@ -24,15 +24,20 @@ struct TableCatalog: Sendable {
 
     /// In the order of their first appearance.
     let datasets: [TableSchema]
+    /// Equal numbers mean the same tables of the same organizations; 0: nothing is known of that.
+    let identity: UInt64
+    /// Empty tables of every dataset, and of those that tell of them.
+    let engineSchema: EngineSchema
     private let byName: [String: TableSchema]
-    private let shares: [OrganizationKey: [String: TableSchema]]
+    private let shares: [OrganizationKey: [String: Share]]
 
     /// - Parameter base: Datasets to use when there is no organization.
+    /// - Parameter identity: A number that no other catalog has; 0: none.
     /// - Throws: ``QueryError`` `.internal` when a name occurs twice, or a table lacks its first column.
-    init(_ organizations: [OrganizationKey: ShardTables], base: [TableSchema] = []) throws {
+    init(_ organizations: [OrganizationKey: ShardTables], base: [TableSchema] = [], identity: UInt64 = 0) throws {
         var order: [String] = []
         var merged: [String: Merging] = [:]
-        var shares: [OrganizationKey: [String: TableSchema]] = [:]
+        var owned: [OrganizationKey: [String: TableSchema]] = [:]
         for (organization, tables) in organizations.sorted(by: { $0.key < $1.key }) {
             var own: [String: TableSchema] = [:]
             for table in tables.tables {
@@ -46,7 +51,7 @@ struct TableCatalog: Sendable {
                 }
                 own[name] = table
             }
-            shares[organization] = own
+            owned[organization] = own
         }
         if organizations.isEmpty {
             for table in base {
@@ -58,7 +63,17 @@ struct TableCatalog: Sendable {
         }
         self.datasets = order.compactMap { merged[$0]?.table }
         self.byName = Dictionary(uniqueKeysWithValues: self.datasets.map { ($0.name.lowercased(), $0) })
-        self.shares = shares
+        let columns = self.byName.mapValues { $0.columns.map(Self.untilted) }
+        self.shares = owned.mapValues { own in
+            own.reduce(into: [:]) { shares, entry in
+                let isSame = entry.value.columns.map(Self.untilted) == columns[entry.key]
+                shares[entry.key] = isSame ? .same : .adapted(entry.value)
+            }
+        }
+        self.identity = identity
+        self.engineSchema = EngineSchema(
+            definitions: self.datasets.map(\.createStatement) + StatementForm.Dictionary.definitions
+        )
     }
 
     private static func check(_ table: TableSchema, isNew: Bool) throws {
@@ -77,19 +92,12 @@ struct TableCatalog: Sendable {
 
     /// What an organization has of the dataset `name`.
     func share(of organization: OrganizationKey, in name: String) -> Share {
-        let name = name.lowercased()
-        guard let own = self.shares[organization]?[name], let table = self.byName[name] else { return .absent }
-        return own.columns.map(Self.untilted) == table.columns.map(Self.untilted) ? .same : .adapted(own)
+        self.shares[organization]?[name.lowercased()] ?? .absent
     }
 
     /// A column without what no statement sees: whether null is allowed.
     private static func untilted(_ column: ColumnDefinition) -> ColumnDefinition {
         ColumnDefinition(column.name, column.type)
-    }
-
-    /// Empty tables of every dataset, and of those that tell of them.
-    var engineSchema: EngineSchema {
-        EngineSchema(definitions: self.datasets.map(\.createStatement) + StatementForm.Dictionary.definitions)
     }
 
     // MARK: - Near names

@@ -112,11 +112,28 @@ package final class InProcessQueryEngine: QueryEngine {
     }
 
     package func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch {
+        let scratch = try await self.scratch(settings)
+        do {
+            if !settings.definition.isEmpty { try await scratch.define(settings.definition) }
+        } catch {
+            await scratch.close()
+            throw error
+        }
+        return scratch
+    }
+
+    private func scratch(_ settings: ScratchSettings) async throws -> InProcessScratch {
         let limit = self.configuration.memoryLimitBytes
         // A store that is used again has the engine's own limits; the query's time limit is that of each statement.
         let isCommon = settings.memoryBytesMax.map { $0 >= limit } ?? true
-        if isCommon, let (store, directory) = self.pool.take() {
-            return InProcessScratch(store: store, directory: directory, threads: self.threads, pool: self.pool)
+        if isCommon, let (store, directory) = try await self.pool.take(settings.schema) {
+            return InProcessScratch(
+                store: store,
+                directory: directory,
+                schema: settings.schema,
+                threads: self.threads,
+                pool: self.pool
+            )
         }
         let number = self.scratches.add(1, ordering: .relaxed).newValue
         let directory = self.configuration.temporaryDirectory.map { "\($0)/gather-\(number)" }
@@ -134,9 +151,16 @@ package final class InProcessQueryEngine: QueryEngine {
             ),
             threads: self.threads
         )
+        do {
+            try await ScratchPool.define(settings.schema, in: store)
+        } catch {
+            await InProcessScratch.close(store, directory, self.threads)
+            throw error
+        }
         return InProcessScratch(
             store: store,
             directory: directory,
+            schema: settings.schema,
             threads: self.threads,
             pool: isCommon ? self.pool : nil
         )

@@ -9,22 +9,30 @@ internal import Synchronization
 final class InProcessScratch: QueryScratch {
     private let store: ColumnarStore
     private let directory: String?
+    private let schema: EngineSchema?
     private let threads: ColumnarThreads
     /// Takes the emptied store back; nil: it is not used again.
     private let pool: ScratchPool?
     private let isClosed = Atomic<Bool>(false)
 
-    init(store: ColumnarStore, directory: String?, threads: ColumnarThreads, pool: ScratchPool?) {
+    init(
+        store: ColumnarStore,
+        directory: String?,
+        schema: EngineSchema?,
+        threads: ColumnarThreads,
+        pool: ScratchPool?
+    ) {
         self.store = store
         self.directory = directory
+        self.schema = schema
         self.threads = threads
         self.pool = pool
     }
 
     func define(_ sql: String) async throws { try await self.store.execute(sql) }
 
-    func append(_ batch: ArrowRecordBatch, to table: String) async throws {
-        try await self.store.append(batch, to: table)
+    func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
+        try await self.store.append(batches, to: table)
     }
 
     func query(
@@ -43,7 +51,7 @@ final class InProcessScratch: QueryScratch {
 
     func close() async {
         guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        if let pool = self.pool, await pool.takeBack(self.store, self.directory) { return }
+        if let pool = self.pool, await pool.takeBack(self.store, self.directory, self.schema) { return }
         await Self.close(self.store, self.directory, self.threads)
     }
 
@@ -64,13 +72,14 @@ final class InProcessScratch: QueryScratch {
 /// Scratch stores between two queries: opening one anew costs tens of milliseconds, emptying one a few.
 final class ScratchPool: Sendable {
     /// Stores that wait.
-    private static let idleMax = 4
+    private static let idleMax = 6
     /// Statements that a store that is used again may have been given; then it is opened anew.
     private static let usesMax = 200
 
     private struct Idle {
         let store: ColumnarStore
         let directory: String?
+        let schema: EngineSchema?
         var uses: Int
     }
 
@@ -85,35 +94,63 @@ final class ScratchPool: Sendable {
 
     init(threads: ColumnarThreads) { self.threads = threads }
 
-    /// An empty store, if one waits.
-    func take() -> (store: ColumnarStore, directory: String?)? {
-        self.state.withLock { state in
-            guard let idle = state.idle.popLast() else { return nil }
+    /// A store with the tables of `schema` and nothing else, if one waits.
+    func take(_ schema: EngineSchema?) async throws -> (store: ColumnarStore, directory: String?)? {
+        let taken = self.state.withLock { state -> Idle? in
+            guard let place = state.idle.lastIndex(where: { $0.schema == schema }) ?? state.idle.indices.first else {
+                return nil
+            }
+            let idle = state.idle.remove(at: place)
             state.uses[ObjectIdentifier(idle.store)] = idle.uses + 1
-            return (idle.store, idle.directory)
+            return idle
+        }
+        guard let taken else { return nil }
+        guard taken.schema != schema else { return (taken.store, taken.directory) }
+        do {
+            try await Self.empty(taken.store)
+            try await Self.define(schema, in: taken.store)
+            return (taken.store, taken.directory)
+        } catch {
+            self.state.withLock { _ = $0.uses.removeValue(forKey: ObjectIdentifier(taken.store)) }
+            await InProcessScratch.close(taken.store, taken.directory, self.threads)
+            throw error
         }
     }
 
-    /// Empties a store and keeps it.
+    static func define(_ schema: EngineSchema?, in store: ColumnarStore) async throws {
+        guard let schema, !schema.definitions.isEmpty else { return }
+        try await store.execute(schema.definitions.joined(separator: ";\n"))
+    }
+
+    /// Drops all tables.
+    private static func empty(_ store: ColumnarStore) async throws {
+        let names = try await store.query(
+            "SELECT table_name FROM duckdb_tables() WHERE table_name <> '\(ColumnarStore.positionTable)'",
+            origin: .router
+        ).collect()
+        let drops = names.flatMap { batch in
+            (0..<batch.rowCount).map { "DROP TABLE \(SQLText.quoted(batch.string(row: $0, column: 0) ?? ""))" }
+        }
+        if !drops.isEmpty { try await store.execute(drops.joined(separator: ";")) }
+    }
+
+    /// Empties a store and keeps it; one with a schema keeps the tables of that.
     /// - Returns: false: the caller closes it.
-    func takeBack(_ store: ColumnarStore, _ directory: String?) async -> Bool {
+    func takeBack(_ store: ColumnarStore, _ directory: String?, _ schema: EngineSchema?) async -> Bool {
         let uses = self.state.withLock { $0.uses.removeValue(forKey: ObjectIdentifier(store)) ?? 0 }
         guard uses < Self.usesMax else { return false }
         do {
-            let names = try await store.query(
-                "SELECT table_name FROM duckdb_tables() WHERE table_name <> '\(ColumnarStore.positionTable)'",
-                origin: .router
-            ).collect()
-            let drops = names.flatMap { batch in
-                (0..<batch.rowCount).map { "DROP TABLE \(SQLText.quoted(batch.string(row: $0, column: 0) ?? ""))" }
+            if schema == nil {
+                try await Self.empty(store)
+            } else {
+                try await store.execute("DROP TABLE IF EXISTS \(ScatterPlan.table)")
             }
-            if !drops.isEmpty { try await store.execute(drops.joined(separator: ";")) }
         } catch {
             return false
         }
         return self.state.withLock { state in
             guard !state.isClosed, state.idle.count < Self.idleMax else { return false }
-            state.idle.append(Idle(store: store, directory: directory, uses: uses))
+            state.idle.append(Idle(store: store, directory: directory, schema: schema, uses: uses))
             return true
         }
     }

@@ -22,7 +22,8 @@ package protocol QueryEngine: Sendable {
         origin: StatementOrigin
     ) async throws -> StatementDescription
 
-    /// Opens an empty store in memory for one query.
+    /// Opens a store in memory for one query.
+    /// - Throws: Columnar's error of the definition.
     func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch
 
     /// Frees what the engine keeps. Scratch stores that are open stay usable.
@@ -36,8 +37,9 @@ package protocol QueryScratch: Sendable {
     /// Runs a definition of the router's own; never text that a user wrote.
     func define(_ sql: String) async throws
 
-    /// Appends rows to a table; types that differ are converted where the engine can.
-    func append(_ batch: ArrowRecordBatch, to table: String) async throws
+    /// Appends rows to a table, all or none; types that differ are converted where the engine can.
+    /// - Parameter batches: Of one schema.
+    func append(_ batches: [ArrowRecordBatch], to table: String) async throws
 
     /// Runs one SELECT; returns when the first rows can be read.
     ///
@@ -73,10 +75,24 @@ package struct ScratchSettings: Sendable, Hashable {
     package var memoryBytesMax: Int?
     /// From the opening to the last batch.
     package var timeLimit: Duration
+    /// Tables without rows over which the answers' table is defined; nil: none.
+    ///
+    /// A store that had the same is used again with them in place. Then nothing else may be defined there but the one
+    /// table `_ft_parts`.
+    package var schema: EngineSchema?
+    /// Run when the store is there, as by ``QueryScratch/define(_:)``; empty: nothing.
+    package var definition: String
 
-    package init(memoryBytesMax: Int? = nil, timeLimit: Duration) {
+    package init(
+        memoryBytesMax: Int? = nil,
+        timeLimit: Duration,
+        schema: EngineSchema? = nil,
+        definition: String = ""
+    ) {
         self.memoryBytesMax = memoryBytesMax
         self.timeLimit = timeLimit
+        self.schema = schema
+        self.definition = definition
     }
 }
 

@@ -36,6 +36,9 @@ struct Gathering: Sendable {
     /// Shared by the tasks of one gathering.
     private final class Counter: Sendable {
         let totals = Mutex(Totals())
+        let buffer: PartsBuffer?
+
+        init(_ scratch: (any QueryScratch)?) { self.buffer = scratch.map(PartsBuffer.init) }
     }
 
     /// - Throws: The first shard's error; then every other shard has been cancelled and nothing may be used.
@@ -45,10 +48,18 @@ struct Gathering: Sendable {
 
     /// Asks the shards, and appends their answers to tables of the scratch store that are there already.
     func run(visits: [Visit]) async throws -> Gathered {
-        let counter = Counter()
+        let counter = Counter(self.scratch)
         var provenance: [ShardProvenance] = []
         if !visits.isEmpty {
-            provenance = try await self.deadline.run { try await self.fanOut(visits, counter) }
+            provenance = try await self.deadline.run {
+                let provenance = try await self.fanOut(visits, counter)
+                do {
+                    try await counter.buffer?.flush()
+                } catch {
+                    throw QueryError.wrapping(error, doing: "keeping the shards' answers")
+                }
+                return provenance
+            }
         }
         let totals = counter.totals.withLock { $0 }
         return Gathered(
@@ -196,7 +207,7 @@ struct Gathering: Sendable {
         for try await batch in result.batches {
             try self.count(batch, counter)
             try Task.checkCancellation()
-            try await self.scratch?.append(batch, to: table)
+            try await counter.buffer?.add(batch, to: table)
         }
         return result.provenance
     }

@@ -14,6 +14,7 @@ package final class QueryRouter: Sendable {
     private let configuration: QueryRouterConfiguration
     private let planner: QueryPlanner
     private let catalogs: CatalogCache
+    private let plans = PlanCache()
 
     init(
         service: any ShardQueryService,
@@ -136,7 +137,8 @@ package final class QueryRouter: Sendable {
             organizations: organizations,
             catalog: catalog,
             isCurrent: isCurrent,
-            deadline: deadline
+            deadline: deadline,
+            plans: self.plans
         )
     }
 

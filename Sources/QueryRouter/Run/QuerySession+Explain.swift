@@ -52,7 +52,7 @@ extension QuerySession {
             schema: Explanation.schema,
             batches: RecordBatchStream(batches: [try explanation.batch()]),
             provenance: provenance,
-            absences: self.absences(planned.statement),
+            absences: planned.absences,
             plan: bound.kind,
             statistics: QueryStatistics(
                 organizations: self.organizations.count,
@@ -91,7 +91,7 @@ extension QuerySession {
             let place = rejection.obstacle.position.map { " (byte \($0))" } ?? ""
             explanation.add("not \(rejection.kind.rawValue)", rejection.obstacle.reason + place)
         }
-        for absence in session.absences(planned.statement) {
+        for absence in planned.absences {
             for organization in absence.organizations {
                 explanation.add("absent", "it has no table \(absence.table)", organization: organization)
             }
@@ -112,11 +112,11 @@ extension QuerySession {
         case .gather(let tables): try await self.bindGather(tables, planned, &bound)
         case .scatter(let plan):
             do {
-                let (body, final) = try await self.bind(plan, planned)
+                let parts = try await self.bind(plan, planned)
                 bound.statements = plan.organizations.compactMap { organization in
-                    self.shardSQL(plan, body, organization).map { (organization, $0) }
+                    self.shardSQL(plan, parts.body, organization).map { (organization, $0) }
                 }
-                bound.final = final
+                bound.final = parts.final
             } catch let failure as SplitFailure {
                 bound.kind = .gather
                 bound.rejections.append(.init(kind: plan.kind, obstacle: failure.obstacle))

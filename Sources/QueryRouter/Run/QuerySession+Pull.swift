@@ -38,7 +38,13 @@ extension QuerySession {
         statement.isAdapted = planned.statement.isAdapted
         let chosen = self.choose(statement, names: described.schema.fields.map(\.name), forcesGather: false)
         guard case .scatter(let plan) = chosen.plan else { return nil }
-        let again = Planned(statement: statement, chosen: chosen, described: described)
+        let again = Planned(
+            statement: statement,
+            chosen: chosen,
+            described: described,
+            absences: planned.absences,
+            key: nil
+        )
         do {
             let outcome = try await self.runScatter(plan, again, planning)
             let isOneMoment = outcome.provenance.allSatisfy { seen[$0.organization].map($0.sequence.equals) ?? true }

@@ -12,19 +12,21 @@ extension QuerySession {
     /// - Throws: ``SplitFailure`` before any shard was asked; else ``QueryError`` or Columnar's error.
     func runScatter(_ plan: ScatterPlan, _ planned: Planned, _ planning: Duration) async throws -> QueryOutcome {
         guard let wanted = planned.described?.schema else { throw SplitFailure(obstacle: Obstacle("it is not bound")) }
-        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
-        guard let final = plan.final else {
-            return try await self.runConcat(plan, body, wanted, planned, planning)
+        let known = try self.knownParts(planned)
+        guard plan.final != nil else {
+            let parts = try await self.keeping(planned.key, known) { (try await self.bindConcat(plan, wanted), nil) }.0
+            return try await self.runConcat(plan, parts.body, wanted, planned, planning)
         }
-        let scratch = try await self.engine.openScratch(
-            ScratchSettings(memoryBytesMax: self.request.memoryBytesMax, timeLimit: self.deadline.limit)
-        )
+        let (parts, bound) = try await self.keeping(planned.key, known) {
+            let (parts, scratch) = try await self.bindPartial(plan, wanted)
+            return (parts, scratch)
+        }
+        let scratch: any QueryScratch
+        if let bound { scratch = bound } else { scratch = try await self.openParts(plan, parts.body) }
         do {
-            let finalSQL = try await self.prepare(plan, body, final, wanted, in: scratch)
-            let visits = self.visits(plan, body)
-            let gathered = try await self.gathering(into: scratch).run(visits: visits)
+            let gathered = try await self.gathering(into: scratch).run(visits: self.visits(plan, parts.body))
             let result = try await scratch.query(
-                finalSQL,
+                parts.final ?? "",
                 parameters: [],
                 origin: .router,
                 limits: QueryLimits(
@@ -37,7 +39,7 @@ extension QuerySession {
                 schema: result.schema,
                 batches: self.bounded(result.batches, scratch: scratch),
                 provenance: gathered.provenance,
-                absences: self.absences(planned.statement),
+                absences: planned.absences,
                 plan: plan.kind,
                 statistics: QueryStatistics(
                     organizations: self.organizations.count,
@@ -55,21 +57,40 @@ extension QuerySession {
     }
 
     /// Writes the split statement out and binds it, without asking a shard.
-    func bind(_ plan: ScatterPlan, _ planned: Planned) async throws -> (body: String, final: String?) {
+    func bind(_ plan: ScatterPlan, _ planned: Planned) async throws -> BoundParts {
         guard let wanted = planned.described?.schema else { throw SplitFailure(obstacle: Obstacle("it is not bound")) }
-        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
-        guard let final = plan.final else {
-            try await self.checkConcat(plan, body, wanted)
-            return (body, nil)
+        if let known = try self.knownParts(planned) { return known }
+        let (parts, scratch) = try await self.keeping(planned.key, nil) {
+            guard plan.final != nil else { return (try await self.bindConcat(plan, wanted), nil) }
+            return try await self.bindPartial(plan, wanted)
         }
-        let scratch = try await self.engine.openScratch(ScratchSettings(timeLimit: self.deadline.limit))
+        await scratch?.close()
+        return parts
+    }
+
+    /// What an earlier request found out by binding the same.
+    private func knownParts(_ planned: Planned) throws -> BoundParts? {
+        switch self.plans.split(planned.key) {
+        case .bound(let parts): return parts
+        case .failed(let obstacle): throw SplitFailure(obstacle: obstacle)
+        case nil: return nil
+        }
+    }
+
+    /// What is known, or else what `bind` finds, which is kept for the next.
+    private func keeping(
+        _ key: PlanCache.Key?,
+        _ known: BoundParts?,
+        _ bind: () async throws -> (BoundParts, (any QueryScratch)?)
+    ) async throws -> (BoundParts, (any QueryScratch)?) {
+        if let known { return (known, nil) }
         do {
-            let sql = try await self.prepare(plan, body, final, wanted, in: scratch)
-            await scratch.close()
-            return (body, sql)
-        } catch {
-            await scratch.close()
-            throw error
+            let (parts, scratch) = try await bind()
+            self.plans.keep(.bound(parts), as: key)
+            return (parts, scratch)
+        } catch let failure as SplitFailure {
+            self.plans.keep(.failed(failure.obstacle), as: key)
+            throw failure
         }
     }
 
@@ -125,39 +146,65 @@ extension QuerySession {
         "UHUGEINT", "BIT", "UUID", "TIME WITH", "TIMETZ", "ENUM", "UNION", "VARIANT", "BIGNUM",
     ]
 
-    /// Makes the table for the shards' answers with the engine's own types, and binds the final step over it.
-    private func prepare(
-        _ plan: ScatterPlan,
-        _ body: String,
-        _ final: SyntaxNode,
-        _ wanted: ArrowSchema,
-        in scratch: any QueryScratch
-    ) async throws -> String {
-        let table = ScatterPlan.table
-        return try await self.splitting {
-            let answer = "CREATE TABLE \(table) AS \(Self.named(body, plan.columns)) LIMIT 0"
-            let drops = plan.tables.map { "DROP TABLE \(SQLText.quoted($0.name))" }
-            try await scratch.define((plan.tables.map(\.createStatement) + [answer] + drops).joined(separator: ";\n"))
-            let types = try await scratch.query(
-                "SELECT data_type FROM duckdb_columns() WHERE table_name = '\(table)'",
-                parameters: [],
-                origin: .router,
-                limits: QueryLimits()
+    /// Opens a store with an empty table for the shards' answers, whose types are the engine's own.
+    private func openParts(_ plan: ScatterPlan, _ body: String) async throws -> any QueryScratch {
+        try await self.splitting {
+            try await self.engine.openScratch(
+                ScratchSettings(
+                    memoryBytesMax: self.request.memoryBytesMax,
+                    timeLimit: self.deadline.limit,
+                    schema: EngineSchema(definitions: plan.tables.map(\.createStatement)),
+                    definition: "CREATE TABLE \(ScatterPlan.table) AS \(Self.named(body, plan.columns)) LIMIT 0"
+                )
             )
-            for try await batch in types.batches {
-                for row in 0..<batch.rowCount {
-                    let type = batch.string(row: row, column: 0) ?? ""
-                    if Self.lossyTypes.contains(where: { type.uppercased().contains($0) }) {
-                        throw SplitFailure(obstacle: Obstacle("values of the type \(type) do not travel unchanged"))
-                    }
+        }
+    }
+
+    /// Binds the final step over the table for the shards' answers, which is there then.
+    private func bindPartial(
+        _ plan: ScatterPlan,
+        _ wanted: ArrowSchema
+    ) async throws -> (BoundParts, (any QueryScratch)?) {
+        guard let final = plan.final else { throw QueryError(.internal, "there is no final step") }
+        // The datasets' tables are there too, without rows: the final step must have nothing to do with them.
+        let strays = final.contains { node in
+            node.text("type") == "BASE_TABLE" && self.catalog.table(named: node.text("table_name")) != nil
+        }
+        guard !strays else { throw SplitFailure(obstacle: Obstacle("the final step would read a dataset")) }
+        let body = try await self.splitting { try await self.engine.sql(of: plan.shard.asStatement.json) }
+        let scratch = try await self.openParts(plan, body)
+        do {
+            let sql = try await self.splitting {
+                try await self.checkTypes(in: scratch)
+                let sql = try await self.engine.sql(of: final.asStatement.json)
+                let described = try await scratch.describe(sql, origin: .router)
+                guard Self.isSame(described.schema, wanted) else {
+                    throw SplitFailure(obstacle: Obstacle("the final step would give other columns"))
+                }
+                return sql
+            }
+            return (BoundParts(body: body, final: sql), scratch)
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
+    /// - Throws: ``SplitFailure`` when a value of the shards' answers would change on its way.
+    private func checkTypes(in scratch: any QueryScratch) async throws {
+        let types = try await scratch.query(
+            "SELECT column_type FROM (DESCRIBE \(ScatterPlan.table))",
+            parameters: [],
+            origin: .router,
+            limits: QueryLimits()
+        )
+        for try await batch in types.batches {
+            for row in 0..<batch.rowCount {
+                let type = batch.string(row: row, column: 0) ?? ""
+                if Self.lossyTypes.contains(where: { type.uppercased().contains($0) }) {
+                    throw SplitFailure(obstacle: Obstacle("values of the type \(type) do not travel unchanged"))
                 }
             }
-            let sql = try await self.engine.sql(of: final.asStatement.json)
-            let described = try await scratch.describe(sql, origin: .router)
-            guard Self.isSame(described.schema, wanted) else {
-                throw SplitFailure(obstacle: Obstacle("the final step would give other columns"))
-            }
-            return sql
         }
     }
 
@@ -170,17 +217,20 @@ extension QuerySession {
 
     // MARK: - Answers as they come
 
-    private func checkConcat(_ plan: ScatterPlan, _ body: String, _ wanted: ArrowSchema) async throws {
-        let described = try await self.splitting {
-            try await self.engine.describe(
+    private func bindConcat(_ plan: ScatterPlan, _ wanted: ArrowSchema) async throws -> BoundParts {
+        let (body, described) = try await self.splitting {
+            let body = try await self.engine.sql(of: plan.shard.asStatement.json)
+            let described = try await self.engine.describe(
                 Self.named(body, plan.columns),
                 over: self.catalog.engineSchema,
                 origin: .router
             )
+            return (body, described)
         }
         guard Self.isSame(described.schema, wanted, ignoringNames: true) else {
             throw SplitFailure(obstacle: Obstacle("the shards would give other columns"))
         }
+        return BoundParts(body: body, final: nil)
     }
 
     private func runConcat(
@@ -190,7 +240,6 @@ extension QuerySession {
         _ planned: Planned,
         _ planning: Duration
     ) async throws -> QueryOutcome {
-        try await self.checkConcat(plan, body, wanted)
         let visits = self.visits(plan, body)
         let gathering = self.gathering(into: nil)
         let (rowsMax, bytesMax) = (self.request.resultRowsMax, self.request.resultBytesMax)
@@ -204,7 +253,7 @@ extension QuerySession {
             schema: wanted,
             batches: self.bounded(batches),
             provenance: answers.map(\.provenance),
-            absences: self.absences(planned.statement),
+            absences: planned.absences,
             plan: plan.kind,
             statistics: QueryStatistics(
                 organizations: self.organizations.count,

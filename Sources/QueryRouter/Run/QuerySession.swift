@@ -21,6 +21,8 @@ struct QuerySession: Sendable {
     var log: ShardLog?
     /// Sub-queries around this one that are being answered first.
     var pulls = 0
+    /// Plans of statements that came lately.
+    let plans: PlanCache
 
     /// A statement on its way, with all that was found out about it.
     struct Planned: Sendable {
@@ -28,12 +30,28 @@ struct QuerySession: Sendable {
         let chosen: ChosenPlan
         /// What the binder says of it; nil for a statement that one shard binds.
         let described: StatementDescription?
+        /// Tables that the statement reads and some organizations do not have.
+        let absences: [TableAbsence]
+        /// Under what the plan is kept; nil: nowhere.
+        let key: PlanCache.Key?
     }
 
     /// Parses, checks and plans the statement.
     func plan() async throws -> QueryPlan { try await self.planned().chosen.plan }
 
     func planned() async throws -> Planned {
+        let key = PlanCache.key(self.request, self.catalog)
+        if let known = self.plans.find(key) {
+            // An organization may have by now what it lacked.
+            if !self.isCurrent, known.statement.isAdapted { throw StaleCatalog() }
+            return known
+        }
+        let planned = try await self.makePlan(key)
+        self.plans.keep(planned, as: key)
+        return planned
+    }
+
+    private func makePlan(_ key: PlanCache.Key?) async throws -> Planned {
         let original = try await self.check()
         var statement = original
         if !self.request.parameters.isEmpty,
@@ -44,16 +62,21 @@ struct QuerySession: Sendable {
         statement.isAdapted = self.organizations.contains { organization in
             statement.tables.contains { self.catalog.share(of: organization, in: $0) != .same }
         }
+        let absences = self.absences(statement)
         let forcesGather = self.request.planChoice == .gather
         // One shard binds what it runs.
         let first = self.choose(statement, names: nil, forcesGather: forcesGather)
-        if case .single = first.plan { return Planned(statement: statement, chosen: first, described: nil) }
+        if case .single = first.plan {
+            return Planned(statement: statement, chosen: first, described: nil, absences: absences, key: key)
+        }
         let described = try await self.describe(original, statement)
         let names = described.namesAreKnown ? described.description.schema.fields.map(\.name) : nil
         return Planned(
             statement: statement,
             chosen: forcesGather ? first : self.choose(statement, names: names, forcesGather: false),
-            described: described.description
+            described: described.description,
+            absences: absences,
+            key: key
         )
     }
 
@@ -184,7 +207,7 @@ struct QuerySession: Sendable {
             schema: result.schema,
             batches: self.bounded(self.logged(result, number, started), organization: organization),
             provenance: [result.provenance],
-            absences: self.absences(planned.statement),
+            absences: planned.absences,
             plan: .single,
             statistics: QueryStatistics(
                 organizations: self.organizations.count,
@@ -228,7 +251,7 @@ struct QuerySession: Sendable {
                 schema: result.schema,
                 batches: self.bounded(result.batches, scratch: scratch),
                 provenance: gathered.provenance,
-                absences: self.absences(planned.statement),
+                absences: planned.absences,
                 plan: .gather,
                 statistics: QueryStatistics(
                     organizations: self.organizations.count,
