@@ -24,6 +24,8 @@ package struct QueryError: CausedError, Sendable, CustomStringConvertible {
         /// A queue is full; try again.
         case busy
         case cancelled
+        /// The statement ended the process that ran it, more than once: it is refused for a while.
+        case quarantined
         /// A shard could not answer; try again.
         case unavailable
         case `internal`

@@ -97,7 +97,7 @@ struct APIProblemTests {
             (StorageError(code: .busy, message: ""), .overloaded),
             (StorageError(code: .io, message: ""), .internal),
             (QueryError(.syntax, ""), .sqlSyntax),
-            (QueryError(.notAllowed, ""), .sqlNotAllowed),
+            (QueryError(.notAllowed, ""), .sqlNotAllowed), (QueryError(.quarantined, ""), .sqlQuarantined),
             (QueryError(.timeLimit, ""), .queryTimeLimit),
             (QueryError(.memoryLimit, ""), .queryMemoryLimit),
             (QueryError(.unavailable, ""), .queryUnavailable),

@@ -231,9 +231,9 @@ struct FlightTimersTests {
         let schema = ArrowSchema(fields: [ArrowField("t", .utf8)])
         let batch = try ArrowRecordBatch.make(
             schema: schema,
-            columns: [[.string(String(repeating: "x", count: 1 << 16))]]
+            columns: [[.string(String(repeating: "x", count: 3 << 20))]]
         )
-        let pipe = OutboundBody(bytesMax: 100_000) {}
+        let pipe = OutboundBody(bytesMax: FlightLimits.messageBytesMax) {}
         // The columns and the first batch fit; the second has to wait.
         let waits = 3
         let told = Watched.Flag()
@@ -263,6 +263,6 @@ struct FlightTimersTests {
         }
         #expect(flag.isSet && !told.isSet)
         // What was ready is at most one message and what a stream may keep.
-        #expect(pipe.waitingBytes <= 3 * (1 << 16))
+        #expect(pipe.waitingBytes <= 2 * (3 << 20) + 1_000)
     }
 }

@@ -332,7 +332,7 @@ final class APIRouter: RequestRouter {
 
     /// What nobody may do, whatever the role.
     private static func refusal(of code: Problem.Code) -> AccessRefusal? {
-        guard code == .sqlNotAllowed else { return nil }
+        guard code == .sqlNotAllowed || code == .sqlQuarantined else { return nil }
         return AccessRefusal(what: code.rawValue, organization: nil, isRestricted: true)
     }
 

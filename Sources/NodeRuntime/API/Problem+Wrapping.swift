@@ -99,6 +99,7 @@ extension Problem {
         case .memoryLimit: code = .queryMemoryLimit
         case .busy: code = .overloaded
         case .cancelled: code = .queryEnded
+        case .quarantined: code = .sqlQuarantined
         case .unavailable: code = .queryUnavailable
         case .internal: code = .internal
         }

@@ -32,6 +32,7 @@ struct Problem: Error, Sendable {
         case unauthenticated
         case forbidden
         case sqlNotAllowed = "sql_not_allowed"
+        case sqlQuarantined = "sql_quarantined"
         case notFound = "not_found"
         case organizationNotFound = "organization_not_found"
         case recordNotFound = "record_not_found"
@@ -105,7 +106,7 @@ struct Problem: Error, Sendable {
                 .conflict
             case .bodyTooLarge, .batchTooLarge, .recordTooLarge, .resultTooLarge: .contentTooLarge
             case .unsupportedMediaType: .unsupportedMediaType
-            case .idempotencyKeyReused: .unprocessableContent
+            case .idempotencyKeyReused, .sqlQuarantined: .unprocessableContent
             case .overloaded: .tooManyRequests
             case .internal: .internalServerError
             case .noQuorum, .noLeader, .outcomeUnknown, .shardUnavailable, .queryUnavailable, .shuttingDown,
@@ -123,6 +124,7 @@ struct Problem: Error, Sendable {
             case .sqlSyntax: "SQL syntax error"
             case .sqlInvalid: "Invalid SQL statement"
             case .sqlNotAllowed: "SQL statement not allowed"
+            case .sqlQuarantined: "SQL statement refused for a while"
             default:
                 self.rawValue.prefix(1).uppercased() + self.rawValue.dropFirst().replacing("_", with: " ")
             }

@@ -38,7 +38,12 @@ final class StartedBatches: AsyncSequence, @unchecked Sendable {  // sendable-ok
 extension ShardResult {
     /// The same result once its first rows are there: what fails before them fails here.
     func started() async throws -> ShardResult {
-        let batches = try await StartedBatches(self.batches)
+        let batches: StartedBatches
+        do {
+            batches = try await StartedBatches(self.batches)
+        } catch let gone as WorkerGone {
+            throw QueryError.workerGone(gone)
+        }
         return ShardResult(
             schema: self.schema,
             provenance: self.provenance,

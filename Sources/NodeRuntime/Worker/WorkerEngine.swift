@@ -3,6 +3,7 @@ internal import Foundation
 internal import Logging
 internal import Primitives
 internal import QueryRouter
+internal import Shards
 internal import Synchronization
 
 /// The query router's engine in a worker process of its own: no statement of a user is parsed, bound or run in the node.
@@ -23,7 +24,13 @@ final class WorkerEngine: QueryEngine {
     private func plan(_ question: EngineQuestion) async throws -> [UInt8] {
         do {
             let body = try question.encoded()
-            return try await self.slot.current().ask(body, limit: Self.planningLimit, isStatement: true)
+            let statement = sha256(body)
+            return try await self.slot.current().ask(
+                body,
+                limit: Self.planningLimit,
+                isStatement: true,
+                statement: statement
+            )
         } catch let error as WorkerGone {
             throw QueryError.workerGone(error)
         }
@@ -99,7 +106,11 @@ private final class WorkerScratch: QueryScratch {
         let statement = ShardStatement(sql: sql, parameters: parameters, origin: origin)
         let question = EngineQuestion.query(scratch: self.id, StoreQuestion(statement, limits: limits))
         do {
-            let result = try await self.link.open(try question.encoded(), limit: limits.timeLimit ?? self.timeLimit)
+            let result = try await self.link.open(
+                try question.encoded(),
+                limit: limits.timeLimit ?? self.timeLimit,
+                statement: statement.digest
+            )
             return ScratchResult(schema: result.schema, batches: result.batches)
         } catch let error as WorkerGone {
             throw QueryError.workerGone(error)

@@ -25,6 +25,8 @@ final class WorkerLink: Sendable {
         var continuation: CheckedContinuation<[UInt8], any Error>?
         let inbox: ResultInbox?
         let isStatement: Bool
+        /// Which statement, where that is remembered.
+        let statement: Digest?
         /// On ``FramePipe/milliseconds()``.
         var deadline: Int
         var isOverdue = false
@@ -56,22 +58,26 @@ final class WorkerLink: Sendable {
     private let graceMilliseconds: Int
     private let missedPongsMax: Int
     private let state = Mutex(State())
+    private let memory: StatementMemory
     private let onReady: @Sendable (String) -> Void
     /// What is known of organizations' tables there.
     let tables = KnownTables()
 
     /// - Parameters:
     ///   - socket: The node's end; it is taken over.
+    ///   - memory: Is told of statements that were running when the process ended.
     ///   - onReady: Called with what the worker says about its sandbox.
     init(
         socket: Int32,
         graceMilliseconds: Int = graceMilliseconds,
         missedPongsMax: Int = missedPongsMax,
+        memory: StatementMemory = StatementMemory(),
         onReady: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.pipe = FramePipe(socket: socket, bodyBytesMax: WorkerFrame.answerBytesMax)
         self.graceMilliseconds = graceMilliseconds
         self.missedPongsMax = missedPongsMax
+        self.memory = memory
         self.onReady = onReady
     }
 
@@ -94,17 +100,24 @@ final class WorkerLink: Sendable {
     /// Asks for something with one answer.
     ///
     /// Cancelling asks the worker to give up; its answer is awaited all the same.
-    /// - Parameter isStatement: Whether a user's statement runs: it may be what brings a worker down.
-    /// - Throws: ``ColumnarError`` of the worker, `.busy`; ``WorkerGone``.
-    func ask(_ body: [UInt8], limit: Duration, isStatement: Bool = false) async throws -> [UInt8] {
-        try await self.send(body, limit, isStatement: isStatement, inbox: nil).answer
+    /// - Parameters:
+    ///   - isStatement: Whether a user's statement runs: it may be what brings a worker down.
+    ///   - statement: Which one; refused while it is under suspicion of ending its worker.
+    /// - Throws: ``ColumnarError`` of the worker, `.busy`; ``WorkerGone``; ``QueryError`` `.quarantined`.
+    func ask(
+        _ body: [UInt8],
+        limit: Duration,
+        isStatement: Bool = false,
+        statement: Digest? = nil
+    ) async throws -> [UInt8] {
+        try await self.send(body, limit, isStatement: isStatement, statement, inbox: nil).answer
     }
 
     /// Asks for a result.
-    /// - Throws: As ``ask(_:limit:isStatement:)``, and ``QueryError`` `.internal` when the answer is not a result's.
-    func open(_ body: [UInt8], limit: Duration) async throws -> StoreResult {
+    /// - Throws: As ``ask(_:limit:isStatement:statement:)``, and ``QueryError`` `.internal` when the answer is not a result's.
+    func open(_ body: [UInt8], limit: Duration, statement: Digest? = nil) async throws -> StoreResult {
         let inbox = ResultInbox()
-        let (answer, request) = try await self.send(body, limit, isStatement: true, inbox: inbox)
+        let (answer, request) = try await self.send(body, limit, isStatement: true, statement, inbox: inbox)
         let owner = WorkerBatches.Owner(inbox: inbox, link: self, request: request)
         do {
             let head = try WorkerResultHead.decode(answer)
@@ -126,8 +139,10 @@ final class WorkerLink: Sendable {
         _ body: [UInt8],
         _ limit: Duration,
         isStatement: Bool,
+        _ statement: Digest?,
         inbox: ResultInbox?
     ) async throws -> (answer: [UInt8], request: UInt64) {
+        if let statement { try self.memory.check(statement) }
         let id = self.state.withLock { state in
             state.last += 1
             return state.last
@@ -144,6 +159,7 @@ final class WorkerLink: Sendable {
                         continuation: continuation,
                         inbox: inbox,
                         isStatement: isStatement,
+                        statement: statement,
                         deadline: deadline
                     )
                     return nil
@@ -232,6 +248,7 @@ final class WorkerLink: Sendable {
             guard let request = self.state.withLock({ $0.requests.removeValue(forKey: frame.request) }) else {
                 return true
             }
+            if frame.kind != .failed, let statement = request.statement { self.memory.clear(statement) }
             let result: Result<[UInt8], any Error> =
                 frame.kind == .failed ? .failure(self.failure(frame.body, of: request)) : .success(frame.body)
             request.inbox?.finish(result.map { _ in })
@@ -281,6 +298,7 @@ final class WorkerLink: Sendable {
             defer { state.requests = [:] }
             return (state.requests.values, state.isReady)
         }
+        self.memory.ended(with: Set(requests.compactMap(\.statement)))
         let statements = requests.count { $0.isStatement }
         for request in requests {
             let others = statements - (request.isStatement ? 1 : 0)

@@ -21,8 +21,9 @@ final class WorkerPool: OrganizationStores {
     /// Starts `count` workers; ``closeAll()`` ends them.
     init(count: Int, settings: WorkerSettings, launch: WorkerLaunch = WorkerLaunch(), logger: Logger) {
         precondition(count > 0, "a pool needs a worker")
+        let memory = StatementMemory()
         self.slots = (0..<count).map {
-            WorkerSlot(name: "worker-\($0)", settings: settings, launch: launch, logger: logger)
+            WorkerSlot(name: "worker-\($0)", settings: settings, launch: launch, memory: memory, logger: logger)
         }
         for slot in self.slots { slot.start() }
     }
@@ -42,7 +43,8 @@ final class WorkerPool: OrganizationStores {
             let link = try await self.slot(of: organization).current()
             return try await link.open(
                 try WorkerQuestion.query(organization, question).encoded(),
-                limit: question.limits.timeLimit ?? Self.ownWorkLimit
+                limit: question.limits.timeLimit ?? Self.ownWorkLimit,
+                statement: question.statement.digest
             )
         } catch let error as WorkerGone {
             throw QueryError.workerGone(error)

@@ -45,14 +45,22 @@ final class WorkerSlot: Sendable {
     let name: String
     private let settings: WorkerSettings
     private let launch: WorkerLaunch
+    private let memory: StatementMemory
     private let logger: Logger
     private let state = Mutex(State())
     private let alarm = DispatchSemaphore(value: 0)
 
-    init(name: String, settings: WorkerSettings, launch: WorkerLaunch, logger: Logger) {
+    init(
+        name: String,
+        settings: WorkerSettings,
+        launch: WorkerLaunch,
+        memory: StatementMemory = StatementMemory(),
+        logger: Logger
+    ) {
         self.name = name
         self.settings = settings
         self.launch = launch
+        self.memory = memory
         var logger = logger
         logger[metadataKey: "worker"] = "\(name)"
         self.logger = logger
@@ -150,7 +158,9 @@ final class WorkerSlot: Sendable {
             return self.logger.error("no worker can be started: no descriptors are left")
         }
         let logger = self.logger
-        let link = WorkerLink(socket: ours) { logger.info("worker ready", metadata: ["worker.sandbox": "\($0)"]) }
+        let link = WorkerLink(socket: ours, memory: self.memory) {
+            logger.info("worker ready", metadata: ["worker.sandbox": "\($0)"])
+        }
         let started = self.launch.start(socket: theirs, name: self.name)
         Foundation.close(theirs)
         let pid: pid_t
