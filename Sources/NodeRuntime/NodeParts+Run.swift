@@ -30,6 +30,7 @@ extension NodeParts {
         let engine = self.makeQueryEngine()
         let workers = self.columnarStores.slots + [engine.slot]
         WorkerMetrics.observe(workers, in: self.registry)
+        self.status.workers.set(workers)
         let routers = QueryRouters(
             all: try self.makeQueryRouter(service.queries, engine),
             withoutReserved: try self.makeQueryRouter(service.queries.withoutReserved, engine)

@@ -15,6 +15,7 @@ struct NodeStatus: Sendable {
     var audit: @Sendable () -> WireAuditStatus = { WireAuditStatus() }
     /// Organizations that it does not serve because their history is damaged.
     var damaged: @Sendable () -> [WireDamageStatus] = { [] }
+    var workers = WorkerList()
 
     var uptimeSeconds: Double {
         let uptime = self.startedAt.duration(to: NodeClock.monotonic.now)
@@ -33,6 +34,7 @@ struct NodeStatus: Sendable {
         response.pulls = pulls.map { WireSnapshotPull($0) }
         response.audit = self.audit()
         response.damaged = self.damaged()
+        response.workers = self.workers.wire
         return response
     }
 }

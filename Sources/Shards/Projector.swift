@@ -313,6 +313,11 @@ extension Projector {
             let inFlight = Semaphore(count: self.configuration.concurrencyMax)
             while true {
                 await inFlight.wait()
+                // What is left is found again at the next start: ten thousand stores are not opened to be closed.
+                guard !Task.isCancelled, !self.isStopped else {
+                    inFlight.signal()
+                    return
+                }
                 guard let organization = self.state.withLock({ $0.take() }) else {
                     // Somebody else may find more to do while a worker rests.
                     inFlight.signal()

@@ -77,6 +77,8 @@ extension RealCluster {
             #expect(refused > 0, "no statement was running when its process was killed: nothing was tested")
             let verified = try await cluster.ftnode("audit", "verify")
             #expect(verified.ending == .exited(0), "\(verified.output)")
+            let status = try await cluster.ftnode("cluster", "status")
+            #expect(status.output.contains("ended, signal 9"), "why the last ones ended: \(status.output)")
             let metrics = try await cluster.send("GET", "/metrics")
             #expect(metrics.text.contains("ft_workers_alive 3"), "all are there again")
         }

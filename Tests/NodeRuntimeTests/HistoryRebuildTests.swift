@@ -12,7 +12,10 @@ struct HistoryRebuildTests {
         root: Digest(words: (1, 0, 0, 0)),
         storedRoot: Digest(words: (1, 0, 0, 0)),
         ledgerState: Digest(words: (2, 0, 0, 0)),
-        columnarState: Digest(words: (2, 0, 0, 0))
+        columnarState: Digest(words: (2, 0, 0, 0)),
+        entitiesState: Digest(words: (2, 0, 0, 0)),
+        ledgerHistory: Digest(words: (4, 0, 0, 0)),
+        columnarHistory: Digest(words: (4, 0, 0, 0))
     )
 
     private func isGood(_ results: RebuildCheck.Result...) -> Bool {
@@ -26,11 +29,18 @@ struct HistoryRebuildTests {
         other.columnarState = Digest(words: (3, 0, 0, 0))
         #expect(!self.isGood(self.sound, other), "rows that fold to another state")
         other = self.sound
+        other.entitiesState = Digest(words: (3, 0, 0, 0))
+        #expect(!self.isGood(self.sound, other), "other rows of entities")
+        other = self.sound
+        other.columnarHistory = Digest(words: (3, 0, 0, 0))
+        #expect(!self.isGood(self.sound, other), "other rows of entity_history")
+        other = self.sound
         other.storedRoot = Digest(words: (3, 0, 0, 0))
         #expect(!self.isGood(self.sound, other), "another stored root")
         other = self.sound
         other.ledgerState = Digest(words: (3, 0, 0, 0))
         other.columnarState = other.ledgerState
+        other.entitiesState = other.ledgerState
         #expect(!self.isGood(self.sound, other), "sound in itself, but another history")
         let lost = PeerError(code: .interrupted, peer: NodeID(2), message: "gone", cause: nil)
         #expect(!RebuildReport.isGood([(NodeID(1), .success(self.sound)), (NodeID(2), .failure(lost))]))

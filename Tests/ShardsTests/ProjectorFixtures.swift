@@ -94,6 +94,8 @@ final class FakeProjections: ProjectionStore {
         var urgencies: [Bool] = []
         var violations: [String] = []
         var resets = 0
+        /// Calls of `position`.
+        var questions = 0
         /// Calls of `project` that fail before one succeeds.
         var failuresLeft = 0
         var running = 0
@@ -106,7 +108,10 @@ final class FakeProjections: ProjectionStore {
     let state = Mutex(State())
 
     func position(of organization: OrganizationID) async throws -> SequenceNumber {
-        self.state.withLock { $0.rows[organization]?.last ?? .zero }
+        self.state.withLock { state in
+            state.questions += 1
+            return state.rows[organization]?.last ?? .zero
+        }
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {

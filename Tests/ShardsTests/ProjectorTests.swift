@@ -179,6 +179,33 @@ struct ProjectorTests {
         }
     }
 
+    @Test(arguments: [false, true])
+    func stopsWithoutOpeningTheStoresThatAreLeft(isStopped: Bool) async throws {
+        let projections = Mutex<FakeProjections?>(nil)
+        let configure = { (configuration: inout Projector.Configuration) in
+            configuration.concurrencyMax = 1
+            configuration.restFactor = 0
+        }
+        try await ProjectorBench.run(configure: configure) { bench in
+            projections.withLock { $0 = bench.projections }
+            bench.projections.hold()
+            try bench.grow(Self.organization, by: 1)
+            let others = (100..<150).map { OrganizationID($0) }
+            for other in others { try bench.grow(other, by: 1) }
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask { _ = await Self.code(bench, Self.organization, SequenceNumber(1)) }
+                await bench.projections.heldCall()
+                for other in others { bench.projector.advanced(other) }
+                if isStopped { bench.projector.stop() }
+                if !isStopped { bench.projections.letGo() }
+            }
+            // Otherwise they are all worked on: the counter counts.
+            if !isStopped { try await bench.projector.waitUntilProjected(others[49], SequenceNumber(1)) }
+        }
+        let questions = projections.withLock { $0 }?.state.withLock { $0.questions } ?? 0
+        #expect(isStopped ? questions == 1 : questions >= 2, "\(questions) stores were opened")
+    }
+
     @Test func stopAnswersAllWaitersAndLaterOnes() async throws {
         try await ProjectorBench.run { bench in
             try bench.grow(Self.organization, by: 1)

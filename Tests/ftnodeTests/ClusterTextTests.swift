@@ -53,6 +53,23 @@ struct ClusterTextTests {
         )
     }
 
+    @Test func statusShowsWorkersAndWhyTheyEnded() throws {
+        let workers = """
+            "workers":[{"name":"worker-0","pid":71,"uptime_seconds":61,"restarts":2,"memory_bytes":94371840,"open_stores":3,\
+            "last_end":"ended, signal 9"},{"name":"engine","pid":null,"uptime_seconds":0,"restarts":0,"memory_bytes":0,\
+            "open_stores":0,"last_end":null}]
+            """
+        let json = Self.json.replacing(
+            "\"replicas\":1,\"leaders\":1}",
+            with: "\"replicas\":1,\"leaders\":1,\(workers)}"
+        )
+        let text = ClusterText.text(try ClusterClient.decode(ClusterView.self, from: Array(json.utf8)))
+        let squeezed = text.split(separator: "\n").map { $0.split(separator: " ").joined(separator: " ") }
+        #expect(squeezed.contains("1 worker-0 71 90 MiB 3 1 min 2 ended, signal 9"))
+        #expect(squeezed.contains { $0.hasPrefix("1 engine starting 0 MiB 0 ") })
+        #expect(try !ClusterText.text(Self.view()).contains("WORKER"), "nothing of nodes that say nothing")
+    }
+
     @Test func statusCountsErasuresThatWait() throws {
         let audit = "\"audit\":{\"signing\":true,\"forks\":0,\"contradictions\":0,\"erasures_pending\":"
         func text(_ first: Int, _ second: Int) throws -> String {

@@ -53,11 +53,17 @@ package struct OrganizationState: Sendable {
     /// SHA-256 over the canonical JSON of every entity in order, each with a line feed, after the line of the sequence.
     ///
     /// Equal on every replica that has the same records.
-    package var digest: Digest {
+    package var digest: Digest { Self.digest(of: self.sorted, at: self.sequence) }
+
+    /// The ``digest`` of a fold that came to these entities.
+    /// - Parameters:
+    ///   - entities: By name, ascending.
+    ///   - sequence: The last record.
+    package static func digest(of entities: [EntityState], at sequence: SequenceNumber) -> Digest {
         var hash = TextHash()
-        hash.update(Array("flasktrack state \(self.sequence)\n".utf8))
+        hash.update(Array("flasktrack state \(sequence)\n".utf8))
         var line: [UInt8] = []
-        for state in self.sorted {
+        for state in entities {
             line.removeAll(keepingCapacity: true)
             CanonicalJSON.append(state.json, to: &line)
             line.append(UInt8(ascii: "\n"))

@@ -288,6 +288,9 @@ enum RebuildReport {
                 json.member("stored_root", result.storedRoot)
                 json.member("ledger_state", result.ledgerState)
                 json.member("columnar_state", result.columnarState)
+                json.member("entities_state", result.entitiesState)
+                json.member("ledger_history", result.ledgerHistory)
+                json.member("columnar_history", result.columnarHistory)
             case .failure(let error):
                 json.member("status", "unreachable")
                 json.member("detail", error.message)

@@ -23,6 +23,24 @@ package struct ClusterView: Sendable, Decodable, Equatable {
         package var audit: Audit?
         /// Organizations that it does not serve because their history is damaged there.
         package var damaged: [Damage]?
+        /// The processes that hold its columnar stores and run statements.
+        package var workers: [Worker]?
+    }
+
+    /// A worker process of a node.
+    package struct Worker: Sendable, Decodable, Equatable {
+        package var name: String
+        /// Nil while it is being started.
+        package var pid: Int?
+        package var uptimeSeconds: Double?
+        /// How often it was replaced since the node's start.
+        package var restarts: Int
+        /// Physical memory.
+        package var memoryBytes: Int
+        /// Columnar stores that it has open.
+        package var openStores: Int
+        /// Why the last one before it ended; nil when none did.
+        package var lastEnd: String?
     }
 
     /// An organization that a node does not serve.

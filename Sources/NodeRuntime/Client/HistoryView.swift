@@ -14,6 +14,9 @@ package struct RebuildView: Sendable, Decodable, Equatable {
         package var storedRoot: String?
         package var ledgerState: String?
         package var columnarState: String?
+        package var entitiesState: String?
+        package var ledgerHistory: String?
+        package var columnarHistory: String?
         package var detail: String?
 
         /// What is wrong, in words; nil when nothing is.
@@ -23,6 +26,10 @@ package struct RebuildView: Sendable, Decodable, Equatable {
             if self.root != self.storedRoot { return "its records fold to another root than the stored one" }
             if self.ledgerState != self.columnarState {
                 return "the columnar store's rows fold to another state than the ledger"
+            }
+            if self.ledgerState != self.entitiesState { return "the rows of entities are not what the ledger folds to" }
+            if self.ledgerHistory != self.columnarHistory {
+                return "the rows of entity_history are not the states that the ledger gives"
             }
             return "the answer says it failed"
         }

@@ -155,7 +155,13 @@ enum EntityDataset {
         epoch_us(last_recorded_at), last_action, last_actor
         """
 
-    /// The state in a row with ``entryColumns``.
+    /// The same, of `entity_history`.
+    static let stateColumns = """
+        entity_type, entity_id, status, state, version, first_sequence, sequence, epoch_us(first_recorded_at), \
+        epoch_us(valid_from), action, actor
+        """
+
+    /// The state in a row with ``entryColumns`` or ``stateColumns``.
     static func entry(_ batch: ArrowRecordBatch, _ row: Int) throws -> EntityProjection.Entry {
         func sequence(_ column: Int) -> SequenceNumber {
             SequenceNumber(UInt64(batch.int64(row: row, column: column) ?? 0))

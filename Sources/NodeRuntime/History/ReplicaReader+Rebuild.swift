@@ -38,7 +38,12 @@ extension ReplicaReader {
             }
             guard let result = RebuildCheck.Result(response) else {
                 return .failure(
-                    PeerError(code: .malformedAnswer, peer: node, message: "a digest is malformed", cause: nil)
+                    PeerError(
+                        code: .malformedAnswer,
+                        peer: node,
+                        message: "a digest is malformed or missing (an earlier version?)",
+                        cause: nil
+                    )
                 )
             }
             return .success(result)

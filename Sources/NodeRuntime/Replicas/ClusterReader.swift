@@ -59,6 +59,7 @@ struct ClusterReader: Sendable {
             if let offset { json.member("clock_offset_ms", thousandths: offset) }
             Self.write(status.audit, to: &json)
             self.write(status.damaged, to: &json)
+            Self.write(status.workers, to: &json)
         }
         var replicas = 0
         var leaders = 0
@@ -83,6 +84,22 @@ struct ClusterReader: Sendable {
             json.member("kind", damage.kind)
             json.member("sequence", damage.sequence)
             json.member("place", damage.place)
+            json.endObject()
+        }
+        json.endArray()
+    }
+
+    private static func write(_ workers: [WireWorkerStatus], to json: inout JSONOutput) {
+        json.beginArray("workers")
+        for worker in workers {
+            json.beginObject()
+            json.member("name", worker.name)
+            json.member("pid", worker.processID > 0 ? worker.processID : nil)
+            json.member("uptime_seconds", UInt64(max(0, worker.uptimeSeconds)))
+            json.member("restarts", worker.restarts)
+            json.member("memory_bytes", worker.residentBytes)
+            json.member("open_stores", worker.openStores)
+            json.member("last_end", worker.lastEnd.isEmpty ? nil : worker.lastEnd)
             json.endObject()
         }
         json.endArray()

@@ -36,6 +36,7 @@ final class WorkerLink: Sendable {
         var requests: [UInt64: Request] = [:]
         var last: UInt64 = 0
         var missedPongs = 0
+        var openStores: UInt64 = 0
         var ending: Fault?
         var isReady = false
     }
@@ -215,11 +216,16 @@ final class WorkerLink: Sendable {
         return fault ?? .ended
     }
 
+    /// The columnar stores that the worker had open when it last gave a sign of life.
+    var openStores: UInt64 { self.state.withLock { $0.openStores } }
+
     /// - Returns: False when the frame is not what a worker may send.
     private func receive(_ frame: WorkerFrame) -> Bool {
         switch frame.kind {
         case .pong:
-            self.state.withLock { $0.missedPongs = 0 }
+            var reader = ByteReader(frame.body)
+            let openStores = (try? reader.read(UInt64.self)) ?? 0
+            self.state.withLock { ($0.missedPongs, $0.openStores) = (0, openStores) }
             return true
         case .ready:
             self.state.withLock { $0.isReady = true }

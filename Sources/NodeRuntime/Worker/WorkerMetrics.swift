@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// Shows a node's worker processes among its metrics.
 enum WorkerMetrics {
     static func observe(_ slots: [WorkerSlot], in registry: PrometheusRegistry) {
@@ -23,6 +25,28 @@ enum WorkerMetrics {
                 labels: [("fault", fault.rawValue)],
                 help: "Worker processes that were replaced since the start."
             ) { Double(slots.reduce(0) { $0 + ($1.counters.restarts[fault] ?? 0) }) }
+        }
+    }
+}
+
+/// A node's worker processes, for what it says of itself; known once they were started.
+final class WorkerList: Sendable {
+    private let slots = Mutex<[WorkerSlot]>([])
+
+    func set(_ slots: [WorkerSlot]) { self.slots.withLock { $0 = slots } }
+
+    var wire: [WireWorkerStatus] {
+        self.slots.withLock { $0 }.map { slot in
+            let status = slot.status
+            var wire = WireWorkerStatus()
+            wire.name = slot.name
+            wire.processID = UInt64(clamping: status.pid ?? 0)
+            wire.restarts = status.restarts
+            wire.uptimeSeconds = Double(status.uptimeMilliseconds) / 1000
+            wire.residentBytes = status.pid.map(WorkerLaunch.residentBytes) ?? 0
+            wire.openStores = status.openStores
+            wire.lastEnd = status.lastEnd ?? ""
+            return wire
         }
     }
 }

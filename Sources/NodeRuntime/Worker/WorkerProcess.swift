@@ -58,8 +58,11 @@ package enum WorkerProcess {
                 configuration: configuration,
                 openMax: settings.openMax
             ) { pipe.send(.tables, 0, KnownTables.encode($0)) }
-            let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds)
-            WorkerServer(pipe: pipe, service: .stores(stores)).run {
+            let server = WorkerServer(pipe: pipe, service: .stores(stores))
+            let sweeper = StoreSweeper(stores: stores, idleSeconds: settings.idleSeconds) {
+                server.note(openStores: $0)
+            }
+            server.run {
                 sweeper.tick()
                 return true
             }
@@ -135,9 +138,12 @@ private final class StoreSweeper: Sendable {
     private let turns: UInt64
     private let ticks = Mutex(0)
     private let isSweeping = Atomic<Bool>(false)
+    private let onSwept: @Sendable (Int) -> Void
 
-    init(stores: ColumnarStores, idleSeconds: Int) {
+    /// - Parameter onSwept: Called with the number of stores that stay open.
+    init(stores: ColumnarStores, idleSeconds: Int, onSwept: @escaping @Sendable (Int) -> Void) {
         self.stores = stores
+        self.onSwept = onSwept
         self.turns = UInt64(max(1, idleSeconds / Self.intervalSeconds))
     }
 
@@ -152,6 +158,7 @@ private final class StoreSweeper: Sendable {
         Task {  // task-owner: ends by itself, and the process with it; one at a time
             await stores.foldQuiet()
             await stores.closeUnused(for: turns)
+            self.onSwept(await stores.openCount)
             self.isSweeping.store(false, ordering: .releasing)
         }
     }

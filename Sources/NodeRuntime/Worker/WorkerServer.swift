@@ -23,6 +23,7 @@ final class WorkerServer: Sendable {
     private let service: Service
     private let running = Mutex<[UInt64: Running]>([:])
     private let isShuttingDown = Atomic<Bool>(false)
+    private let openStores = Atomic<UInt64>(0)
 
     init(pipe: FramePipe, service: Service) {
         self.pipe = pipe
@@ -42,9 +43,15 @@ final class WorkerServer: Sendable {
         }
     }
 
+    /// What the node is told with each sign of life.
+    func note(openStores count: Int) { self.openStores.store(UInt64(clamping: count), ordering: .relaxed) }
+
     private func receive(_ frame: WorkerFrame) {
         switch frame.kind {
-        case .ping: self.pipe.send(.pong, 0)
+        case .ping:
+            var writer = ByteWriter(capacity: 8)
+            writer.write(self.openStores.load(ordering: .relaxed))
+            self.pipe.send(.pong, 0, writer.bytes)
         case .ask: self.begin(frame)
         case .cancel:
             let running = self.running.withLock { $0[frame.request] }

@@ -14,6 +14,18 @@ final class WorkerSlot: Sendable {
         var restarts: [WorkerLink.Fault: UInt64] = [:]
     }
 
+    /// What an operator is told.
+    struct Status: Sendable {
+        /// Nil while it is being started.
+        var pid: pid_t?
+        var uptimeMilliseconds = 0
+        /// How often a process ended and was replaced.
+        var restarts: UInt64 = 0
+        var openStores: UInt64 = 0
+        /// Why the last one that ended did; nil when none has.
+        var lastEnd: String?
+    }
+
     private struct Waiter {
         let id: UInt64
         let deadline: Int
@@ -23,6 +35,9 @@ final class WorkerSlot: Sendable {
     private struct State {
         var link: WorkerLink?
         var pid: pid_t?
+        /// On ``FramePipe/milliseconds()``.
+        var startedAt = 0
+        var lastEnd: String?
         var waiters: [Waiter] = []
         var lastWaiter: UInt64 = 0
         var isStopping = false
@@ -73,6 +88,18 @@ final class WorkerSlot: Sendable {
     /// The process that runs now.
     var pid: pid_t? { self.state.withLock { $0.pid } }
     var counters: Counters { self.state.withLock { $0.counters } }
+    var status: Status {
+        let now = FramePipe.milliseconds()
+        return self.state.withLock { state in
+            Status(
+                pid: state.pid,
+                uptimeMilliseconds: state.pid == nil ? 0 : max(0, now - state.startedAt),
+                restarts: state.counters.restarts.values.reduce(0, +),
+                openStores: state.link?.openStores ?? 0,
+                lastEnd: state.lastEnd
+            )
+        }
+    }
 
     /// Starts the thread, which starts the first process.
     func start() {
@@ -172,7 +199,7 @@ final class WorkerSlot: Sendable {
         }
         link.start(self.settings)
         let waiters = self.state.withLock { state in
-            (state.link, state.pid) = (link, pid)
+            (state.link, state.pid, state.startedAt) = (link, pid, FramePipe.milliseconds())
             defer { state.waiters = [] }
             return state.waiters
         }
@@ -184,7 +211,10 @@ final class WorkerSlot: Sendable {
         let how = WorkerLaunch.wait(for: pid)
         let isStopping = self.state.withLock { state in
             (state.link, state.pid) = (nil, nil)
-            if !state.isStopping { state.counters.restarts[fault, default: 0] += 1 }
+            if !state.isStopping {
+                state.counters.restarts[fault, default: 0] += 1
+                state.lastEnd = "\(fault.rawValue), \(how)"
+            }
             return state.isStopping
         }
         guard !isStopping else { return }

@@ -107,7 +107,8 @@ extension AuditCommand {
             abstract: "Fold every replica's ledger into an empty store and compare with what is stored.",
             discussion: """
                 Every node folds the records of its replica, and the rows of its columnar store, each into an empty \
-                state. Both must be equal, have the stored root, and be equal on all replicas. Nothing is changed. \
+                state. Both must be equal, have the stored root, be what the tables entities and entity_history hold, and \
+                be equal on all replicas. Nothing is changed. \
                 Exit 1 when anything differs or a replica cannot be reached.
 
                 Example:

@@ -5,7 +5,8 @@ enum ClusterText {
     static func text(_ view: ClusterView) -> String {
         let shown = view.nodes.filter { $0.membership != "removed" }.sorted { $0.id < $1.id }
         return self.nodes(shown).rendered() + "\n" + self.groups(view.groups, ids: shown.map(\.id)).rendered()
-            + self.moves(view) + self.damage(shown) + self.erasures(shown) + "\n" + self.summary(view, shown)
+            + self.workers(shown) + self.moves(view) + self.damage(shown) + self.erasures(shown) + "\n"
+            + self.summary(view, shown)
     }
 
     /// What nodes do not serve because their history is damaged there; nothing when there is none.
@@ -42,6 +43,25 @@ enum ClusterText {
             ])
         }
         return table
+    }
+
+    /// The worker processes of the nodes that say something of them.
+    private static func workers(_ nodes: [ClusterView.Node]) -> String {
+        var table = TextTable(
+            columns: ["node", "worker", "pid", "memory", "stores", "up", "restarts", "last end"],
+            right: [2, 3, 4, 5, 6]
+        )
+        for node in nodes {
+            for worker in node.workers ?? [] {
+                table.append([
+                    String(node.id), TextTable.printable(worker.name), worker.pid.map(String.init) ?? "starting",
+                    "\(worker.memoryBytes >> 20) MiB", String(worker.openStores),
+                    worker.uptimeSeconds.map(Self.uptime) ?? "-", String(worker.restarts),
+                    worker.lastEnd.map(TextTable.printable) ?? "",
+                ])
+            }
+        }
+        return table.isEmpty ? "" : "\n" + table.rendered()
     }
 
     private static func groups(_ groups: [ClusterView.Group], ids: [Int]) -> TextTable {

@@ -36,9 +36,18 @@ package struct EventRows: Sendable {
     private static let actorPrefix = "actor_"
     private static let needed = ["action", "entity_id", "entity_type"]
 
-    /// - Parameter organization: For rows that name none.
+    /// Whether a column of this name holds JSON.
+    static func isDocument(_ name: String) -> Bool { self.documents.contains(name) }
+
+    /// - Parameters:
+    ///   - organization: For rows that name none.
+    ///   - requiresAll: Refuses a table without a column that each event needs; otherwise the server refuses its events.
     /// - Throws: ``ClientError`` `.badInput` for columns that no event has, and for a table without those that each needs.
-    package init(_ schema: ArrowSchema, organization: OrganizationKey?) throws(ClientError) {
+    package init(
+        _ schema: ArrowSchema,
+        organization: OrganizationKey?,
+        requiresAll: Bool = true
+    ) throws(ClientError) {
         var members: [Source] = []
         var actor: [Source] = []
         var organizationColumn: Int?
@@ -74,7 +83,7 @@ package struct EventRows: Sendable {
         guard actor.isEmpty || !seen.contains("actor") else {
             throw ClientError(.badInput, "either a column actor or columns actor_…, not both")
         }
-        if let missing = Self.needed.first(where: { !seen.contains($0) }) {
+        if requiresAll, let missing = Self.needed.first(where: { !seen.contains($0) }) {
             throw ClientError(.badInput, "every event needs \(missing): there is no such column")
         }
         guard organizationColumn != nil || organization != nil else {
@@ -96,26 +105,45 @@ package struct EventRows: Sendable {
     package func lines(_ batch: ArrowRecordBatch, firstRow: Int) throws(ClientError) -> [UInt8] {
         var bytes: [UInt8] = []
         for row in 0..<batch.rowCount {
-            bytes += "{\"organization\":".utf8
-            bytes += try self.organizationText(batch, row, firstRow + row)
-            for source in self.members where !batch.isNull(row: row, column: source.column) {
-                bytes.append(UInt8(ascii: ","))
-                bytes += source.label
-                try self.append(source, batch, row, firstRow + row, to: &bytes)
-            }
-            let actor = self.actor.filter { !batch.isNull(row: row, column: $0.column) }
-            if !actor.isEmpty {
-                bytes += ",\"actor\":".utf8
-                for (place, source) in actor.enumerated() {
-                    bytes.append(place == 0 ? UInt8(ascii: "{") : UInt8(ascii: ","))
-                    bytes += source.label
-                    try self.append(source, batch, row, firstRow + row, to: &bytes)
-                }
-                bytes.append(UInt8(ascii: "}"))
-            }
-            bytes += "}\n".utf8
+            try self.appendLine(batch, row, firstRow + row, to: &bytes)
+            bytes.append(UInt8(ascii: "\n"))
         }
         return bytes
+    }
+
+    /// One row as JSON on one line, without a line feed.
+    /// - Parameter number: The number of the row in the input, for messages.
+    /// - Throws: ``ClientError`` `.badInput` with the row.
+    func line(_ batch: ArrowRecordBatch, _ row: Int, number: Int) throws(ClientError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        try self.appendLine(batch, row, number, to: &bytes)
+        return bytes
+    }
+
+    private func appendLine(
+        _ batch: ArrowRecordBatch,
+        _ row: Int,
+        _ number: Int,
+        to bytes: inout [UInt8]
+    ) throws(ClientError) {
+        bytes += "{\"organization\":".utf8
+        bytes += try self.organizationText(batch, row, number)
+        for source in self.members where !batch.isNull(row: row, column: source.column) {
+            bytes.append(UInt8(ascii: ","))
+            bytes += source.label
+            try self.append(source, batch, row, number, to: &bytes)
+        }
+        let actor = self.actor.filter { !batch.isNull(row: row, column: $0.column) }
+        if !actor.isEmpty {
+            bytes += ",\"actor\":".utf8
+            for (place, source) in actor.enumerated() {
+                bytes.append(place == 0 ? UInt8(ascii: "{") : UInt8(ascii: ","))
+                bytes += source.label
+                try self.append(source, batch, row, number, to: &bytes)
+            }
+            bytes.append(UInt8(ascii: "}"))
+        }
+        bytes.append(UInt8(ascii: "}"))
     }
 
     private func append(

@@ -28,7 +28,8 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
-/// Asks a replica to fold its ledger, and the rows of its columnar store, each into an empty state.
+/// Asks a replica to fold its ledger, and the rows of its columnar store, each into an empty state, and to compare them with
+/// its tables of entities.
 nonisolated struct WireRebuildRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -63,6 +64,14 @@ nonisolated struct WireRebuildResponse: Sendable {
 
   /// Why there is no answer; empty when there is one.
   var failure: String = String()
+
+  /// Of the rows of `entities`, as of the same record.
+  var entitiesState: Data = Data()
+
+  /// Of every state by the ledger, and of the rows of `entity_history`.
+  var ledgerHistory: Data = Data()
+
+  var columnarHistory: Data = Data()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -110,7 +119,7 @@ nonisolated extension WireRebuildRequest: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireRebuildResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RebuildResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}entities\0\u{1}root\0\u{3}stored_root\0\u{3}ledger_state\0\u{3}columnar_state\0\u{1}failure\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{1}entities\0\u{1}root\0\u{3}stored_root\0\u{3}ledger_state\0\u{3}columnar_state\0\u{1}failure\0\u{3}entities_state\0\u{3}ledger_history\0\u{3}columnar_history\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -125,6 +134,9 @@ nonisolated extension WireRebuildResponse: SwiftProtobuf.Message, SwiftProtobuf.
       case 5: try { try decoder.decodeSingularBytesField(value: &self.ledgerState) }()
       case 6: try { try decoder.decodeSingularBytesField(value: &self.columnarState) }()
       case 7: try { try decoder.decodeSingularStringField(value: &self.failure) }()
+      case 8: try { try decoder.decodeSingularBytesField(value: &self.entitiesState) }()
+      case 9: try { try decoder.decodeSingularBytesField(value: &self.ledgerHistory) }()
+      case 10: try { try decoder.decodeSingularBytesField(value: &self.columnarHistory) }()
       default: break
       }
     }
@@ -152,6 +164,15 @@ nonisolated extension WireRebuildResponse: SwiftProtobuf.Message, SwiftProtobuf.
     if !self.failure.isEmpty {
       try visitor.visitSingularStringField(value: self.failure, fieldNumber: 7)
     }
+    if !self.entitiesState.isEmpty {
+      try visitor.visitSingularBytesField(value: self.entitiesState, fieldNumber: 8)
+    }
+    if !self.ledgerHistory.isEmpty {
+      try visitor.visitSingularBytesField(value: self.ledgerHistory, fieldNumber: 9)
+    }
+    if !self.columnarHistory.isEmpty {
+      try visitor.visitSingularBytesField(value: self.columnarHistory, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -163,6 +184,9 @@ nonisolated extension WireRebuildResponse: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.ledgerState != rhs.ledgerState {return false}
     if lhs.columnarState != rhs.columnarState {return false}
     if lhs.failure != rhs.failure {return false}
+    if lhs.entitiesState != rhs.entitiesState {return false}
+    if lhs.ledgerHistory != rhs.ledgerHistory {return false}
+    if lhs.columnarHistory != rhs.columnarHistory {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

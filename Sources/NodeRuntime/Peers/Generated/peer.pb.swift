@@ -350,11 +350,45 @@ nonisolated struct WireStatusResponse: @unchecked Sendable {
     set {_uniqueStorage()._damaged = newValue}
   }
 
+  /// Its worker processes; none from earlier versions.
+  var workers: [WireWorkerStatus] {
+    get {_storage._workers}
+    set {_uniqueStorage()._workers = newValue}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+nonisolated struct WireWorkerStatus: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var name: String = String()
+
+  /// 0 while it is being started.
+  var processID: UInt64 = 0
+
+  /// How often it was replaced since the node's start.
+  var restarts: UInt64 = 0
+
+  var uptimeSeconds: Double = 0
+
+  var residentBytes: UInt64 = 0
+
+  /// Columnar stores that it has open.
+  var openStores: UInt64 = 0
+
+  /// Why the one before it ended; empty when none did.
+  var lastEnd: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
 }
 
 nonisolated struct WireGroupStatus: Sendable {
@@ -1267,7 +1301,7 @@ nonisolated extension WireStatusRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".StatusResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{3}asker_met\0\u{3}is_fresh\0\u{1}damaged\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}node\0\u{3}process_id\0\u{1}version\0\u{3}uptime_seconds\0\u{1}groups\0\u{3}received_at\0\u{3}answered_at\0\u{3}feature_min\0\u{3}feature_max\0\u{1}pulls\0\u{1}audit\0\u{3}asker_met\0\u{3}is_fresh\0\u{1}damaged\0\u{1}workers\0")
 
   fileprivate class _StorageClass {
     var _node: UInt64 = 0
@@ -1284,6 +1318,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
     var _askerMet: Bool = false
     var _isFresh: Bool = false
     var _damaged: [WireDamageStatus] = []
+    var _workers: [WireWorkerStatus] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -1308,6 +1343,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       _askerMet = source._askerMet
       _isFresh = source._isFresh
       _damaged = source._damaged
+      _workers = source._workers
     }
   }
 
@@ -1340,6 +1376,7 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
         case 12: try { try decoder.decodeSingularBoolField(value: &_storage._askerMet) }()
         case 13: try { try decoder.decodeSingularBoolField(value: &_storage._isFresh) }()
         case 14: try { try decoder.decodeRepeatedMessageField(value: &_storage._damaged) }()
+        case 15: try { try decoder.decodeRepeatedMessageField(value: &_storage._workers) }()
         default: break
         }
       }
@@ -1394,6 +1431,9 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
       if !_storage._damaged.isEmpty {
         try visitor.visitRepeatedMessageField(value: _storage._damaged, fieldNumber: 14)
       }
+      if !_storage._workers.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._workers, fieldNumber: 15)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1417,10 +1457,71 @@ nonisolated extension WireStatusResponse: SwiftProtobuf.Message, SwiftProtobuf._
         if _storage._askerMet != rhs_storage._askerMet {return false}
         if _storage._isFresh != rhs_storage._isFresh {return false}
         if _storage._damaged != rhs_storage._damaged {return false}
+        if _storage._workers != rhs_storage._workers {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireWorkerStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".WorkerStatus"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}process_id\0\u{1}restarts\0\u{3}uptime_seconds\0\u{3}resident_bytes\0\u{3}open_stores\0\u{3}last_end\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.processID) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.restarts) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.uptimeSeconds) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.residentBytes) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.openStores) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.lastEnd) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
+    }
+    if self.processID != 0 {
+      try visitor.visitSingularUInt64Field(value: self.processID, fieldNumber: 2)
+    }
+    if self.restarts != 0 {
+      try visitor.visitSingularUInt64Field(value: self.restarts, fieldNumber: 3)
+    }
+    if self.uptimeSeconds.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.uptimeSeconds, fieldNumber: 4)
+    }
+    if self.residentBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.residentBytes, fieldNumber: 5)
+    }
+    if self.openStores != 0 {
+      try visitor.visitSingularUInt64Field(value: self.openStores, fieldNumber: 6)
+    }
+    if !self.lastEnd.isEmpty {
+      try visitor.visitSingularStringField(value: self.lastEnd, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: WireWorkerStatus, rhs: WireWorkerStatus) -> Bool {
+    if lhs.name != rhs.name {return false}
+    if lhs.processID != rhs.processID {return false}
+    if lhs.restarts != rhs.restarts {return false}
+    if lhs.uptimeSeconds != rhs.uptimeSeconds {return false}
+    if lhs.residentBytes != rhs.residentBytes {return false}
+    if lhs.openStores != rhs.openStores {return false}
+    if lhs.lastEnd != rhs.lastEnd {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
