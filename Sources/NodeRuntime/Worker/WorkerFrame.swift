@@ -34,7 +34,7 @@ struct WorkerFrame: Sendable {
         /// The result is complete.
         case end = 71
         /// An organization (its number) has a new table or column: what the node knew of its tables is old.
-        case tables = 72
+        case tables = 73
     }
 
     static let headerBytes = 16
