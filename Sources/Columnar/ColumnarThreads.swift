@@ -41,6 +41,8 @@ package final class ColumnarThreads: Sendable {
     }
 
     let interrupter = Interrupter()
+    /// For all stores that use these threads.
+    let statements = KnownStatements()
     private let queryLane: WorkLane
     private let ingestLane: WorkLane
 
@@ -95,6 +97,18 @@ package final class ColumnarThreads: Sendable {
         await self.ingestLane.closeAndWait()
         self.interrupter.close()
     }
+}
+
+/// Statements that came lately, with the tables that they name, so that one that comes again, or to the next store, is not
+/// parsed for that; what is remembered hangs on the text alone.
+final class KnownStatements: Sendable {
+    /// Statements of each kind; when there are more, all are forgotten.
+    static let max = 256
+
+    /// Those of users that have passed the gate.
+    let passed = Mutex([String: Set<String>]())
+    /// Those of the router's own, which no gate has seen.
+    let routers = Mutex([String: Set<String>]())
 }
 
 /// One bounded queue and its threads.

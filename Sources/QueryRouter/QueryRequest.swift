@@ -45,6 +45,8 @@ package struct QueryRequest: Sendable {
     package var planChoice: PlanChoice
     /// The moment of the past to read; nil: now.
     package var asOf: QueryAsOf?
+    /// What `now()` and its like are on every shard of a split statement; nil: such a statement is not split.
+    package var now: Timestamp?
 
     package init(
         sql: String,
@@ -56,8 +58,10 @@ package struct QueryRequest: Sendable {
         timeLimit: Duration = .seconds(30),
         memoryBytesMax: Int? = nil,
         planChoice: PlanChoice = .automatic,
-        asOf: QueryAsOf? = nil
+        asOf: QueryAsOf? = nil,
+        now: Timestamp? = nil
     ) {
+        self.now = now
         self.sql = sql
         self.parameters = parameters
         self.organizations = organizations

@@ -37,6 +37,8 @@ struct RandomDifferentialTests {
                     let expected = try? await shards.expected(sql, sorted: !isOrdered)
                     var choices: [QueryRequest.PlanChoice] = [.automatic]
                     if number % 4 == 0 { choices.append(.gather) }
+                    // Once more by the plan that was kept.
+                    if number % 3 == 0 { choices.append(.automatic) }
                     for choice in choices {
                         let request = QueryRequest(sql: sql, organizations: shards.keys, planChoice: choice)
                         let context = "seed \(seed), \(count) shards, \(choice): \(sql)"

@@ -100,12 +100,12 @@ extension ColumnarStore {
         guard sql.utf8.count <= StatementGate.statementBytesMax else {
             throw ColumnarError(.notAllowed, "a statement may have \(StatementGate.statementBytesMax) bytes")
         }
-        if self.gatePassed.withLock({ $0[sql] != nil }) { return }
+        if self.threads.statements.passed.withLock({ $0[sql] != nil }) { return }
         let tree = try Self.serialize(sql, on: connection)
         try StatementGate.check(tree: tree)
         let names = StatementGate.tableNames(tree: tree)
-        self.gatePassed.withLock { passed in
-            if passed.count >= Self.gatePassedMax { passed.removeAll(keepingCapacity: true) }
+        self.threads.statements.passed.withLock { passed in
+            if passed.count >= KnownStatements.max { passed.removeAll(keepingCapacity: true) }
             passed[sql] = names
         }
     }
@@ -114,25 +114,24 @@ extension ColumnarStore {
     /// tables are among them.
     /// - Throws: ``ColumnarError``, as ``query(_:parameters:origin:limits:scope:)`` before execution.
     package func tableNames(in sql: String, origin: StatementOrigin = .user) async throws -> Set<String> {
-        let known = origin == .user ? self.gatePassed.withLock { $0[sql] } : self.routerNames.withLock { $0[sql] }
+        let known =
+            origin == .user
+            ? self.threads.statements.passed.withLock { $0[sql] } : self.threads.statements.routers.withLock { $0[sql] }
         if let known { return known }
         return try await self.threads.run(on: .query) {
             let connection = try self.database().connect()
             if origin == .user { try self.passGate(sql, on: connection) }
-            if let names = self.gatePassed.withLock({ $0[sql] }) { return names }
+            if let names = self.threads.statements.passed.withLock({ $0[sql] }) { return names }
             let names = StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
             if origin != .user {
-                self.routerNames.withLock { known in
-                    if known.count >= Self.gatePassedMax { known.removeAll(keepingCapacity: true) }
+                self.threads.statements.routers.withLock { known in
+                    if known.count >= KnownStatements.max { known.removeAll(keepingCapacity: true) }
                     known[sql] = names
                 }
             }
             return names
         }
     }
-
-    /// Statements that are remembered as harmless; what the gate says depends on the text alone.
-    private static let gatePassedMax = 256
 
     // MARK: - The planner's tools
 

@@ -41,11 +41,6 @@ package final class ColumnarStore: Sendable {
     private let state: Mutex<State>
     /// Held during each use of the ingest connection.
     private let ingestTurn = Mutex(())
-    /// Statements that have passed the gate, so that a repeated one is not parsed twice.
-    /// With the tables that they name.
-    let gatePassed = Mutex([String: Set<String>]())
-    /// The tables that statements of the router's own name, which no gate has seen.
-    let routerNames = Mutex([String: Set<String>]())
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 

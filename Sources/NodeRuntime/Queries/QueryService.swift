@@ -56,14 +56,19 @@ struct QueryService: Sendable {
             seesReserved: caller.seesReserved
         )
         return try await self.running.run(sql: request.sql, organizations: request.organizations, caller: caller) {
-            let isKept = cache.keeps(request)
-            // One round for each group tells of all its organizations.
-            guard isKept || (key.organizations.count > 1 && request.asOf == nil),
-                let positions = try await sequences(key.organizations, request.consistency)
-            else { return try await router.run(request) }
-            if isKept, let kept = cache.find(key, at: positions, within: request) { return kept }
-            // What was just confirmed need not be confirmed again.
             var request = request
+            request.now = SystemTime.now()
+            guard request.asOf == nil else { return try await router.run(request) }
+            let timed = request
+            // The statement is planned while a majority is asked where the organizations stand: one round for each group
+            // tells of all of them.
+            async let planning: Void = router.plan(ahead: timed)
+            let found = try await sequences(key.organizations, request.consistency)
+            let isKept = cache.keeps(request)
+            if isKept, let found, let kept = cache.find(key, at: found, within: request) { return kept }
+            await planning
+            guard let positions = found else { return try await router.run(request) }
+            // What was just confirmed need not be confirmed again.
             request.consistency = .atLeast(positions)
             let outcome = try await router.run(request)
             guard isKept else { return outcome }

@@ -96,7 +96,9 @@ struct StatementSplitter {
                 if names.contains(where: { $0.hasPrefix(OwnName.prefix) }) {
                     obstacle = Obstacle("a name that the router uses itself", at: node)
                 }
-                if names.count == 1, AllowedFunctions.volatile.contains(names[0]) {
+                if names.count == 1,
+                    AllowedFunctions.volatile.contains(names[0]) || StatementTime.varyingWords.contains(names[0])
+                {
                     obstacle = Obstacle("\(names[0]) may differ from shard to shard", at: node)
                 }
             case "PARAMETER": obstacle = Obstacle("a parameter without a value", at: node)

@@ -14,7 +14,7 @@ package final class QueryRouter: Sendable {
     private let configuration: QueryRouterConfiguration
     private let planner: QueryPlanner
     private let catalogs: CatalogCache
-    private let plans = PlanCache()
+    let plans = PlanCache()
 
     init(
         service: any ShardQueryService,
@@ -119,6 +119,20 @@ package final class QueryRouter: Sendable {
         return try await self.withCatalog(request.organizations) { organizations, catalog, isCurrent in
             try await self.session(request, organizations, catalog, isCurrent, deadline).plan()
         }
+    }
+
+    /// Plans a statement whose plan will be kept, for ``run(_:)`` to find; what is wrong with it is told there.
+    package func plan(ahead request: QueryRequest) async {
+        let organizations = Set(request.organizations).sorted()
+        let prefix = try? ExplainPrefix.read(request.sql)
+        let request = prefix.map { Self.dropping($0, from: request) } ?? request
+        guard organizations.count <= self.configuration.organizationsMax,
+            let catalog = try? await self.catalogs.catalog(of: organizations, isCurrent: false),
+            !Self.mayVary(request.sql), PlanCache.key(request, catalog) != nil
+        else { return }
+        let deadline = QueryDeadline(timer: self.timer, limit: self.configuration.timeLimitMax)
+        let isCurrent = organizations.isEmpty
+        _ = try? await self.session(request, organizations, catalog, isCurrent, deadline).planned()
     }
 
     private func session(

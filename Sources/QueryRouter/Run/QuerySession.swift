@@ -47,15 +47,23 @@ struct QuerySession: Sendable {
             return known
         }
         let planned = try await self.makePlan(key)
-        self.plans.keep(planned, as: key)
+        self.plans.keep(planned, as: planned.key)
         return planned
     }
 
     private func makePlan(_ key: PlanCache.Key?) async throws -> Planned {
+        var key = key
         let original = try await self.check()
         var statement = original
+        if let now = self.request.now, self.organizations.count > 1,
+            let tree = StatementTime.pinning(now, in: original, hasParameters: !self.request.parameters.isEmpty)
+        {
+            statement = try StatementGate(catalog: self.catalog).check(original.sql, root: tree)
+            // The plan is of this moment.
+            key = nil
+        }
         if !self.request.parameters.isEmpty,
-            let tree = Parameters.substituting(self.request.parameters, in: original.tree)
+            let tree = Parameters.substituting(self.request.parameters, in: statement.tree)
         {
             statement = try StatementGate(catalog: self.catalog).check(original.sql, root: tree)
         }
