@@ -8,6 +8,7 @@
 #   BENCH_PARTS="etcd query flight append get groups projection core ledger"; `statements` runs only when it is named:
 #   BENCH_ROWS=1000000 BENCH_ORGANIZATIONS="8 200"   records of each of its logs, and over how many organizations
 #   BENCH_RUNS=5       runs of each statement, of which the median counts
+#   BENCH_NODES=3      nodes of our cluster; a log takes some 1.3 KB of disk a record and node
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,6 +26,7 @@ rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
 parts=" ${BENCH_PARTS:-etcd query flight append get groups projection core ledger${quick:+ statements}} "
 port="${BENCH_PORT:-18443}"
+nodes="${BENCH_NODES:-3}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
 size=600
@@ -130,7 +132,7 @@ start_ours() {
   [ "$#" -eq 0 ] || shift
   context="$data/client.yaml"
   rm -f "$context"
-  "$bin/ftnode" dev --nodes "${nodes:-3}" --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
+  "$bin/ftnode" dev --nodes "$nodes" --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
   started+=($!)
   while [ ! -s "$context" ]; do
     kill -0 "${started[-1]}" 2>/dev/null || fail "ftnode dev ended: $(tail -n 3 "$work/ours.log")"

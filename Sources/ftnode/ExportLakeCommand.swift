@@ -37,7 +37,16 @@ struct ExportLakeCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Look again every so many seconds, until Ctrl-C.", valueName: "seconds"))
     var watch: Double?
 
+    @Option(
+        help: ArgumentHelp(
+            "Commits from one checkpoint of the log to the next, which spares readers the commits before it.",
+            valueName: "n"
+        )
+    )
+    var checkpointEvery = DeltaCheckpoint.intervalDefault
+
     mutating func validate() throws {
+        guard self.checkpointEvery > 0 else { throw ValidationError("--checkpoint-every must be 1 or more") }
         guard (1...LakePlan.rowsMax).contains(self.rows) else {
             throw ValidationError("--rows must be 1 to \(LakePlan.rowsMax)")
         }
@@ -54,6 +63,7 @@ struct ExportLakeCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         let (lake, wanted, rows, allNow, watch) = (self.lake, self.org, self.rows, self.allNow, self.watch)
+        let checkpointEvery = self.checkpointEvery
         try await self.connection.withClient { client in
             let source = ClusterLakeSource(client: client)
             do {
@@ -62,6 +72,7 @@ struct ExportLakeCommand: AsyncParsableCommand {
                     storage: try await LakeFolder.open(lake),
                     rows: rows,
                     takesRest: allNow,
+                    checkpointInterval: checkpointEvery,
                     tableID: UUID().uuidString.lowercased(),  // ambient-ok: the id of a new table
                     now: { Int64(Date().timeIntervalSince1970 * 1000) }  // ambient-ok: the time of a commit
                 )

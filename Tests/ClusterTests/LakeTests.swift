@@ -37,12 +37,34 @@ extension RealCluster.Shared {
             try await Self.check(lake, count: 40)
             try await Self.run(cluster, export)
             try await Self.check(lake, count: 40)
-            try await Self.run(cluster, export + ["--all-now"])
+            try await Self.run(cluster, export + ["--all-now", "--checkpoint-every", "1"])
             try await Self.check(lake, count: 49)
+            try await Self.checkWithoutCommits(lake, count: 49)
 
             let verification = try await cluster.ftnode("audit", "verify", "--org", "lake-lab")
             #expect(verification.ending == .exited(0), "\(verification.output)")
             try await Self.importTables(cluster, lake)
+        }
+
+        /// The checkpoint of the log says everything that its commits say, to readers that have nothing else.
+        private static func checkWithoutCommits(_ lake: String, count: Int) async throws {
+            let program = """
+                import glob, os, shutil, sys, deltalake
+                copy = sys.argv[1] + "-checkpoint"
+                shutil.copytree(sys.argv[1] + "/audit_log", copy)
+                before = deltalake.DeltaTable(copy)
+                files, version = sorted(before.file_uris()), before.version()
+                for commit in glob.glob(copy + "/_delta_log/*.json"):
+                    os.remove(commit)
+                table = deltalake.DeltaTable(copy)
+                rows = table.to_pyarrow_table()
+                assert table.version() == version and sorted(table.file_uris()) == files
+                assert rows.num_rows == int(sys.argv[2]), rows.num_rows
+                assert sorted(rows["sequence"].to_pylist()) == list(range(1, rows.num_rows + 1))
+                print("ok without commits")
+                """
+            let result = try await ChildProgram.run(self.python, ["-c", program, lake, String(count)])
+            #expect(result.output.contains("ok without commits"), "\(result.output)")
         }
 
         /// Rows that a program other than ours has written come in, and only once.
@@ -59,23 +81,26 @@ extension RealCluster.Shared {
                 cans = table("can")
                 with pyarrow.ipc.new_file(sys.argv[1] + "/cans.arrow", cans.schema) as writer:
                     writer.write_table(cans)
+                tins = table("tin")
+                with pyarrow.ipc.new_stream(sys.argv[1] + "/tins.arrows", tins.schema) as writer:
+                    writer.write_table(tins, max_chunksize=7)
                 """
             let made = try await ChildProgram.run(self.python, ["-c", program, cluster.folder.path])
             #expect(made.ending == .exited(0), "\(made.output)")
-            for name in ["jars.parquet", "cans.arrow", "jars.parquet", "cans.arrow"] {
+            for name in ["jars.parquet", "cans.arrow", "tins.arrows", "jars.parquet", "cans.arrow", "tins.arrows"] {
                 let file = cluster.folder.file(name)
                 try await self.run(cluster, ["import", file, "--org", "lake-lab"])
             }
             let counted = try await cluster.ftnode(
                 "query",
                 "select entity_type, count(*), sum((after->>'volume')::int) from audit_log "
-                    + "where entity_type in ('jar', 'can') group by 1 order by 1",
+                    + "where entity_type in ('jar', 'can', 'tin') group by 1 order by 1",
                 "--org",
                 "lake-lab",
                 "--format",
                 "csv"
             )
-            #expect(counted.output.contains("can,30,435\r\njar,30,435"), "\(counted.output)")
+            #expect(counted.output.contains("can,30,435\r\njar,30,435\r\ntin,30,435"), "\(counted.output)")
         }
 
         private static func run(_ cluster: DevCluster, _ arguments: [String]) async throws {

@@ -169,8 +169,19 @@ struct StatementsCommand: AsyncParsableCommand {
                 + Format.column("duckdb", 10) + Format.column("ratio", 8) + Format.column("gathered", 12)
         )
         var lines: [Line] = []
+        var refused = 0
         for statement in statements {
-            let line = try await self.measure(statement, last, cluster, store)
+            let line: Line
+            do {
+                line = try await self.measure(statement, last, cluster, store)
+            } catch let error as BenchError where error.code == .refused {
+                // Too many rows to gather, or too little time: it counts as missed, and the others go on.
+                print(
+                    Format.column("\(statement.set): \(statement.name)", 44, left: true) + "  REFUSED \(error.message)"
+                )
+                refused += 1
+                continue
+            }
             print(
                 Format.column("\(statement.set): \(statement.name)", 44, left: true) + Format.column("\(line.rows)", 7)
                     + Format.column(line.plan, 9) + Format.column(Format.fixed(line.ours, 1), 10)
@@ -182,7 +193,9 @@ struct StatementsCommand: AsyncParsableCommand {
             try Measurement(system: "ours", name: name, milliseconds: line.ours).write(to: self.output.results)
             try Measurement(system: "duckdb", name: name, milliseconds: line.theirs).write(to: self.output.results)
         }
+        guard !lines.isEmpty else { throw BenchError(.refused, "every statement was refused") }
         self.summarize(lines, organizations: count)
+        if refused > 0 { print("\(refused) of \(statements.count) were refused") }
     }
 
     private func measure(

@@ -52,6 +52,7 @@ package struct LakeExport: Sendable {
     private let storage: any LakeStorage
     private let rows: UInt64
     private let takesRest: Bool
+    private let checkpointInterval: Int64
     private let tableID: String
     /// Milliseconds since 1970.
     private let now: @Sendable () -> Int64
@@ -59,20 +60,24 @@ package struct LakeExport: Sendable {
     /// - Parameters:
     ///   - rows: Records of a sealed range, 1 to ``LakePlan/rowsMax``.
     ///   - takesRest: Whether the last records are exported too when they do not fill a range.
+    ///   - checkpointInterval: Commits from one checkpoint of the log to the next, at least 1.
     ///   - tableID: The id that a new table gets.
     package init(
         source: any LakeSource,
         storage: any LakeStorage,
         rows: UInt64 = LakePlan.rowsDefault,
         takesRest: Bool = false,
+        checkpointInterval: Int64 = DeltaCheckpoint.intervalDefault,
         tableID: String,
         now: @escaping @Sendable () -> Int64
     ) {
         precondition((1...LakePlan.rowsMax).contains(rows))
+        precondition(checkpointInterval > 0)
         self.source = source
         self.storage = storage
         self.rows = rows
         self.takesRest = takesRest
+        self.checkpointInterval = checkpointInterval
         self.tableID = tableID
         self.now = now
     }
@@ -199,6 +204,10 @@ package struct LakeExport: Sendable {
             let actions = try commit.actions(on: state)
             if try await self.storage.make(state.version + 1, try DeltaCommit.encode(actions)) {
                 try state.apply(actions, version: state.version + 1)
+                // Readers do without it: one that is not made costs them time.
+                if state.version > 0, state.version % self.checkpointInterval == 0 {
+                    try await DeltaCheckpoint.write(state.version, to: self.storage)
+                }
                 return true
             }
         }
