@@ -252,8 +252,8 @@ let package = Package(
             name: "NodeRuntimeTests",
             dependencies: [
                 "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "Columnar", "QueryRouter",
-                "Transport", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), nio("NIOPosix"), httpTypes,
-                protobuf,
+                "Transport", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOEmbedded"), httpTypes, protobuf,
             ],
             swiftSettings: columnarUserSettings
         ),

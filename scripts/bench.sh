@@ -5,7 +5,9 @@
 #   QUICK=1            a smoke run: every step, no meaningful figures
 #   BENCH_SECONDS=8    measured seconds of each load, after BENCH_WARM_UP=2 seconds
 #   BENCH_CLIENTS="1 16 64 256"
-#   BENCH_PARTS="etcd query flight append get groups core ledger"
+#   BENCH_PARTS="etcd query flight append get groups projection core ledger"; `statements` runs only when it is named:
+#   BENCH_ROWS=1000000 BENCH_ORGANIZATIONS="8 200"   records of each of its logs, and over how many organizations
+#   BENCH_RUNS=5       runs of each statement, of which the median counts
 #   BENCH_PORT=18443   first of the ports that are used (some twenty)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +23,7 @@ seconds="${BENCH_SECONDS:-$([ -n "$quick" ] && echo 1 || echo 8)}"
 warm_up="${BENCH_WARM_UP:-$([ -n "$quick" ] && echo 0.5 || echo 2)}"
 rows="$([ -n "$quick" ] && echo 5000 || echo 45000)"
 clients="${BENCH_CLIENTS:-1 16 64 256}"
-parts=" ${BENCH_PARTS:-etcd query flight append get groups core ledger} "
+parts=" ${BENCH_PARTS:-etcd query flight append get groups projection core ledger${quick:+ statements}} "
 port="${BENCH_PORT:-18443}"
 etcd_port=$((port + 200))
 nghttpd_port=$((port + 300))
@@ -70,7 +72,7 @@ note_memory() {
     kib="$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)"
     total=$((total + ${kib:-0}))
   done
-  echo "memory: $who, $((total / 1024 / $#)) MiB a node" >>"$work/notes"
+  echo "memory: $who, $((total / 1024 / ${processes:-$#})) MiB a node" >>"$work/notes"
 }
 
 describe_machine() {
@@ -128,7 +130,7 @@ start_ours() {
   [ "$#" -eq 0 ] || shift
   context="$data/client.yaml"
   rm -f "$context"
-  "$bin/ftnode" dev --nodes 3 --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
+  "$bin/ftnode" dev --nodes "${nodes:-3}" --data "$data" --port "$port" "$@" >>"$work/ours.log" 2>&1 &
   started+=($!)
   while [ ! -s "$context" ]; do
     kill -0 "${started[-1]}" 2>/dev/null || fail "ftnode dev ended: $(tail -n 3 "$work/ours.log")"
@@ -177,6 +179,8 @@ run_appends() {
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 8 --name append_64_spread
   mapfile -t ours < <(pgrep -P "${started[-1]}" -x ftnode)
   if [ "${#ours[@]}" -gt 0 ]; then note_memory 'ours after the single appends' "${ours[@]}"; fi
+  mapfile -t workers < <(for process in "${ours[@]}"; do pgrep -P "$process"; done)
+  if [ "${#workers[@]}" -gt 0 ]; then processes="${#ours[@]}" note_memory 'their workers' "${workers[@]}"; fi
   mapfile -t options < <(loop_options)
   # Batches twice: on the cluster that has taken all this, and on a new one, as etcd's puts meet a new etcd.
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
@@ -187,12 +191,41 @@ run_appends() {
     --name append_batched
 }
 
+# Sets of statements over a log of events: one organization and all of them, beside DuckDB with the rows of all.
+run_statements() {
+  local count table_rows="${BENCH_ROWS:-1000000}" counts="${BENCH_ORGANIZATIONS:-8 200}" runs="${BENCH_RUNS:-5}" data options
+  if [ -n "$quick" ]; then table_rows="${BENCH_ROWS:-6000}" counts="${BENCH_ORGANIZATIONS:-3}" runs=1; fi
+  for count in $counts; do
+    data="$work/log-$count"
+    options=(--organizations "$count" --rows "$table_rows")
+    start_ours "$data"
+    "$bin/bench" log "${options[@]}" --context "$context" --results "$results"
+    # Reference and cluster must not use the same files: the stores are copied while nobody has them open.
+    stop_all
+    "$bin/bench" reference --data "$data" --output "$work/reference" "${options[@]}"
+    start_ours "$data"
+    # One organization is the same whatever the number of the others: it is measured with the first.
+    "$bin/bench" statements --queries Benchmarks/Queries --reference "$work/reference" "${options[@]}" --gather \
+      $([ "$count" = "${counts%% *}" ] || echo --only-all) --runs "$runs" --warm-up-runs 1 --context "$context" \
+      --results "$results" | tee -a "$work/notes" >&2
+    stop_all
+    rm -rf "$work/reference" "$data"
+  done
+}
+
 # One group of a thousand under load, then all of them.
 run_groups() {
   start_ours "$work/groups" --data-groups 1000
   mapfile -t options < <(loop_options)
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --name append_one_of_1000
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 64 --organizations 1000 --name append_1000_groups
+  stop_all
+}
+
+# One node: how far its columnar stores are behind while batches come at a fixed rate.
+run_projection() {
+  nodes=1 start_ours "$work/projection"
+  "$bin/bench" projection --context "$context" --results "$results" --seconds "$seconds" --warm-up "$warm_up" --size "$size"
   stop_all
 }
 
@@ -244,6 +277,7 @@ if wanted query; then run_query; fi
 if wanted flight; then
   if [ -x .clients/bin/python ]; then run_flight; else say 'no .clients (scripts/setup.sh bench): no comparison of Flight'; fi
 fi
+if wanted statements; then run_statements; fi
 if wanted append || wanted get; then start_ours; fi
 if wanted append; then run_appends; fi
 if wanted get; then
@@ -258,6 +292,7 @@ if wanted groups; then
   run_groups
 fi
 stop_all
+if wanted projection; then run_projection; fi
 if wanted core; then "$bin/bench" core >>"$work/notes"; fi
 if wanted ledger; then run_ledger; fi
 echo

@@ -11,7 +11,8 @@ struct Bench: AsyncParsableCommand {
         abstract: "Drives Flask Track and its peers with the same load and compares what comes back.",
         subcommands: [
             EtcdCommand.self, AppendsCommand.self, FetchCommand.self, LoadCommand.self, QueryCommand.self,
-            DuckDBCommand.self, RecordCommand.self, ReportCommand.self, CoreCommand.self, LedgerCommand.self,
+            DuckDBCommand.self, ProjectionCommand.self, RecordCommand.self, ReportCommand.self, CoreCommand.self,
+            LedgerCommand.self, LogCommand.self, ReferenceCommand.self, StatementsCommand.self,
         ]
     )
 }
@@ -175,9 +176,10 @@ struct AppendsCommand: AsyncParsableCommand {
                         batch: self.batch,
                         toLeader: !self.anyNode
                     )
+                    let nodes = try await cluster.processes()
                     let outcome = try await self.loop.loop(
                         clients: clients,
-                        processes: try await cluster.processes()
+                        processes: nodes + Cluster.children(of: nodes)
                     ).run(appends, on: group.next())
                     try Measurement(system: "ours", name: self.name ?? "append_\(clients)", outcome: outcome)
                         .record(in: self.output.results)

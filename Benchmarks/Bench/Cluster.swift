@@ -60,6 +60,18 @@ struct Cluster: Sendable {
         try await self.get("/v1/cluster", as: Status.self).nodes.compactMap(\.pid)
     }
 
+    /// The processes that nodes have started: workers, which run the columnar stores.
+    static func children(of processes: [Int]) -> [Int] {
+        processes.flatMap { process in
+            let file = "/proc/\(process)/task"
+            let threads = (try? FileManager.default.contentsOfDirectory(atPath: file)) ?? []
+            return threads.flatMap { thread in
+                let text = (try? String(contentsOfFile: "\(file)/\(thread)/children", encoding: .utf8)) ?? ""
+                return text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+            }
+        }
+    }
+
     /// The body of a GET that must succeed.
     func body(of path: String) async throws -> ByteBuffer {
         let answer = try await self.send(.get, path)
@@ -104,10 +116,25 @@ struct Cluster: Sendable {
         expecting status: HTTPResponse.Status,
         over target: Connections.Target
     ) async throws -> ByteBuffer {
+        let answer = try await self.exchange(path, type: type, body: body, expecting: status, over: target)
+        return answer.body
+    }
+
+    /// The header in which an answer names its plan.
+    static let planHeader = HTTPField.Name("flasktrack-plan")!
+
+    /// Posts a body and expects `status`; the answer's head and body.
+    func exchange(
+        _ path: String,
+        type: String,
+        body: ByteBuffer,
+        expecting status: HTTPResponse.Status = .ok,
+        over target: Connections.Target
+    ) async throws -> (head: HTTPResponse, body: ByteBuffer) {
         let head = self.head(.post, path, type: type, endpoint: target.endpoint)
         let answer = try await target.connection.exchange(head, body: .bytes(body))
         guard answer.head.status == status else { throw Self.refusal(answer) }
-        return answer.body
+        return (answer.head, answer.body)
     }
 
     private static func refusal(_ answer: (head: HTTPResponse, body: ByteBuffer, trailers: HTTPFields?)) -> BenchError {

@@ -18,6 +18,12 @@ struct Measurement: Codable, Sendable {
 
     /// Appends this measurement to `file` and shows it.
     func record(in file: String) throws {
+        try self.write(to: file)
+        print(self.summary)
+    }
+
+    /// Appends this measurement to `file`.
+    func write(to file: String) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         let line = try encoder.encode(self) + Data("\n".utf8)
@@ -30,7 +36,6 @@ struct Measurement: Codable, Sendable {
         defer { try? handle.close() }
         try handle.seekToEnd()
         try handle.write(contentsOf: line)
-        print(self.summary)
     }
 
     /// All measurements of a file.

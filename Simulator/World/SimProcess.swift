@@ -37,7 +37,7 @@ final class SimProcess {
         let applier = try ShardApplier(
             store: node.store,
             lanes: inlineLanes,
-            events: ShardEvents(onAdvance: { _ in }, onFlushDue: { flushDue.isSet = true }, onDiscard: { _ in }),
+            events: ShardEvents(onAdvance: { _, _ in }, onFlushDue: { flushDue.isSet = true }, onDiscard: { _ in }),
             flushBytes: plan.flushBytes,
             features: node.features,
             faults: node.world.faults.applier

@@ -39,6 +39,9 @@ static inline int ft_close_from(unsigned first) {
     return 0;
 }
 
+/* What tools that list processes call this one; to be called on its first thread. */
+static inline void ft_name_process(const char *name) { (void)prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 /* Ends this process with its parent; an error when that is gone already. */
 static inline int ft_die_with_parent(pid_t parent) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return errno;
@@ -300,13 +303,12 @@ static inline int ft_read_own_thread(void) {
     return failure;
 }
 
-/* Sends two blocks as one, without waiting and without SIGPIPE; what was taken, or a negative error number. */
-static inline long ft_send_blocks(int socket, const void *one, size_t one_count, const void *other, size_t other_count) {
-    struct iovec blocks[2] = {{(void *)one, one_count}, {(void *)other, other_count}};
+/* Sends blocks as one, without waiting and without SIGPIPE; what was taken, or a negative error number. */
+static inline long ft_send_blocks(int socket, struct iovec *blocks, size_t count) {
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = blocks;
-    message.msg_iovlen = 2;
+    message.msg_iovlen = count;
     for (;;) {
         ssize_t sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) return (long)sent;

@@ -72,7 +72,8 @@ extension NodeParts {
             links: self.links,
             timeout: Self.changeTimeout
         )
-        let (queries, records) = self.makeReaders(reads, timeout)
+        let distances = PeerDistances()
+        let (queries, records) = self.makeReaders(reads, distances, timeout)
         return NodeServices(
             gateway: gateway,
             reads: reads,
@@ -102,6 +103,7 @@ extension NodeParts {
                 gateway: gateway,
                 limitMilliseconds: configuration.clockDriftLimitMilliseconds,
                 timeout: Self.peerTimeout,
+                distances: distances,
                 logger: self.logger
             ),
             queries: queries,
@@ -209,7 +211,11 @@ extension NodeParts {
         )
     }
 
-    private func makeReaders(_ reads: ReadGate, _ timeout: Duration) -> (ShardQueries, RecordReader) {
+    private func makeReaders(
+        _ reads: ReadGate,
+        _ distances: PeerDistances,
+        _ timeout: Duration
+    ) -> (ShardQueries, RecordReader) {
         let placement = self.placement
         let queries = ShardQueries(
             node: self.configuration.nodeID,
@@ -222,6 +228,7 @@ extension NodeParts {
             storeThreads: self.threads,
             keyValueStore: self.store,
             links: self.links,
+            distances: distances,
             freshnessMax: Self.freshnessMax
         )
         let records = RecordReader(

@@ -111,13 +111,13 @@ final class NodeParts: Sendable {
         // One for each organization of a group that leaves this node; bounded by how many there are.
         let (discards, discarded) = AsyncStream.makeStream(of: OrganizationID.self, bufferingPolicy: .unbounded)
         self.discards = discards
-        let advanced = Relay<OrganizationID>()
+        let advanced = Relay<(organization: OrganizationID, records: Int)>()
         let (subjectNews, groupNews) = (self.subjectNews, self.groupNews)
         self.applier = try ShardApplier(
             store: self.store,
             lanes: self.lanes,
             events: ShardEvents(
-                onAdvance: { advanced.send($0) },
+                onAdvance: { advanced.send(($0, $1)) },
                 onFlushDue: { flushDue.yield() },
                 onDiscard: { discarded.yield($0) },
                 onSubject: { subjectNews.send(($0, $1)) }
@@ -190,9 +190,9 @@ final class NodeParts: Sendable {
             logger: logger
         )
         self.audit = audit
-        advanced.receive { organization in
-            projector.advanced(organization)
-            audit.service.advanced(organization)
+        advanced.receive { news in
+            projector.advanced(news.organization, by: news.records)
+            audit.service.advanced(news.organization)
         }
         let pendingErasures = PendingErasures(registry: registry)
         self.pendingErasures = pendingErasures

@@ -77,9 +77,14 @@ package struct QueryRequest: Sendable {
 
 /// What a statement gives and wants, before any shard is asked for rows.
 package struct PreparedQuery: Sendable, Hashable {
+    /// The columns; another type of a value than its parameter's may change them.
     package let schema: ArrowSchema
-    /// Types of the parameters 1, 2, …; `.null` where the statement leaves the type open.
+    /// Types of the parameters 1, 2, …; where the statement leaves a type open, the first of ``PreparedQuery/openTypes``
+    /// with which it can be bound.
     package let parameterTypes: [ArrowType]
+
+    /// Types that are tried for parameters whose own type nothing tells, in this order.
+    package static let openTypes: [ArrowType] = [.utf8, .float64, .int64, .timestamp(.microsecond, timezone: nil)]
 }
 
 /// The names of plans, as clients see them.

@@ -131,13 +131,16 @@ package actor OrganizationShard {
     func finish(into batch: inout WriteBatch) { self.appender.finish(into: &batch) }
 
     /// Shows what the written batch made.
-    /// - Returns: The data subjects of which a node must look at its keys.
-    func publish() -> [Digest] {
+    /// - Returns: The data subjects of which a node must look at its keys, and how many records are new.
+    func publish() -> (subjects: [Digest], records: Int) {
         self.isInTurn = false
         if !self.unwritten.isEmpty { self.unwritten.removeAll(keepingCapacity: true) }
         let head = self.appender.head
-        self.published.withLock { $0 = head }
-        return self.subjects.end()
+        let records = self.published.withLock { published in
+            defer { published = head }
+            return Int(clamping: head.size) - Int(clamping: published.size)
+        }
+        return (self.subjects.end(), max(0, records))
     }
 }
 

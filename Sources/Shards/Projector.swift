@@ -64,8 +64,9 @@ package final class Projector: Sendable {
         package var restFactor = 49
         /// The longest rest.
         package var restMax = Duration.seconds(2)
-        /// An organization that has grown so often since it was last worked on does not wait for its turn.
-        package var advancesMax = 1_000
+        /// An organization that has grown by so many records since it was last worked on waits neither for its turn nor
+        /// for more: a batch of that size costs little more for a record than the largest.
+        package var backlogRecords = 2_048
 
         package init() {}
     }
@@ -84,8 +85,8 @@ package final class Projector: Sendable {
         var isRunning = false
         /// In ``State/urgent``.
         var isUrgent = false
-        /// How often it has grown since it was last worked on.
-        var advances = 0
+        /// By how many records it has grown since it was last worked on.
+        var backlog = 0
 
         /// - Returns: Whether it was dirty before.
         mutating func markDirty() -> Bool {
@@ -98,7 +99,7 @@ package final class Projector: Sendable {
             guard self.isDirty, !self.isRunning else { return false }
             self.isDirty = false
             self.isRunning = true
-            self.advances = 0
+            self.backlog = 0
             return true
         }
     }
@@ -128,10 +129,10 @@ package final class Projector: Sendable {
             self.urgent.append(organization)
         }
 
-        mutating func grow(_ organization: OrganizationID, advancesMax: Int) -> Bool {
+        mutating func grow(_ organization: OrganizationID, by records: Int, backlogMax: Int) -> Bool {
             let isNew = self.mark(organization)
-            self.organizations[organization]?.advances += 1
-            if let advances = self.organizations[organization]?.advances, advances >= advancesMax {
+            self.organizations[organization]?.backlog += records
+            if let backlog = self.organizations[organization]?.backlog, backlog >= backlogMax {
                 self.hurry(organization)
             }
             return isNew
@@ -192,8 +193,9 @@ package final class Projector: Sendable {
     }
 
     /// Says that the organization's ledger has grown; cheap, from any thread.
-    package func advanced(_ organization: OrganizationID) {
-        let isNew = self.state.withLock { $0.grow(organization, advancesMax: self.configuration.advancesMax) }
+    package func advanced(_ organization: OrganizationID, by records: Int = 1) {
+        let backlogMax = self.configuration.backlogRecords
+        let isNew = self.state.withLock { $0.grow(organization, by: records, backlogMax: backlogMax) }
         if isNew { self.wakeUp.yield(false) }
     }
 
@@ -300,7 +302,7 @@ extension Projector {
         if self.configuration.linger <= .zero { return }
         let steps = 10
         for _ in 0..<steps {
-            if self.hasWaiters || self.isStopped { return }
+            if self.isStopped || self.state.withLock({ !$0.urgent.isEmpty }) { return }
             try? await clock.sleep(for: self.configuration.linger / steps)
             if Task.isCancelled { return }
         }

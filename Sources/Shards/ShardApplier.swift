@@ -7,8 +7,8 @@ internal import Synchronization
 
 /// What an applier tells of; called on a lane after the batch is written, must return soon.
 package struct ShardEvents: Sendable {
-    /// The ledger of an organization has grown.
-    package var onAdvance: @Sendable (OrganizationID) -> Void
+    /// The ledger of an organization has grown, by at least so many records.
+    package var onAdvance: @Sendable (OrganizationID, Int) -> Void
     /// Enough was written since the last flush: ``ShardApplier/flush()`` should be called on a thread that may block.
     /// Once a flush.
     package var onFlushDue: @Sendable () -> Void
@@ -19,7 +19,7 @@ package struct ShardEvents: Sendable {
     package var onSubject: @Sendable (OrganizationID, Digest?) -> Void
 
     package init(
-        onAdvance: @escaping @Sendable (OrganizationID) -> Void = { _ in },
+        onAdvance: @escaping @Sendable (OrganizationID, Int) -> Void = { _, _ in },
         onFlushDue: @escaping @Sendable () -> Void = {},
         onDiscard: @escaping @Sendable (OrganizationID) -> Void = { _ in },
         onSubject: @escaping @Sendable (OrganizationID, Digest?) -> Void = { _, _ in }
@@ -264,9 +264,9 @@ package final class ShardApplier: CommandApplier {
         }
         if let system = turn.system { self.directory.publish(system) }
         for shard in turn.touched {
-            let subjects = shard.assumeIsolated { $0.publish() }
-            for subject in subjects { self.events.onSubject(shard.organization, subject) }
-            self.events.onAdvance(shard.organization)
+            let news = shard.assumeIsolated { $0.publish() }
+            for subject in news.subjects { self.events.onSubject(shard.organization, subject) }
+            self.events.onAdvance(shard.organization, news.records)
         }
         if isFlushDue { self.events.onFlushDue() }
         turn = Turn()

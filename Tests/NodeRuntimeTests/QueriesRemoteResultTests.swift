@@ -23,8 +23,14 @@ struct QueriesRemoteResultTests {
         return [encoder.schemaMessage()] + (try batches.map { try encoder.message(for: $0) }) + [encoder.endOfStream()]
     }
 
-    private static func response(_ bytes: [UInt8], _ fields: HTTPFields) -> ClientResponse {
-        let source = InboundBody.complete(ByteBuffer(bytes: bytes))
+    private static func response(
+        _ bytes: [UInt8],
+        _ fields: HTTPFields,
+        _ trailers: HTTPFields?
+    ) -> ClientResponse {
+        let source = InboundBody {}
+        _ = source.append(ByteBuffer(bytes: bytes))
+        source.finish(trailers: trailers)
         let mailbox = Mailbox(eventLoop: MultiThreadedEventLoopGroup.singleton.any(), deliver: {})
         let lease = StreamLease(mailbox: mailbox, id: 1, source: source)
         return ClientResponse(
@@ -38,9 +44,13 @@ struct QueriesRemoteResultTests {
         RemoteShardResult.rootHeader: Digest(words: (1, 2, 3, 4)).hex,
     ]
 
-    private static func read(_ bytes: [UInt8], _ fields: HTTPFields = good) async throws -> ShardResult {
+    private static func read(
+        _ bytes: [UInt8],
+        _ fields: HTTPFields = good,
+        trailers: HTTPFields? = nil
+    ) async throws -> ShardResult {
         try await RemoteShardResult.read(
-            Self.response(bytes, fields),
+            Self.response(bytes, fields, trailers),
             of: try Fixture.key("lab-a"),
             from: NodeID(2)
         )
@@ -71,11 +81,52 @@ struct QueriesRemoteResultTests {
             schemaEnd, schemaEnd + 1, schemaEnd + pieces[1].count, schemaEnd + pieces[1].count + 9, whole.count - 1,
         ]
         for end in places + [whole.count - 8] {
-            let result = try await Self.read(Array(whole[..<end]))
             await #expect(throws: QueryError.self, "cut to \(end) of \(whole.count) bytes") {
-                try await Self.numbers(result)
+                try await Self.numbers(try await Self.read(Array(whole[..<end])))
             }
         }
+    }
+
+    /// Only then may another replica begin anew.
+    @Test func whatIsLostBeforeTheFirstRowsIsLostBeforeThereIsAResult() async throws {
+        let pieces = try Self.pieces()
+        let whole = pieces.flatMap { $0 }
+        let firstEnd = pieces[0].count + pieces[1].count
+        for end in [pieces[0].count, pieces[0].count + 1, firstEnd - 1] {
+            let error = await #expect(throws: QueryError.self) { try await Self.read(Array(whole[..<end])) }
+            #expect(error?.code == .unavailable)
+            #expect(error.map(ReplicaFailover.mayGoElsewhere) == true)
+        }
+        _ = try await Self.read(Array(whole[..<firstEnd]))
+        // No rows at all are an answer too.
+        let empty = pieces[0] + pieces[3]
+        #expect(try await Self.numbers(try await Self.read(empty)).isEmpty)
+    }
+
+    @Test func aStreamThatBreaksOffSaysWhy() async throws {
+        let pieces = try Self.pieces()
+        let reason: HTTPFields = [
+            RemoteShardResult.errorHeader: "timeLimit", RemoteShardResult.messageHeader: "too%20long",
+        ]
+        for end in [pieces[0].count, pieces[0].count + pieces[1].count] {
+            let bytes = Array(pieces.flatMap { $0 }[..<end])
+            let error = await #expect(throws: QueryError.self) {
+                try await Self.numbers(try await Self.read(bytes, trailers: reason))
+            }
+            #expect(error?.code == .timeLimit)
+            #expect(error?.message == "too long")
+            #expect(error.map(ReplicaFailover.mayGoElsewhere) == false)
+        }
+    }
+
+    @Test func whatEndedAWorkerThereIsNotAskedElsewhere() async throws {
+        var fields: HTTPFields = [RemoteShardResult.errorHeader: QueryError.Code.unavailable.rawValue]
+        let lost = await #expect(throws: QueryError.self) { try await Self.read([], fields) }
+        #expect(lost.map(ReplicaFailover.mayGoElsewhere) == true)
+        fields[RemoteShardResult.workerEndedHeader] = "1"
+        let ended = await #expect(throws: QueryError.self) { try await Self.read([], fields) }
+        #expect(ended.map(ReplicaFailover.mayGoElsewhere) == false)
+        #expect(ended?.hasEndedItsWorker == true)
     }
 
     @Test func anAnswerThatEndsBeforeItsSchemaIsUnavailable() async throws {

@@ -106,6 +106,37 @@ struct QueryRouterTests {
         }
     }
 
+    @Test("gives every statement columns before there are values")
+    func preparesStatementsWhoseTypesAreOpen() async throws {
+        let text = ArrowType.utf8
+        let expected: [(String, parameters: [ArrowType], columns: [ArrowType])] = [
+            ("select ? + 1 as n", [.float64], [.float64]), ("select ? as t", [text], [text]),
+            ("select ? % 2 = 0 as even, upper(?) as t", [.float64, text], [.bool, text]),
+            ("select ? << 2 as n", [.int64], [.int64]),
+            ("select ?::int as n, ? || ? as t", [.int32, text, text], [.int32, text]),
+            (
+                "select ? + interval '1 day' as t", [.timestamp(.microsecond, timezone: nil)],
+                [.timestamp(.microsecond, timezone: nil)]
+            ),
+            ("select count(*) as n from audit_log where sequence > ? and ? + 1 > 3", [.uint64, .float64], [.int64]),
+        ]
+        try await TestShards.with(counts: [3, 2], seed: Self.seed) { shards in
+            try await shards.withRouter { router in
+                for (sql, parameters, columns) in expected {
+                    let prepared = try await router.prepare(sql: sql, organizations: shards.keys)
+                    #expect(prepared.parameterTypes == parameters, "\(sql)")
+                    #expect(prepared.schema.fields.map(\.type) == columns, "\(sql)")
+                }
+                for sql in ["select nope from audit_log where action = ?", "select no_such_function(?)"] {
+                    let error = await #expect(throws: QueryError.self, "\(sql)") {
+                        try await router.prepare(sql: sql, organizations: shards.keys)
+                    }
+                    #expect(error?.position == 7 || error?.code == .notAllowed, "\(String(describing: error))")
+                }
+            }
+        }
+    }
+
     @Test("runs over empty tables when there is no organization")
     func answersForNobody() async throws {
         try await TestShards.with(counts: [10], seed: Self.seed) { shards in

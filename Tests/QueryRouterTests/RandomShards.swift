@@ -164,6 +164,7 @@ final class RandomShards: ShardQueryService, Sendable {
 
     func withRouter(
         options: QueryPlanner.Options = .init(),
+        baseTables: [TableSchema] = [m, e],
         _ body: (QueryRouter) async throws -> Void
     ) async throws {
         let engine = try await InProcessQueryEngine.open(threads: self.threads)
@@ -173,7 +174,7 @@ final class RandomShards: ShardQueryService, Sendable {
                 engine: engine,
                 timer: QueryTimer(clock: StoppedClock()),
                 configuration: QueryRouterConfiguration(),
-                baseTables: [Self.m, Self.e],
+                baseTables: baseTables,
                 planner: QueryPlanner(options: options)
             )
             try await body(router)

@@ -246,6 +246,26 @@ struct ProjectorTests {
         }
     }
 
+    @Test func aLargeBacklogEndsTheLingering() async throws {
+        let configure = { (configuration: inout Projector.Configuration) in
+            configuration.linger = .milliseconds(200)
+            configuration.backlogRecords = 3
+        }
+        try await ProjectorBench.run(configure: configure) { bench in
+            bench.projections.hold()
+            try bench.grow(Self.organization, by: 3)
+            bench.projector.advanced(Self.organization, by: 2)
+            await bench.clock.sleeper()
+            bench.projector.advanced(Self.organization, by: 1)
+            bench.clock.advance(by: .milliseconds(20))
+            await bench.projections.heldCall()
+            #expect(bench.clock.sleepCount == 1)
+            bench.projections.letGo()
+            try await bench.projector.waitUntilProjected(Self.organization, SequenceNumber(3))
+            #expect(bench.projections.state.withLock { $0.urgencies } == [false])
+        }
+    }
+
     @Test func worksOnAFewOrganizationsAtOnce() async throws {
         let configure = { (configuration: inout Projector.Configuration) in configuration.concurrencyMax = 2 }
         try await ProjectorBench.run(configure: configure) { bench in
@@ -297,7 +317,7 @@ struct ProjectorTests {
             configuration.concurrencyMax = 1
             configuration.linger = .zero
             configuration.restFactor = 1_000
-            configuration.advancesMax = 3
+            configuration.backlogRecords = 9
         }
         try await ProjectorBench.run(configure: configure) { bench in
             let third = OrganizationID(9)
@@ -316,7 +336,7 @@ struct ProjectorTests {
                     // Runs at once, up to where it waits.
                     group.addImmediateTask { try await bench.projector.waitUntilProjected(third, SequenceNumber(2)) }
                 } else {
-                    for _ in 0..<2 { bench.projector.advanced(third) }
+                    for _ in 0..<2 { bench.projector.advanced(third, by: 4) }
                 }
                 bench.clock.advance(by: .milliseconds(20))
                 await bench.projections.heldCall()

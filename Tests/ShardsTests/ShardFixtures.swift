@@ -94,7 +94,7 @@ final class Replica: Sendable {
         self.applier = try ShardApplier(
             store: store,
             lanes: [lane],
-            events: ShardEvents(onAdvance: { news.add($0) }),
+            events: ShardEvents(onAdvance: { organization, _ in news.add(organization) }),
             features: features,
             faults: faults
         )

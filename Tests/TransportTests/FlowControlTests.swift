@@ -74,6 +74,28 @@ struct FlowControlTests {
         #expect((75_535...90_535).contains(written.value))
     }
 
+    @Test func aBodyThatFailsBehindAShutWindowResetsItsStream() throws {
+        let gate = Gate()
+        let server = try self.server { _ in
+            ServerResponse(
+                status: .ok,
+                body: .stream { writer in
+                    // More than the window of 65,535 bytes, and no write waits.
+                    for _ in 0..<14 { try await writer.write(ByteBuffer(repeating: 1, count: 5_000)) }
+                    await gate.wait()
+                    throw CancellationError()
+                }
+            )
+        }
+        server.send(Frame.request(1).bytes)
+        #expect(try server.receive().reduce(0) { $0 + ($1.type == Frame.data ? $1.payload.count : 0) } == 65_535)
+        gate.open()
+        server.channel.embeddedEventLoop.run()
+        let frames = try server.receive()
+        #expect(frames.map(\.type) == [Frame.reset])
+        #expect(frames.first?.stream == 1)
+    }
+
     @Test func aLostConnectionLeavesNothingBehind() throws {
         weak var body: InboundBody?
         weak var handler: HTTP2ServerHandler?

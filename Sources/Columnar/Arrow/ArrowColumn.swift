@@ -132,6 +132,8 @@ package struct ArrowColumn: Sendable {
         guard used > 0 else { return }
         unsafe try self.data.withBytes { bytes in
             let text = unsafe UnsafeRawBufferPointer(rebasing: bytes[0..<used])
+            // Every byte is a character, so that every value starts at one.
+            if unsafe isASCII(text) { return }
             guard unsafe (try? UTF8Span(validating: text.bindMemory(to: UInt8.self).span)) != nil else {
                 throw ColumnarError(.invalidArrow, "text is not UTF-8")
             }
@@ -151,6 +153,23 @@ package struct ArrowColumn: Sendable {
         assembler.append(self, from: start, count: count)
         return assembler.finish()
     }
+}
+
+/// Whether no byte has its highest bit set; many at a time.
+private func isASCII(_ text: UnsafeRawBufferPointer) -> Bool {
+    typealias Block = SIMD8<UInt64>
+    let high = Block(repeating: 0x8080_8080_8080_8080)
+    var index = 0
+    while index + MemoryLayout<Block>.size <= text.count {
+        let block = unsafe text.loadUnaligned(fromByteOffset: index, as: Block.self)
+        if block & high != Block.zero { return false }
+        index += MemoryLayout<Block>.size
+    }
+    while index < text.count {
+        if unsafe text[index] >= 0x80 { return false }
+        index += 1
+    }
+    return true
 }
 
 /// Bounds on what a reader of Arrow data accepts.

@@ -1,23 +1,26 @@
 /// A block of bytes that never changes once it is shared; freed with its last user.
 ///
-/// Aligned to 64 bytes, so that the engine may read it in place.
+/// Aligned to 64 bytes, so that the engine may read it in place, unless it is lent.
 @safe final class ArrowMemory: Sendable {
     // Written only before a builder hands the block over; afterwards every access is a read.
     nonisolated(unsafe) fileprivate let base: UnsafeMutableRawPointer  // sendable-ok: immutable after `finish`
     let count: Int
+    /// Whom the bytes belong to; nil: to this object.
+    let owner: (any Sendable)?
 
-    fileprivate init(base: UnsafeMutableRawPointer, count: Int) {
+    fileprivate init(base: UnsafeMutableRawPointer, count: Int, owner: (any Sendable)? = nil) {
         unsafe self.base = unsafe base
         self.count = count
+        self.owner = owner
     }
 
-    deinit { unsafe self.base.deallocate() }
+    deinit { if self.owner == nil { unsafe self.base.deallocate() } }
 }
 
 /// A range of an ``ArrowMemory``. Every access is checked against the range.
 package struct ArrowBuffer: Sendable {
-    private let memory: ArrowMemory?
-    private let offset: Int
+    let memory: ArrowMemory?
+    let offset: Int
     /// Bytes in the range.
     package let count: Int
 
@@ -36,6 +39,20 @@ package struct ArrowBuffer: Sendable {
         self.count = memory.count
     }
 
+    /// Bytes of somebody else's, without copying them.
+    ///
+    /// - Parameters:
+    ///   - bytes: Stay where they are, and as they are, while `owner` or a copy of it exists.
+    ///   - owner: Kept as long as the bytes are used.
+    package init(lent bytes: UnsafeRawBufferPointer, owner: any Sendable) {
+        guard let base = bytes.baseAddress, bytes.count > 0 else {
+            self.init()
+            return
+        }
+        let memory = unsafe ArrowMemory(base: UnsafeMutableRawPointer(mutating: base), count: bytes.count, owner: owner)
+        self.init(memory)
+    }
+
     private init(memory: ArrowMemory?, offset: Int, count: Int) {
         self.memory = memory
         self.offset = offset
@@ -49,7 +66,7 @@ package struct ArrowBuffer: Sendable {
     }
 
     /// Lends the bytes.
-    func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    package func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
         guard let memory = self.memory else {
             return try unsafe body(UnsafeRawBufferPointer(start: nil, count: 0))
         }

@@ -25,6 +25,17 @@ package struct ArrowMessageDecoder: Sendable {
         return try self.takeBody(body)
     }
 
+    /// Reads one message whose columns stay in `body`.
+    /// - Returns: Its rows; nil for a schema or a dictionary.
+    /// - Throws: As ``decode(metadata:body:)``.
+    package mutating func decode(metadata: [UInt8], body: ArrowBuffer) throws -> ArrowRecordBatch? {
+        let wanted = try self.takeMetadata(metadata)
+        guard wanted == body.count else {
+            throw ColumnarError(.invalidArrow, "a body of another length than its message says")
+        }
+        return try self.takeBody(body)
+    }
+
     /// - Returns: Bytes of the body, which must come next.
     mutating func takeMetadata(_ metadata: [UInt8]) throws -> Int {
         let (message, bodyBytes) = try ArrowMessage.read(metadata)
@@ -47,6 +58,15 @@ package struct ArrowMessageDecoder: Sendable {
     }
 
     mutating func takeBody(_ body: some RandomAccessCollection<UInt8>) throws -> ArrowRecordBatch? {
+        let memory = ArrowMemoryBuilder(capacity: body.count)
+        let isCopied: Void? = body.withContiguousStorageIfAvailable { bytes in
+            unsafe memory.append(UnsafeRawBufferPointer(bytes))
+        }
+        if isCopied == nil { memory.append(Array(body)) }
+        return try self.takeBody(memory.finish())
+    }
+
+    private mutating func takeBody(_ body: ArrowBuffer) throws -> ArrowRecordBatch? {
         guard let message = self.awaited else { return nil }
         self.awaited = nil
         switch message {
@@ -67,18 +87,11 @@ package struct ArrowMessageDecoder: Sendable {
     private func read(
         _ wires: [ArrowWireColumn],
         _ layout: ArrowBatchLayout,
-        _ body: some RandomAccessCollection<UInt8>
+        _ body: ArrowBuffer
     ) throws -> [ArrowColumn] {
-        let memory = ArrowMemoryBuilder(capacity: body.count)
-        let isCopied: Void? = body.withContiguousStorageIfAvailable { bytes in
-            unsafe memory.append(UnsafeRawBufferPointer(bytes))
-        }
-        if isCopied == nil {
-            memory.append(Array(body))
-        }
         var reader = ArrowBatchReader(
             layout: layout,
-            body: memory.finish(),
+            body: body,
             bytesMax: self.limits.messageBytesMax,
             dictionaries: self.dictionaries
         )
@@ -98,7 +111,7 @@ package struct ArrowMessageDecoder: Sendable {
     private func dictionary(
         _ id: Int64,
         _ layout: ArrowBatchLayout,
-        _ body: some RandomAccessCollection<UInt8>
+        _ body: ArrowBuffer
     ) throws -> ArrowColumn {
         guard var wire = Self.find(id, in: self.columns) else {
             throw ColumnarError(.invalidArrow, "a dictionary that no column has")

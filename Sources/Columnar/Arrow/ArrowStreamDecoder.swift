@@ -61,6 +61,20 @@ package struct ArrowStreamDecoder: Sendable {
         return batches
     }
 
+    /// Takes a whole message of the stream at once; its columns stay in `body`.
+    /// - Throws: As ``feed(_:)``, and `.invalidArrow` inside of another message or after the end.
+    package mutating func feed(metadata: [UInt8], body: ArrowBuffer) throws -> ArrowRecordBatch? {
+        do {
+            guard case .frame = self.stage, self.available == 0 else {
+                throw ColumnarError(.invalidArrow, "a message inside of another one, or after the end")
+            }
+            return try self.messages.decode(metadata: metadata, body: body)
+        } catch {
+            self.stage = .failed
+            throw error
+        }
+    }
+
     /// Says that no more bytes come.
     /// - Throws: ``ColumnarError`` `.invalidArrow` when the stream was cut short. The end mark may be missing, as the
     ///   format allows, but not a part of a message, and not the schema.

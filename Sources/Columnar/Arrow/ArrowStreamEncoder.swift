@@ -46,10 +46,27 @@ package struct ArrowStreamEncoder: Sendable {
         var layout = ArrowBatchLayout(rows: batch.rowCount, compression: self.compression)
         var segments: [ArrowBuffer] = []
         for column in batch.columns { try self.visit(column, &layout, &segments) }
-        return ArrowMessageParts(header: layout.encoded(), bodyBytes: layout.bodyBytes, segments: segments)
+        return ArrowMessageParts(
+            header: layout.encoded(),
+            bodyBytes: layout.bodyBytes,
+            segments: segments,
+            owner: Self.owner(of: segments, at: layout)
+        )
     }
 
-    private static func framed(_ metadata: [UInt8]) -> [UInt8] {
+    /// Whose memory is the whole body as it is.
+    private static func owner(of segments: [ArrowBuffer], at layout: ArrowBatchLayout) -> (any Sendable)? {
+        guard let memory = segments.lazy.compactMap(\.memory).first, let owner = memory.owner,
+            memory.count == layout.bodyBytes
+        else { return nil }
+        for (segment, place) in zip(segments, layout.buffers) where segment.count > 0 {
+            guard segment.memory === memory, segment.offset == place.0 else { return nil }
+        }
+        return owner
+    }
+
+    /// A message's metadata behind the mark and the length that open it in a stream.
+    static func framed(_ metadata: [UInt8]) -> [UInt8] {
         var bytes: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF]
         bytes.reserveCapacity(8 + metadata.count)
         let length = UInt32(metadata.count)
@@ -95,21 +112,37 @@ package struct ArrowMessageParts: Sendable {
     /// Length of the body, paddings included.
     package let bodyBytes: Int
     private let segments: [ArrowBuffer]
+    /// The owner of the memory that was lent (``ArrowBuffer/init(lent:owner:)``), when that memory is this body from its
+    /// first byte to its last; nil otherwise.
+    package let bodyOwner: (any Sendable)?
 
-    init(header: [UInt8], bodyBytes: Int, segments: [ArrowBuffer]) {
+    init(header: [UInt8], bodyBytes: Int, segments: [ArrowBuffer], owner: (any Sendable)?) {
         self.header = header
         self.bodyBytes = bodyBytes
         self.segments = segments
+        self.bodyOwner = owner
     }
 
-    private static let zeros: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0]
+    private static let zeros: ArrowBuffer = {
+        let zeros = ArrowMemoryBuilder()
+        zeros.append(zeros: ArrowStreamEncoder.padded(1))
+        return zeros.finish()
+    }()
+
+    /// The body piece by piece, in order, paddings included; no piece is empty.
+    package var buffers: [ArrowBuffer] {
+        var buffers: [ArrowBuffer] = []
+        buffers.reserveCapacity(self.segments.count * 2)
+        for segment in self.segments where segment.count > 0 {
+            buffers.append(segment)
+            let padding = ArrowStreamEncoder.padded(segment.count) - segment.count
+            if padding > 0 { buffers.append(Self.zeros.range(from: 0, count: padding)) }
+        }
+        return buffers
+    }
 
     /// Lends the body piece by piece, in order.
     package func forEachSpan(_ body: (RawSpan) -> Void) {
-        for segment in self.segments where segment.count > 0 {
-            unsafe segment.withBytes { unsafe body(RawSpan(_unsafeBytes: $0)) }
-            let padding = ArrowStreamEncoder.padded(segment.count) - segment.count
-            if padding > 0 { unsafe body(Self.zeros.span.extracting(first: padding).bytes) }
-        }
+        for buffer in self.buffers { unsafe buffer.withBytes { unsafe body(RawSpan(_unsafeBytes: $0)) } }
     }
 }

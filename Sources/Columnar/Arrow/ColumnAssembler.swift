@@ -90,6 +90,70 @@ final class ColumnAssembler {
 
     private var lastOffset: Int32 = 0
 
+    /// How the engine holds a text or binary in a vector: 16 bytes of which the first four are its length.
+    private enum EngineText {
+        static let stride = 16
+        /// Shorter ones follow their length; of others the last eight bytes are the address.
+        static let inlineMax = 12
+        static let inlineOffset = 4
+        static let addressOffset = 8
+    }
+
+    /// Appends texts or binaries that lie in memory as a flat vector of the engine has them.
+    /// - Throws: ``ColumnarError`` `.resultLimit` when the column would have more bytes than its offsets can tell.
+    func append(texts: UnsafeRawPointer, validity: UnsafeRawPointer?, count: Int) throws {
+        var part = unsafe Part(start: 0, count: count)
+        unsafe part.validity = unsafe validity
+        self.appendValidity(part)
+        if self.values.count == 0 { self.values.append(value: Int32(0)) }
+        var end = Int(self.lastOffset)
+        let bytes = unsafe self.values.appendUninitialized(count * 4) { offsets in
+            for row in 0..<count {
+                if unsafe isPresent(validity, row) {
+                    end += unsafe Int(texts.load(fromByteOffset: row * EngineText.stride, as: UInt32.self))
+                }
+                unsafe offsets.storeBytes(of: Int32(truncatingIfNeeded: end), toByteOffset: row * 4, as: Int32.self)
+            }
+            return count * 4
+        }
+        guard bytes >= 0, let last = Int32(exactly: end) else {
+            throw ColumnarError(.resultLimit, "a column of more than \(Int32.max) bytes in one batch")
+        }
+        let wanted = end - Int(self.lastOffset)
+        // Short texts are written as a whole, whatever their length.
+        _ = unsafe self.data.appendUninitialized(wanted + EngineText.stride) { target in
+            unsafe Self.copy(texts, validity, count, to: target)
+            return wanted
+        }
+        self.lastOffset = last
+        self.count += count
+    }
+
+    private static func copy(
+        _ texts: UnsafeRawPointer,
+        _ validity: UnsafeRawPointer?,
+        _ count: Int,
+        to target: UnsafeMutableRawBufferPointer
+    ) {
+        guard var place = target.baseAddress else { return }
+        for row in 0..<count where unsafe isPresent(validity, row) {
+            let text = unsafe texts + row * EngineText.stride
+            let length = unsafe Int(text.load(as: UInt32.self))
+            if length <= EngineText.inlineMax {
+                let start = unsafe text.loadUnaligned(fromByteOffset: EngineText.inlineOffset, as: UInt64.self)
+                let rest = unsafe text.load(fromByteOffset: EngineText.stride - 4, as: UInt32.self)
+                unsafe place.storeBytes(of: start, as: UInt64.self)
+                unsafe place.storeBytes(of: rest, toByteOffset: 8, as: UInt32.self)
+            } else if let address = unsafe text.load(
+                fromByteOffset: EngineText.addressOffset,
+                as: UnsafeRawPointer?.self
+            ) {
+                unsafe place.copyMemory(from: address, byteCount: length)
+            }
+            unsafe place += length
+        }
+    }
+
     /// Appends rows of another column of the same type.
     func append(_ column: ArrowColumn, from start: Int, count: Int) {
         let range = unsafe self.append(
@@ -130,6 +194,13 @@ final class ColumnAssembler {
         self.lastOffset = 0
         return column
     }
+}
+
+/// Whether a row has a value, by a bitmap; without one all have.
+@inline(__always)
+private func isPresent(_ validity: UnsafeRawPointer?, _ row: Int) -> Bool {
+    guard let validity = unsafe validity else { return true }
+    return unsafe validity.load(fromByteOffset: row >> 3, as: UInt8.self) & (1 << UInt8(row & 7)) != 0
 }
 
 /// Bits that are one, from bit `start`.

@@ -7,6 +7,8 @@ internal import CDuckDB
     nonisolated(unsafe) private var result: duckdb_result  // sendable-ok: one job at a time
     nonisolated(unsafe) private var arrowOptions: duckdb_arrow_options?  // sendable-ok: one job at a time
     nonisolated(unsafe) private var ended = false  // sendable-ok: one job at a time
+    /// Whether all columns can be read from the engine's vectors (``isPlain(_:_:)``); nil: not looked at yet.
+    nonisolated(unsafe) private var isPlain: Bool?  // sendable-ok: one job at a time
 
     /// Parses and binds `sql`, which must hold exactly one SELECT.
     /// - Parameter values: Of the parameters; nil: the statement is only described.
@@ -164,6 +166,12 @@ internal import CDuckDB
             unsafe self.ended = true
             return 0
         }
+        if self.isPlain(schema), columns.count == schema.fields.count {
+            for (index, column) in columns.enumerated() {
+                try unsafe column.append(duckdb_data_chunk_get_vector(chunk, idx_t(index)), count: rows)
+            }
+            return rows
+        }
         var array = unsafe CArrowArray()
         try unsafe check(
             duckdb_data_chunk_to_arrow(self.arrowOptions, chunk, &array),
@@ -181,6 +189,59 @@ internal import CDuckDB
             try unsafe column.append(child, from: 0, count: rows, depth: 0)
         }
         return rows
+    }
+}
+
+extension EngineStatement {
+    /// Whether the result's columns lie in the engine's vectors as in Arrow, or are texts: then they are copied once.
+    private func isPlain(_ schema: ArrowSchema) -> Bool {
+        if let known = unsafe self.isPlain { return known }
+        let isPlain = schema.fields.enumerated().allSatisfy { index, field in
+            unsafe Self.isPlain(duckdb_column_type(&self.result, idx_t(index)), field.type)
+        }
+        unsafe self.isPlain = isPlain
+        return isPlain
+    }
+
+    private static func isPlain(_ engine: duckdb_type, _ type: ArrowType) -> Bool {
+        switch type {
+        case .utf8: engine == DUCKDB_TYPE_VARCHAR
+        case .binary: engine == DUCKDB_TYPE_BLOB
+        case .int8: engine == DUCKDB_TYPE_TINYINT
+        case .uint8: engine == DUCKDB_TYPE_UTINYINT
+        case .int16: engine == DUCKDB_TYPE_SMALLINT
+        case .uint16: engine == DUCKDB_TYPE_USMALLINT
+        case .int32: engine == DUCKDB_TYPE_INTEGER
+        case .uint32: engine == DUCKDB_TYPE_UINTEGER
+        case .int64: engine == DUCKDB_TYPE_BIGINT
+        case .uint64: engine == DUCKDB_TYPE_UBIGINT
+        case .float32: engine == DUCKDB_TYPE_FLOAT
+        case .float64: engine == DUCKDB_TYPE_DOUBLE
+        case .date32: engine == DUCKDB_TYPE_DATE
+        case .timestamp(.second, nil): engine == DUCKDB_TYPE_TIMESTAMP_S
+        case .timestamp(.millisecond, nil): engine == DUCKDB_TYPE_TIMESTAMP_MS
+        case .timestamp(.microsecond, nil): engine == DUCKDB_TYPE_TIMESTAMP
+        case .timestamp(.microsecond, .some): engine == DUCKDB_TYPE_TIMESTAMP_TZ
+        case .timestamp(.nanosecond, nil): engine == DUCKDB_TYPE_TIMESTAMP_NS
+        default: false
+        }
+    }
+}
+
+extension ColumnAssembler {
+    /// Appends the rows of a flat vector whose type is one of those of ``EngineStatement``'s plain columns.
+    fileprivate func append(_ vector: duckdb_vector?, count: Int) throws {
+        let validity = unsafe duckdb_vector_get_validity(vector).map { UnsafeRawPointer($0) }
+        guard let data = unsafe duckdb_vector_get_data(vector) else {
+            throw ColumnarError(.internalFailure, "the engine has a column without values")
+        }
+        guard self.type.layout != .variable else {
+            return try unsafe self.append(texts: UnsafeRawPointer(data), validity: validity, count: count)
+        }
+        var part = unsafe Part(start: 0, count: count)
+        unsafe part.validity = unsafe validity
+        unsafe part.values = UnsafeRawPointer(data)
+        self.append(part)
     }
 }
 

@@ -105,6 +105,14 @@ package struct ResultEncoder: Sendable {
         }
     }
 
+    /// The rows of a batch as a message of an Arrow stream whose columns stay where they are; nil in all other forms.
+    /// - Throws: ``ColumnarError`` `.schemaMismatch` when the batch has other columns.
+    package func message(of batch: ArrowRecordBatch) throws -> (head: [UInt8], body: ArrowMessageParts)? {
+        guard self.format == .arrow else { return nil }
+        let parts = try self.arrow.parts(of: batch)
+        return (ArrowStreamEncoder.framed(parts.header), parts)
+    }
+
     /// What stands after the last row.
     /// - Parameter jsonMembers: Further members of the `json` object, each a name and a value that is JSON already,
     ///   for example the provenance. Other forms leave them out.

@@ -50,6 +50,11 @@ struct ClockComparison: Sendable {
     /// Peers that are no longer asked.
     mutating func keepOnly(_ peers: [NodeID]) { self.samples = self.samples.filter { peers.contains($0.key) } }
 
+    /// The shortest way to each peer and back among the last few, in microseconds.
+    var roundTrips: [NodeID: Int64] {
+        self.samples.compactMapValues { $0.lazy.map(\.roundTripMicroseconds).min() }
+    }
+
     /// How far each peer's clock is ahead of this node's, in microseconds.
     var peerOffsets: [NodeID: Int64] {
         self.samples.compactMapValues { samples in

@@ -6,7 +6,7 @@ internal import Synchronization
 
 /// Watches this node's clock: for jumps against the monotonic clock, and for drift against the peers.
 ///
-/// A finding is a warning in the log, a metric, a part of the cluster's status, and a record in the cluster ledger.
+/// The comparison also tells how far the peers are, by which reads choose a replica. A finding is a warning in the log, a metric, a part of the cluster's status, and a record in the cluster ledger.
 /// Clocks decide nothing about the order of records; they are what is written as a record's time.
 final class ClockWatch: Sendable {
     /// Between two looks at the machine's own clocks.
@@ -32,6 +32,7 @@ final class ClockWatch: Sendable {
     private let logger: Logger
     private let limitMilliseconds: Int
     private let timeout: Duration
+    private let distances: PeerDistances
     private let published = Mutex(Reading())
 
     init(
@@ -40,6 +41,7 @@ final class ClockWatch: Sendable {
         gateway: CommandGateway,
         limitMilliseconds: Int,
         timeout: Duration,
+        distances: PeerDistances,
         logger: Logger
     ) {
         self.node = node
@@ -47,6 +49,7 @@ final class ClockWatch: Sendable {
         self.gateway = gateway
         self.limitMilliseconds = limitMilliseconds
         self.timeout = timeout
+        self.distances = distances
         self.logger = logger
     }
 
@@ -101,6 +104,7 @@ final class ClockWatch: Sendable {
             jumps: comparison.jumps
         )
         self.published.withLock { $0 = reading }
+        self.distances.roundTrips = comparison.roundTrips
     }
 
     private func log(_ event: ClockComparison.Event) {

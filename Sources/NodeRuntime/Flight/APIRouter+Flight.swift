@@ -188,14 +188,7 @@ extension APIRouter {
                 }
                 return response
             case .stream(let produce):
-                return Self.flightStream(id: id) { writer in
-                    do {
-                        try await produce(writer)
-                        return GRPCStatus.ok.fields
-                    } catch {
-                        return self.flightStatus(error, id: id, call: call).fields
-                    }
-                }
+                return Self.flightStream(id: id, produce) { self.flightStatus($0, id: id, call: call) }
             }
         } catch {
             return Self.flightEnd(self.flightStatus(error, id: id, call: call), id: id)
@@ -215,6 +208,26 @@ extension APIRouter {
         self.flightStream(id: id) { writer in
             for message in messages { try await writer.write(message) }
             return status.fields
+        }
+    }
+
+    /// Answers with what `produce` writes and the status of its end.
+    ///
+    /// A client that does not read gets no status, which would wait behind what it does not read: its stream is reset.
+    static func flightStream(
+        id: String,
+        _ produce: @escaping @Sendable (ResponseBodyWriter) async throws -> Void,
+        status: @escaping @Sendable (any Error) -> GRPCStatus
+    ) -> ServerResponse {
+        self.flightStream(id: id) { writer in
+            do {
+                try await produce(writer)
+                return GRPCStatus.ok.fields
+            } catch let stalled as FlightSender.Stalled {
+                throw stalled
+            } catch {
+                return status(error).fields
+            }
         }
     }
 

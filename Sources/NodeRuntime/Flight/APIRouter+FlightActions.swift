@@ -145,27 +145,21 @@ extension APIRouter {
         _ sql: String,
         _ call: FlightCall
     ) async throws -> FlightSQLActionCreatePreparedStatementResult {
-        let prepared: PreparedStatement
-        do {
-            let known = try await self.prepared(sql, catalog: nil, call)
-            prepared = PreparedStatement(sql: sql, schema: known.schema, parameterTypes: known.parameterTypes)
-        } catch let error as QueryError where error.code == .invalid && Self.mayHaveParameters(sql) {
-            // What fits depends on the types of the values: the statement is checked again with them.
-            prepared = PreparedStatement(sql: sql, schema: nil, parameterTypes: nil)
+        let known = try await self.prepared(sql, catalog: nil, call)
+        guard known.parameterTypes.count <= FlightLimits.parametersMax else {
+            throw GRPCStatus(.resourceExhausted, "a statement of more than \(FlightLimits.parametersMax) parameters")
         }
+        let prepared = PreparedStatement(sql: sql, schema: known.schema, parameterTypes: known.parameterTypes)
         let handle = try self.flight.prepare(prepared, for: call.request.token.id)
         var result = FlightSQLActionCreatePreparedStatementResult()
         result.preparedStatementHandle = Data(handle)
-        guard let schema = prepared.schema, let types = prepared.parameterTypes else { return result }
-        let sent = call.session.profile.schema(schema)
+        // Some clients take a statement without columns for one that writes.
+        result.isUpdate = false
+        let sent = call.session.profile.schema(prepared.schema)
         result.datasetSchema = Data(ArrowStreamEncoder(schema: sent).schemaMessage())
-        let parameters = types.enumerated().map { ArrowField(String($0.offset + 1), $0.element) }
+        let parameters = prepared.parameterTypes.enumerated().map { ArrowField(String($0.offset + 1), $0.element) }
         result.parameterSchema = Data(ArrowStreamEncoder(schema: ArrowSchema(fields: parameters)).schemaMessage())
         return result
-    }
-
-    private static func mayHaveParameters(_ sql: String) -> Bool {
-        sql.utf8.contains { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "$") }
     }
 
     // MARK: What there is

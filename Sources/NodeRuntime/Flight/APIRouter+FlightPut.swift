@@ -37,24 +37,29 @@ extension APIRouter {
     private func bind(_ handle: [UInt8], _ upload: inout FlightUpload, _ call: FlightCall) async throws -> FlightAnswer
     {
         let token = call.request.token.id
-        let wanted = try self.flight.prepared(handle, by: token).parameterTypes?.count
+        let wanted = try self.flight.prepared(handle, by: token).parameterTypes.count
         var values: [ArrowValue]?
         while let batch = try await upload.next() {
             guard batch.rowCount > 0 else { continue }
             guard values == nil, batch.rowCount == 1 else {
                 throw GRPCStatus(.invalidArgument, "a query takes one row of parameters; run it once for each row")
             }
-            values = batch.columns.map { $0.value(0) }
+            values = batch.columns.map { Self.plain($0.value(0)) }
         }
         let count = values?.count ?? 0
-        guard count == wanted ?? count, count <= FlightLimits.parametersMax else {
-            let most = wanted ?? FlightLimits.parametersMax
-            throw GRPCStatus(.invalidArgument, "the statement has \(most) parameters; \(count) values came")
+        guard count == wanted else {
+            throw GRPCStatus(.invalidArgument, "the statement has \(wanted) parameters; \(count) values came")
         }
         try self.flight.bind(values ?? [], to: handle, by: token)
         var result = FlightSQLDoPutPreparedStatementResult()
         result.preparedStatementHandle = Data(handle)
         return try Self.putResult(result)
+    }
+
+    /// Some clients send every value in a union of the types that they know.
+    private static func plain(_ value: ArrowValue) -> ArrowValue {
+        guard case .union(_, let value) = value else { return value }
+        return value
     }
 
     // MARK: Events

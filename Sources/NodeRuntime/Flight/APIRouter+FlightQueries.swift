@@ -50,10 +50,7 @@ extension APIRouter {
         case .command(.statement(let sql)):
             schema = call.session.profile.schema(try await self.prepared(sql, catalog: nil, call).schema)
         case .command(.prepared(let handle)):
-            guard let known = try self.flight.prepared(handle, by: call.request.token.id).schema else {
-                throw GRPCStatus(.failedPrecondition, "the columns depend on the parameters: GetFlightInfo tells them")
-            }
-            schema = call.session.profile.schema(known)
+            schema = call.session.profile.schema(try self.flight.prepared(handle, by: call.request.token.id).schema)
         case .command(.catalogue(let command)): schema = command.schema
         case .command: throw Self.readOnly
         }

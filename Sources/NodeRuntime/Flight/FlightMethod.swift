@@ -23,6 +23,8 @@ enum FlightLimits {
     static let uploadMessageBytesMax = 16 << 20
     /// Bytes of rows in one message to a client; a single row may be longer.
     static let messageBytesMax = 4 << 20
+    /// Bytes of messages that may wait to be sent while the next one is made.
+    static let aheadBytes = 4 << 20
     /// Results that wait for their reader, of one node and of one token.
     static let heldMax = 256
     static let heldPerTokenMax = 32

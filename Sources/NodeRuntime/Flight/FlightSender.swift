@@ -13,11 +13,19 @@ struct FlightSender: Sendable {
     private let writer: ResponseBodyWriter
     private let threads: StoreThreads
     private let encoder: ArrowStreamEncoder
+    private let clock: any Clock<Duration>
 
-    init(_ result: HeldResult, _ writer: ResponseBodyWriter, _ threads: StoreThreads) {
+    /// - Parameter clock: Measures how long the client takes for one message.
+    init(
+        _ result: HeldResult,
+        _ writer: ResponseBodyWriter,
+        _ threads: StoreThreads,
+        clock: any Clock<Duration> = NodeClock.monotonic
+    ) {
         self.result = result
         self.writer = writer
         self.threads = threads
+        self.clock = clock
         self.encoder = ArrowStreamEncoder(schema: result.schema, compression: result.compression)
     }
 
@@ -25,7 +33,7 @@ struct FlightSender: Sendable {
     /// - Throws: What the statement throws, ``Stalled``, or that the stream is gone.
     func run() async throws {
         var batches = self.result.batches.makeAsyncIterator()
-        try await self.write(Self.frame(header: self.encoder.flightSchemaHeader(), body: nil))
+        try await self.write([Self.frame(header: self.encoder.flightSchemaHeader(), body: nil)])
         while let batch = try await batches.next() {
             let sent = try self.result.profile.batch(batch, schema: self.result.schema)
             if sent.byteCount <= FlightLimits.messageBytesMax {
@@ -51,29 +59,41 @@ struct FlightSender: Sendable {
     }
 
     /// Compressing takes milliseconds: not on the event loop.
-    private func encoded(_ batch: ArrowRecordBatch) async throws -> ByteBuffer {
+    private func encoded(_ batch: ArrowRecordBatch) async throws -> [ByteBuffer] {
         let encoder = self.encoder
-        if self.result.compression == nil { return try Self.frame(encoder, batch) }
-        return try await self.threads.run { try Self.frame(encoder, batch) }
+        if self.result.compression == nil { return Self.message(try encoder.parts(of: batch)) }
+        return try await self.threads.run { Self.message(try encoder.parts(of: batch)) }
     }
 
-    private func write(_ message: ByteBuffer) async throws {
+    private func write(_ message: [ByteBuffer]) async throws {
         let writer = self.writer
         do {
-            try await withTimeLimit(FlightLimits.stalledTime, "a client's reading") { try await writer.write(message) }
+            try await withTimeLimit(FlightLimits.stalledTime, "a client's reading", clock: self.clock) {
+                try await writer.write(message, ahead: FlightLimits.aheadBytes)
+            }
         } catch is TimedOut {
             throw Stalled()
         }
     }
 
-    private static func frame(_ encoder: ArrowStreamEncoder, _ batch: ArrowRecordBatch) throws -> ByteBuffer {
-        let parts = try encoder.parts(of: batch)
-        return self.frame(header: parts.header, body: parts)
+    /// A batch as one message, in parts; a body that came from a worker as it is, is sent from where it lies.
+    static func message(_ parts: ArrowMessageParts) -> [ByteBuffer] {
+        guard let body = parts.bodyOwner as? ByteBuffer, body.readableBytes == parts.bodyBytes else {
+            return [self.frame(header: parts.header, body: parts)]
+        }
+        return [self.start(header: parts.header, bodyBytes: parts.bodyBytes, room: 0), body]
     }
 
     /// A `FlightData` in its gRPC frame, written by hand so that the body is copied once.
     static func frame(header: [UInt8], body: ArrowMessageParts?) -> ByteBuffer {
         let bodyBytes = body?.bodyBytes ?? 0
+        var buffer = self.start(header: header, bodyBytes: bodyBytes, room: bodyBytes)
+        body?.forEachSpan { buffer.writeBytes($0) }
+        return buffer
+    }
+
+    /// All of a message but its body, for which there is `room` behind it.
+    private static func start(header: [UInt8], bodyBytes: Int, room: Int) -> ByteBuffer {
         // Field 2, `data_header`, and field 1000, `data_body`, both with their length.
         let (headerTag, bodyTag) = ([UInt8(0x12)], [UInt8(0xC2), 0x3E])
         let headerLength = self.varint(header.count)
@@ -81,15 +101,14 @@ struct FlightSender: Sendable {
         var count = headerTag.count + headerLength.count + header.count
         if bodyBytes > 0 { count += bodyTag.count + bodyLength.count + bodyBytes }
         var buffer = ByteBuffer()
-        buffer.reserveCapacity(GRPCFrameReader.prefixBytes + count)
+        buffer.reserveCapacity(GRPCFrameReader.prefixBytes + count - bodyBytes + room)
         GRPCFrameReader.writePrefix(length: count, to: &buffer)
         buffer.writeBytes(headerTag)
         buffer.writeBytes(headerLength)
         buffer.writeBytes(header)
-        guard let body, bodyBytes > 0 else { return buffer }
+        guard bodyBytes > 0 else { return buffer }
         buffer.writeBytes(bodyTag)
         buffer.writeBytes(bodyLength)
-        body.forEachSpan { buffer.writeBytes($0) }
         return buffer
     }
 

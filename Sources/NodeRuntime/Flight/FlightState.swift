@@ -20,10 +20,10 @@ struct HeldResult: Sendable {
 /// A statement that a client has prepared.
 struct PreparedStatement: Sendable {
     let sql: String
-    /// The columns of its answer before the client's profile is applied; nil where they depend on the values' types.
-    let schema: ArrowSchema?
-    /// Nil where the statement leaves them open.
-    let parameterTypes: [ArrowType]?
+    /// The columns of its answer before the client's profile is applied; those of values of other types are in the
+    /// FlightInfo of the execution.
+    let schema: ArrowSchema
+    let parameterTypes: [ArrowType]
     /// Values for the next execution.
     var parameters: [ArrowValue]?
 }

@@ -155,7 +155,8 @@ extension PeerService {
                     resultRowsMax: Int(clamping: request.resultRowsMax)
                 )
             )
-            return self.stream(result)
+            // What fails before the first rows is told by its own code; the other side may ask another replica then.
+            return self.stream(try await result.started())
         } catch {
             return self.refusal(QueryError.wrapping(error, doing: "a query on node \(self.node)"))
         }
@@ -190,8 +191,13 @@ extension PeerService {
             body: .stream { writer in
                 let encoder = ArrowStreamEncoder(schema: result.schema)
                 try await writer.write(ByteBuffer(bytes: encoder.schemaMessage()))
-                for try await batch in result.batches {
-                    try await writer.write(ByteBuffer(bytes: try encoder.message(for: batch)))
+                do {
+                    for try await batch in result.batches {
+                        try await writer.write(ByteBuffer(bytes: try encoder.message(for: batch)))
+                    }
+                } catch let error where !(error is TransportError) {
+                    // Without the stream's own end mark the rows that came are no result; this says why.
+                    return self.reason(QueryError.wrapping(error, doing: "a query on node \(self.node)"))
                 }
                 try await writer.write(ByteBuffer(bytes: encoder.endOfStream()))
                 return nil
@@ -200,15 +206,18 @@ extension PeerService {
     }
 
     private func refusal(_ error: QueryError) -> ServerResponse {
+        ServerResponse(status: .ok, headerFields: self.reason(error))
+    }
+
+    private func reason(_ error: QueryError) -> HTTPFields {
         // Cut before it is encoded, so that no escape is cut in two.
         let text = String(decoding: error.message.utf8.prefix(Self.messageBytesMax), as: UTF8.self)
         let message = text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
-        return ServerResponse(
-            status: .ok,
-            headerFields: [
-                RemoteShardResult.errorHeader: error.code.rawValue,
-                RemoteShardResult.messageHeader: message,
-            ]
-        )
+        var fields: HTTPFields = [
+            RemoteShardResult.errorHeader: error.code.rawValue,
+            RemoteShardResult.messageHeader: message,
+        ]
+        if error.hasEndedItsWorker { fields[RemoteShardResult.workerEndedHeader] = "1" }
+        return fields
     }
 }

@@ -182,7 +182,7 @@ struct QueryService: Sendable {
                 var encoder = first
                 try await writer.write(ByteBuffer(bytes: encoder.start()))
                 while let batch = try await batches.next() {
-                    try await writer.write(ByteBuffer(bytes: try encoder.encode(batch)))
+                    try await writer.write(try encoder.buffers(of: batch), ahead: 0)
                 }
                 try await writer.write(ByteBuffer(bytes: encoder.finish()))
                 return nil
@@ -232,26 +232,6 @@ struct QueryService: Sendable {
         }
         json.endArray()
         return String(decoding: json.bytes, as: UTF8.self)
-    }
-}
-
-/// The batches of a result whose first one has been waited for; the handler makes it, then one writer uses it.
-private final class StartedBatches: @unchecked Sendable {  // sendable-ok: handed over once, never used by two tasks
-    private var first: ArrowRecordBatch?
-    private var iterator: RecordBatchStream.AsyncIterator
-
-    init(_ batches: RecordBatchStream) async throws {
-        var iterator = batches.makeAsyncIterator()
-        self.first = try await iterator.next()
-        self.iterator = iterator
-    }
-
-    func next() async throws -> ArrowRecordBatch? {
-        if let first = self.first {
-            self.first = nil
-            return first
-        }
-        return try await self.iterator.next()
     }
 }
 

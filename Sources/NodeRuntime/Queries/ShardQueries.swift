@@ -22,6 +22,8 @@ struct ShardQueries: ShardQueryService {
     let storeThreads: StoreThreads
     let keyValueStore: any KeyValueStore
     let links: PeerLinks
+    /// How far the peers are.
+    let distances: PeerDistances
     /// How long a statement waits for the columnar store to reach the wanted sequence.
     let freshnessMax: Duration
     /// Whether statements see no reserved records, whatever they say: those of callers who may not.
@@ -43,31 +45,42 @@ struct ShardQueries: ShardQueryService {
         guard let entry = self.directory.organization(key) else {
             throw QueryError(.unavailable, "organization \(key) is not known on this node", names: [key.rawValue])
         }
-        let others = self.placement.others(of: entry.group)
-        var reason: (any Error)?
+        let request = try self.request(entry, statement, requirement, limits)
+        var here: (() async throws -> ShardResult)?
         if self.placement.servesHere(entry) {
-            do {
-                return try await self.queryHere(entry, statement: statement, requirement: requirement, limits: limits)
-            } catch let error as ShardError where !others.isEmpty {
-                // This replica cannot serve now; another may.
-                reason = error
+            here = {
+                let result = try await self.queryHere(
+                    entry,
+                    statement: statement,
+                    requirement: requirement,
+                    limits: limits
+                )
+                return try await result.started()
             }
         }
-        return try await self.queryElsewhere(
-            entry,
-            among: others,
-            statement: statement,
-            requirement: requirement,
-            limits: limits,
-            reason: reason
-        )
+        return try await ReplicaFailover(organization: key).run(here: here, others: self.nearest(entry.group)) { peer in
+            let response = try await self.links.open(
+                request.path,
+                of: peer,
+                request.message,
+                timeout: limits.timeLimit + self.freshnessMax
+            )
+            return try await RemoteShardResult.read(response, of: key, from: peer)
+        }
+    }
+
+    /// The other nodes with a replica of `group` to ask, the nearest first; none that is not connected.
+    private func nearest(_ group: GroupID) -> [NodeID] {
+        self.placement.others(of: group, roundTrips: self.distances.roundTrips).filter {
+            self.links.isConnected(to: $0)
+        }
     }
 
     func tables(of key: OrganizationKey, isCurrent: Bool) async throws -> ShardTables {
         guard let entry = self.directory.organization(key) else {
             throw QueryError(.unavailable, "organization \(key) is not known on this node", names: [key.rawValue])
         }
-        let others = self.placement.others(of: entry.group)
+        let others = self.nearest(entry.group)
         var reason: (any Error)?
         if self.placement.servesHere(entry) {
             do {
@@ -234,7 +247,7 @@ struct ShardQueries: ShardQueryService {
         request.key = entry.key.rawValue
         request.current = isCurrent
         var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
-        for peer in nodes where self.links.isConnected(to: peer) {
+        for peer in nodes {
             do {
                 let response: WireTablesResponse = try await self.links.call(
                     PeerPath.tables,
@@ -256,29 +269,24 @@ struct ShardQueries: ShardQueryService {
         )
     }
 
-    private func queryElsewhere(
+    /// The question as it goes to a peer, and where.
+    private func request(
         _ entry: OrganizationEntry,
-        among nodes: [NodeID],
-        statement: ShardStatement,
-        requirement: ReadRequirement,
-        limits: ShardQueryLimits,
-        reason: (any Error)?
-    ) async throws -> ShardResult {
-        var atLeast = SequenceNumber.zero
-        var isLatest = false
-        switch requirement {
-        case .latest: isLatest = true
-        case .atLeast(let sequence): atLeast = sequence
-        case .eventual: break
-        }
+        _ statement: ShardStatement,
+        _ requirement: ReadRequirement,
+        _ limits: ShardQueryLimits
+    ) throws -> (path: String, message: WireQueryRequest) {
         var request = WireQueryRequest()
         request.organization = entry.id.rawValue
         request.key = entry.key.rawValue
         request.sql = statement.sql
         request.parameters = try WireParameters.encode(statement.parameters)
         request.generated = statement.origin == .router
-        request.atLeast = atLeast.rawValue
-        request.latest = isLatest
+        switch requirement {
+        case .latest: request.latest = true
+        case .atLeast(let sequence): request.atLeast = sequence.rawValue
+        case .eventual: break
+        }
         request.timeLimitMs = UInt32(clamping: limits.timeLimit.milliseconds)
         request.resultBytesMax = UInt64(limits.resultBytesMax)
         request.resultRowsMax = UInt64(limits.resultRowsMax)
@@ -289,28 +297,7 @@ struct ShardQueries: ShardQueryService {
             request.withoutReserved = self.hidesReserved
             request.moment = moment
         }
-        var failure: any Error = reason ?? QueryError(.unavailable, "no replica of \(entry.key) can be reached")
-        for peer in nodes where self.links.isConnected(to: peer) {
-            do {
-                let response = try await self.links.open(
-                    path,
-                    of: peer,
-                    request,
-                    timeout: limits.timeLimit + self.freshnessMax
-                )
-                return try await RemoteShardResult.read(response, of: entry.key, from: peer)
-            } catch let error as QueryError where !error.isRetriable {
-                throw error
-            } catch {
-                failure = error
-            }
-        }
-        throw QueryError(
-            .unavailable,
-            "organization \(entry.key) cannot be queried now",
-            names: [entry.key.rawValue],
-            cause: failure
-        )
+        return (path, request)
     }
 }
 

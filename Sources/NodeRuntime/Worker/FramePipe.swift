@@ -1,4 +1,5 @@
 internal import CSandbox
+internal import Columnar
 internal import Foundation
 internal import Synchronization
 
@@ -26,15 +27,44 @@ final class FramePipe: Sendable {
     }
 
     private struct State {
-        /// Blocks that the socket has not taken yet.
-        var waiting: [[UInt8]] = []
+        /// Blocks that the socket has not taken yet; none is empty but those that it has taken.
+        var waiting: [Block] = []
         var next = 0
         /// Bytes of the next block that it has taken.
         var taken = 0
         var isClosed = false
     }
 
+    /// Bytes to be sent, in whatever memory they are.
+    private enum Block {
+        case bytes([UInt8])
+        case buffer(ArrowBuffer)
+
+        var count: Int {
+            switch self {
+            case .bytes(let bytes): bytes.count
+            case .buffer(let buffer): buffer.count
+            }
+        }
+
+        func withBytes<R>(_ body: (UnsafeRawBufferPointer) -> R) -> R {
+            switch self {
+            case .bytes(let bytes): bytes.withUnsafeBytes(body)
+            case .buffer(let buffer): buffer.withBytes(body)
+            }
+        }
+    }
+
     private static let readBytes = 256 << 10
+    /// After a batch comes a header, and then, most often, another batch, of which little is to be read into the wrong
+    /// place.
+    private static let readBytesAfterBatch = 1 << 10
+    /// Reads before what waits to be sent is looked at again.
+    private static let readTurnsMax = 16
+    /// Blocks of one call to the system.
+    private static let sentBlocksMax = 64
+    /// What the system may hold of what one side sends, as far as it permits.
+    private static let socketBytes: Int32 = 1 << 20
     /// Places of blocks that were taken and still stand in the queue.
     private static let takenMax = 1024
 
@@ -61,25 +91,31 @@ final class FramePipe: Sendable {
         var ends: [Int32] = [-1, -1]
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
         guard socketpair(AF_UNIX, type, 0, &ends) == 0 else { return nil }
+        var bytes = self.socketBytes
+        let length = socklen_t(MemoryLayout<Int32>.size)
+        // Without it all works, with more turns.
+        for end in ends { _ = setsockopt(end, SOL_SOCKET, SO_SNDBUF, &bytes, length) }
         return (ends[0], ends[1])
     }
 
     /// Sends a frame; lost when the pipe is closed.
     func send(_ kind: WorkerFrame.Kind, _ request: UInt64, _ body: [UInt8] = []) {
         let header = WorkerFrame.header(kind, request, bodyBytes: body.count)
+        self.send(body.isEmpty ? [.bytes(header)] : [.bytes(header), .bytes(body)])
+    }
+
+    /// Sends a message of a result's Arrow stream from where it is; lost when the pipe is closed.
+    func send(_ batch: ArrowMessageParts, _ request: UInt64) {
+        let header = WorkerFrame.header(.batch, request, bodyBytes: WorkerBatch.frameBytes(batch))
+        self.send([.bytes(header + WorkerBatch.head(batch))] + batch.buffers.map(Block.buffer))
+    }
+
+    private func send(_ blocks: [Block]) {
         let mustWake = self.state.withLock { state -> Bool in
             guard !state.isClosed else { return false }
-            guard state.waiting.isEmpty else {
-                state.waiting.append(header)
-                if !body.isEmpty { state.waiting.append(body) }
-                return false
-            }
-            let sent = Self.send(header[...], body[...], to: self.socket)
-            guard sent < header.count + body.count else { return false }
-            state.waiting = body.isEmpty ? [header] : [header, body]
-            (state.next, state.taken) = (0, max(0, sent))
-            Self.skipTaken(&state)
-            return true
+            let isFirst = state.waiting.isEmpty
+            state.waiting += blocks
+            return isFirst && self.sendWaiting(&state)
         }
         if mustWake { self.wake() }
     }
@@ -93,12 +129,27 @@ final class FramePipe: Sendable {
 
     private func wake() { _ = eventfd_write(self.alarm, 1) }
 
+    /// Sends some of the blocks, the first without the bytes that were taken of it.
     /// - Returns: Bytes that were taken; negative when none could be.
-    private static func send(_ one: ArraySlice<UInt8>, _ other: ArraySlice<UInt8>, to socket: Int32) -> Int {
-        one.withUnsafeBytes { one in
-            other.withUnsafeBytes { other in
-                Int(ft_send_blocks(socket, one.baseAddress, one.count, other.baseAddress, other.count))
+    private static func send(_ blocks: ArraySlice<Block>, taken: Int, to socket: Int32) -> Int {
+        withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.sentBlocksMax) { places in
+            func add(_ rest: ArraySlice<Block>, _ count: Int) -> Int {
+                guard count < Self.sentBlocksMax, let block = rest.first else {
+                    return Int(ft_send_blocks(socket, places.baseAddress, count))
+                }
+                return block.withBytes { bytes in
+                    let start = count == 0 ? taken : 0
+                    places.initializeElement(
+                        at: count,
+                        to: iovec(
+                            iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress).map { $0 + start },
+                            iov_len: bytes.count - start
+                        )
+                    )
+                    return add(rest.dropFirst(), count + 1)
+                }
             }
+            return add(blocks, 0)
         }
     }
 
@@ -106,7 +157,7 @@ final class FramePipe: Sendable {
     private static func skipTaken(_ state: inout State) {
         while state.next < state.waiting.count, state.taken >= state.waiting[state.next].count {
             state.taken -= state.waiting[state.next].count
-            state.waiting[state.next] = []
+            state.waiting[state.next] = .bytes([])
             state.next += 1
         }
         if state.next == state.waiting.count {
@@ -120,18 +171,16 @@ final class FramePipe: Sendable {
 
     /// Sends what waits, as far as the socket takes it.
     /// - Returns: Whether something is left.
-    private func flush() -> Bool {
-        self.state.withLock { state in
-            while state.next < state.waiting.count {
-                let first = state.waiting[state.next][state.taken...]
-                let second = state.next + 1 < state.waiting.count ? state.waiting[state.next + 1][...] : []
-                let sent = Self.send(first, second, to: self.socket)
-                guard sent > 0 else { return true }
-                state.taken += sent
-                Self.skipTaken(&state)
-            }
-            return false
+    private func flush() -> Bool { self.state.withLock { self.sendWaiting(&$0) } }
+
+    private func sendWaiting(_ state: inout State) -> Bool {
+        while state.next < state.waiting.count {
+            let sent = Self.send(state.waiting[state.next...], taken: state.taken, to: self.socket)
+            guard sent > 0 else { return true }
+            state.taken += sent
+            Self.skipTaken(&state)
         }
+        return false
     }
 
     /// Sends and receives on the calling thread until the pipe ends.
@@ -174,21 +223,42 @@ final class FramePipe: Sendable {
         _ buffer: UnsafeMutableRawBufferPointer,
         _ onFrame: (WorkerFrame) -> Void
     ) -> Ending? {
-        while true {
-            let count = recv(self.socket, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+        var wanted = buffer.count
+        // Sending and ticks have their turn too.
+        for _ in 0..<Self.readTurnsMax {
+            let isInsideBatch = reader.isInsideBatch
+            let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+            let count = isInsideBatch ? reader.receive { self.read(into: $0) } : self.read(into: room)
             if count == 0 { return .closed }
             if count < 0 {
-                if errno == EINTR { continue }
-                return errno == EAGAIN || errno == EWOULDBLOCK ? nil : errno == ECONNRESET ? .closed : .failed(errno)
+                let code = Int32(truncatingIfNeeded: -count)
+                return code == EAGAIN || code == EWOULDBLOCK ? nil : code == ECONNRESET ? .closed : .failed(code)
             }
-            reader.feed(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            if !isInsideBatch { reader.feed(UnsafeRawBufferPointer(rebasing: room[..<count])) }
             do {
                 while let frame = try reader.next() { onFrame(frame) }
             } catch {
                 return .malformed(error.description)
             }
-            // Sending has its turn too, and a short read means that there is no more.
-            if count < buffer.count { return nil }
+            if isInsideBatch {
+                // The other side is still putting it there.
+                if reader.isInsideBatch { return nil }
+                wanted = Self.readBytesAfterBatch
+            } else {
+                // A short read means that there is no more.
+                if count < wanted { return nil }
+                wanted = buffer.count
+            }
+        }
+        return nil
+    }
+
+    /// - Returns: Bytes that have come; 0 at the end; a negative error number.
+    private func read(into room: UnsafeMutableRawBufferPointer) -> Int {
+        while true {
+            let count = recv(self.socket, room.baseAddress, room.count, Int32(MSG_DONTWAIT))
+            if count >= 0 { return count }
+            if errno != EINTR { return -Int(errno) }
         }
     }
 

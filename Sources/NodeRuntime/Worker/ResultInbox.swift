@@ -1,4 +1,5 @@
 internal import Columnar
+internal import NIOCore
 internal import QueryRouter
 internal import Synchronization
 
@@ -9,11 +10,28 @@ final class ResultInbox: Sendable {
     /// Bytes of a result that may be on their way or wait here.
     static let windowBytes = 4 << 20
 
+    /// A part of the stream.
+    enum Part: Sendable {
+        /// Bytes, wherever they are cut.
+        case bytes([UInt8])
+        /// A frame with a whole message.
+        case batch(ByteBuffer)
+
+        var byteCount: Int {
+            switch self {
+            case .bytes(let bytes): bytes.count
+            case .batch(let frame): frame.readableBytes
+            }
+        }
+    }
+
+    private typealias Waiter = CheckedContinuation<Part?, any Error>
+
     private struct State {
-        var chunks: [[UInt8]] = []
+        var parts: [Part?] = []
         var next = 0
         var bytes = 0
-        var waiter: CheckedContinuation<[UInt8]?, any Error>?
+        var waiter: Waiter?
         var ending: Result<Void, any Error>?
     }
 
@@ -21,27 +39,27 @@ final class ResultInbox: Sendable {
 
     /// Adds a part of the stream.
     /// - Returns: False when there is more than the worker may have sent.
-    func put(_ chunk: [UInt8]) -> Bool {
-        let (waiter, isWithin) = self.state.withLock { state -> (CheckedContinuation<[UInt8]?, any Error>?, Bool) in
+    func put(_ part: Part) -> Bool {
+        let (waiter, isWithin) = self.state.withLock { state -> (Waiter?, Bool) in
             guard state.ending == nil else { return (nil, true) }
             if let waiter = state.waiter {
                 state.waiter = nil
                 return (waiter, true)
             }
-            state.chunks.append(chunk)
-            state.bytes += chunk.count
-            return (nil, state.bytes <= Self.windowBytes + WorkerFrame.rowBytesMax)
+            state.parts.append(part)
+            state.bytes += part.byteCount
+            return (nil, state.bytes <= Self.windowBytes + max(WorkerFrame.rowBytesMax, WorkerFrame.batchBytesMax))
         }
-        waiter?.resume(returning: chunk)
+        waiter?.resume(returning: part)
         return isWithin
     }
 
     /// Ends the stream; only the first ending counts. After a failure nothing of what waits is handed out.
     func finish(_ ending: Result<Void, any Error>) {
-        let waiter = self.state.withLock { state -> CheckedContinuation<[UInt8]?, any Error>? in
+        let waiter = self.state.withLock { state -> Waiter? in
             guard state.ending == nil else { return nil }
             state.ending = ending
-            if case .failure = ending { (state.chunks, state.next, state.bytes) = ([], 0, 0) }
+            if case .failure = ending { (state.parts, state.next, state.bytes) = ([], 0, 0) }
             defer { state.waiter = nil }
             return state.waiter
         }
@@ -49,18 +67,18 @@ final class ResultInbox: Sendable {
     }
 
     /// The next part; nil at the end. One caller at a time; cancelling it ends the stream for good.
-    func next() async throws -> [UInt8]? {
+    func next() async throws -> Part? {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                let answer = self.state.withLock { state -> Result<[UInt8]?, any Error>? in
+                let answer = self.state.withLock { state -> Result<Part?, any Error>? in
                     precondition(state.waiter == nil, "one consumer at a time")
-                    if state.next < state.chunks.count {
-                        let chunk = state.chunks[state.next]
-                        state.chunks[state.next] = []
+                    if state.next < state.parts.count {
+                        let part = state.parts[state.next]
+                        state.parts[state.next] = nil
                         state.next += 1
-                        state.bytes -= chunk.count
-                        if state.next == state.chunks.count { (state.chunks, state.next) = ([], 0) }
-                        return .success(chunk)
+                        state.bytes -= part?.byteCount ?? 0
+                        if state.next == state.parts.count { (state.parts, state.next) = ([], 0) }
+                        return .success(part)
                     }
                     if let ending = state.ending { return ending.map { nil } }
                     state.waiter = continuation
@@ -113,15 +131,22 @@ struct WorkerBatches: AsyncSequence, Sendable {
         mutating func next() async throws -> ArrowRecordBatch? {
             while true {
                 if let batch = self.decoded.popFirst() { return batch }
-                guard let chunk = try await self.owner.inbox.next() else {
+                guard let part = try await self.owner.inbox.next() else {
                     guard self.decoder.hasEnded else {
                         throw QueryError(.unavailable, "a worker's answer was cut short")
                     }
                     return nil
                 }
-                self.owner.took(chunk.count)
+                self.owner.took(part.byteCount)
                 do {
-                    self.decoded = try self.decoder.feed(chunk)[...]
+                    switch part {
+                    case .bytes(let bytes): self.decoded = try self.decoder.feed(bytes)[...]
+                    case .batch(let frame):
+                        let message = try WorkerBatch(frame)
+                        if let batch = try self.decoder.feed(metadata: message.metadata, body: message.body) {
+                            return batch
+                        }
+                    }
                 } catch {
                     throw QueryError(.internal, "a worker's answer cannot be read", cause: error)
                 }

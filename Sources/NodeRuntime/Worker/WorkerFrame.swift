@@ -1,3 +1,6 @@
+internal import Columnar
+internal import NIOCore
+
 /// One message between a node and a worker process: what it is, which request it belongs to, and its bytes.
 ///
 /// On the socket a frame is a header of ``headerBytes`` (length of the body, kind, three zeros, request; big-endian) and
@@ -34,7 +37,9 @@ struct WorkerFrame: Sendable {
         /// The result is complete.
         case end = 71
         /// An organization (its number) has a new table or column: what the node knew of its tables is old.
-        case tables = 73
+        case tables = 72
+        /// A whole message of the result's Arrow stream (``WorkerBatch``).
+        case batch = 73
     }
 
     static let headerBytes = 16
@@ -44,10 +49,15 @@ struct WorkerFrame: Sendable {
     static let answerBytesMax = 64 << 20
     /// Rows are cut into frames of at most this, so that short answers do not wait long behind them.
     static let rowBytesMax = 256 << 10
+    /// Messages of the stream up to this size travel whole: longer ones are cut.
+    static let batchBytesMax = 4 << 20
 
     let kind: Kind
     let request: UInt64
-    let body: [UInt8]
+    /// Empty for a ``Kind/batch``.
+    var body: [UInt8] = []
+    /// What a ``Kind/batch`` has instead of a body.
+    var batch: ByteBuffer?
 
     /// The header of a frame.
     static func header(_ kind: Kind, _ request: UInt64, bodyBytes: Int) -> [UInt8] {
@@ -70,7 +80,17 @@ struct WorkerFrameReader {
     private var pending: [UInt8] = []
     private var head = 0
     /// A frame whose body is not complete.
-    private var open: (kind: WorkerFrame.Kind, request: UInt64, length: Int, body: [UInt8])?
+    private var open: Open?
+
+    private struct Open {
+        let kind: WorkerFrame.Kind
+        let request: UInt64
+        let length: Int
+        var body: [UInt8] = []
+        var batch: ByteBuffer?
+
+        var missing: Int { self.length - (self.batch?.readableBytes ?? self.body.count) }
+    }
 
     init(bodyBytesMax: Int) { self.bodyBytesMax = bodyBytesMax }
 
@@ -78,8 +98,8 @@ struct WorkerFrameReader {
     mutating func feed(_ bytes: UnsafeRawBufferPointer) {
         if var open = self.open {
             self.open = nil
-            let wanted = min(open.length - open.body.count, bytes.count)
-            open.body.append(contentsOf: bytes[..<wanted])
+            let wanted = min(open.missing, bytes.count)
+            Self.append(UnsafeRawBufferPointer(rebasing: bytes[..<wanted]), to: &open)
             self.open = open
             self.pending.append(contentsOf: bytes[wanted...])
         } else {
@@ -87,12 +107,34 @@ struct WorkerFrameReader {
         }
     }
 
+    private static func append(_ bytes: UnsafeRawBufferPointer, to open: inout Open) {
+        if open.batch != nil {
+            open.batch?.writeBytes(bytes)
+        } else {
+            open.body.append(contentsOf: bytes)
+        }
+    }
+
+    /// Whether the next bytes belong to a batch: then ``receive(_:)`` puts them where they stay.
+    var isInsideBatch: Bool { self.open?.batch != nil }
+
+    /// Lends the room for the rest of a batch to `body`, which says how many bytes it has put there.
+    mutating func receive(_ body: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
+        guard let missing = self.open?.missing else { return 0 }
+        var count = 0
+        _ = self.open?.batch?.writeWithUnsafeMutableBytes(minimumWritableBytes: missing) { room in
+            count = body(UnsafeMutableRawBufferPointer(rebasing: room[..<missing]))
+            return max(0, min(count, missing))
+        }
+        return count
+    }
+
     /// The next complete frame.
     mutating func next() throws(Malformed) -> WorkerFrame? {
         if self.open == nil { try self.readHeader() }
-        guard let open = self.open, open.body.count == open.length else { return nil }
+        guard let open = self.open, open.missing == 0 else { return nil }
         self.open = nil
-        return WorkerFrame(kind: open.kind, request: open.request, body: open.body)
+        return WorkerFrame(kind: open.kind, request: open.request, body: open.body, batch: open.batch)
     }
 
     private mutating func readHeader() throws(Malformed) {
@@ -108,12 +150,21 @@ struct WorkerFrameReader {
         for place in 8..<16 { request = request << 8 | UInt64(self.pending[start + place]) }
         self.head += WorkerFrame.headerBytes
         let there = min(length, self.pending.count - self.head)
-        var body: [UInt8] = []
-        // What is announced is not there yet: room for it is made as it comes.
-        body.reserveCapacity(min(length, Self.reservedBytesMax))
-        body.append(contentsOf: self.pending[self.head..<self.head + there])
+        var open = Open(kind: kind, request: request, length: length)
+        if kind == .batch {
+            guard length <= WorkerFrame.batchBytesMax else {
+                throw Malformed(description: "a batch of \(length) bytes")
+            }
+            open.batch = ByteBufferAllocator().buffer(capacity: length)
+        } else {
+            // What is announced is not there yet: room for it is made as it comes.
+            open.body.reserveCapacity(min(length, Self.reservedBytesMax))
+        }
+        self.pending.withUnsafeBytes {
+            Self.append(UnsafeRawBufferPointer(rebasing: $0[self.head..<self.head + there]), to: &open)
+        }
         self.head += there
-        self.open = (kind, request, length, body)
+        self.open = open
         self.compact()
     }
 
@@ -123,5 +174,50 @@ struct WorkerFrameReader {
         guard self.head > 0 else { return }
         self.pending.removeFirst(self.head)
         self.head = 0
+    }
+}
+
+/// A message of a result's Arrow stream as it travels: both lengths, the metadata, and the body at a place that suits the
+/// engine.
+struct WorkerBatch {
+    /// Where the body begins is a multiple of this.
+    private static let alignment = 64
+    private static let lengthBytes = 4
+
+    let metadata: [UInt8]
+    let body: ArrowBuffer
+
+    /// Bytes of a frame with such a message.
+    static func frameBytes(_ parts: ArrowMessageParts) -> Int { self.bodyStart(parts.header.count) + parts.bodyBytes }
+
+    private static func bodyStart(_ metadataBytes: Int) -> Int {
+        (self.lengthBytes + metadataBytes + self.alignment - 1) / self.alignment * self.alignment
+    }
+
+    /// What stands in front of the body.
+    static func head(_ parts: ArrowMessageParts) -> [UInt8] {
+        var head: [UInt8] = []
+        head.reserveCapacity(self.bodyStart(parts.header.count))
+        for shift in [24, 16, 8, 0] { head.append(UInt8(truncatingIfNeeded: parts.header.count >> shift)) }
+        head += parts.header
+        head += [UInt8](repeating: 0, count: self.bodyStart(parts.header.count) - head.count)
+        return head
+    }
+
+    /// Reads a frame; the body stays where it is.
+    init(_ frame: ByteBuffer) throws(WorkerFrameReader.Malformed) {
+        guard let count = frame.getInteger(at: frame.readerIndex, as: UInt32.self).map(Int.init),
+            count <= frame.readableBytes - Self.lengthBytes, Self.bodyStart(count) <= frame.readableBytes,
+            let metadata = frame.getBytes(at: frame.readerIndex + Self.lengthBytes, length: count),
+            let body = frame.getSlice(
+                at: frame.readerIndex + Self.bodyStart(count),
+                length: frame.readableBytes - Self.bodyStart(count)
+            )
+        else { throw WorkerFrameReader.Malformed(description: "a batch shorter than it says") }
+        self.metadata = metadata
+        // The storage neither moves nor changes while a buffer refers to it, and nobody writes to this one.
+        self.body = body.withUnsafeReadableBytesWithStorageManagement { bytes, _ in
+            ArrowBuffer(lent: bytes, owner: body)
+        }
     }
 }

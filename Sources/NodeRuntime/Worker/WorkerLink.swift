@@ -78,6 +78,9 @@ final class WorkerLink: Sendable {
     /// Whether the process is gone, or about to be replaced.
     var hasEnded: Bool { self.state.withLock { $0.ending != nil } }
 
+    /// Users' statements that the worker has not ended yet, those among them that were given up.
+    var statements: Int { self.state.withLock { $0.requests.values.count { $0.isStatement } } }
+
     func start(_ settings: WorkerSettings) { self.pipe.send(.hello, 0, settings.encoded()) }
 
     /// Asks the worker to close everything and to end.
@@ -133,7 +136,7 @@ final class WorkerLink: Sendable {
         let answer = try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<[UInt8], any Error>) in
                 let refusal = self.state.withLock { state -> (any Error)? in
-                    if let fault = state.ending { return WorkerGone(fault: fault, wasAlone: false) }
+                    if let fault = state.ending { return WorkerGone(fault: fault, wasAlone: false, hadBegun: false) }
                     guard state.requests.count < Self.requestsMax else {
                         return ColumnarError(.busy, "\(Self.requestsMax) requests to a worker are not answered yet")
                     }
@@ -213,7 +216,11 @@ final class WorkerLink: Sendable {
         case .rows:
             // A request that was given up has an inbox that has ended.
             guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
-            return request.inbox?.put(frame.body) ?? false
+            return request.inbox?.put(.bytes(frame.body)) ?? false
+        case .batch:
+            guard let request = self.state.withLock({ $0.requests[frame.request] }) else { return true }
+            guard let inbox = request.inbox, let batch = frame.batch else { return false }
+            return inbox.put(.batch(batch))
         case .head:
             let continuation = self.state.withLock { state in
                 defer { state.requests[frame.request]?.continuation = nil }
@@ -291,6 +298,8 @@ struct WorkerGone: Error, CustomStringConvertible {
     let fault: WorkerLink.Fault
     /// Whether no statement but this request's own was running there, in a process that had come to life.
     let wasAlone: Bool
+    /// Whether the request had been sent to it.
+    var hadBegun = true
 
     var description: String { "the worker process that was asked is gone (\(self.fault.rawValue))" }
 }

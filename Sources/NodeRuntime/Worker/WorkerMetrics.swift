@@ -7,6 +7,11 @@ enum WorkerMetrics {
         }
         for slot in slots {
             registry.sampledGauge(
+                "ft_worker_statements",
+                labels: [("worker", slot.name)],
+                help: "Statements that a worker process has not ended yet, those among them that were given up."
+            ) { Double(slot.statements) }
+            registry.sampledGauge(
                 "ft_worker_resident_bytes",
                 labels: [("worker", slot.name)],
                 help: "Physical memory of a worker process, the shared parts of its libraries included."

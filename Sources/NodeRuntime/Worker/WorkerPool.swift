@@ -136,4 +136,16 @@ extension QueryError {
     static func workerGone(_ error: WorkerGone) -> QueryError {
         QueryError(.unavailable, "the process that ran the statement ended; try again", cause: error)
     }
+
+    /// Whether a worker process ended while it ran the statement, here or on a peer.
+    ///
+    /// Such a statement is not sent to another replica by itself: it may end the worker there too.
+    var hasEndedItsWorker: Bool {
+        switch self.cause {
+        case let gone as WorkerGone: gone.hadBegun
+        case is RemoteShardResult.WorkerEnded: true
+        case let inner as QueryError: inner.hasEndedItsWorker
+        default: false
+        }
+    }
 }

@@ -27,6 +27,8 @@ package enum WorkerProcess {
         guard let hello = self.readFrame(socket), hello.kind == .hello,
             let settings = try? WorkerSettings.decode(hello.body)
         else { return self.fail("the node said nothing that a worker understands", 1) }
+        // Started from /proc/self/exe, it would be listed as "exe".
+        ft_name_process("ftnode-\(settings.role)")
         let report: String
         do {
             guard chdir(settings.directory) == 0 else {

@@ -60,7 +60,7 @@ final class WorkerServer: Sendable {
                 if case .stores(let stores) = self.service { await stores.closeAll() }
                 self.pipe.close()
             }
-        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end, .tables: break
+        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end, .tables, .batch: break
         }
     }
 
@@ -115,7 +115,14 @@ final class WorkerServer: Sendable {
         let head = WorkerResultHead(position: result.position.rawValue, schemaMessage: encoder.schemaMessage())
         self.pipe.send(.head, request, head.encoded())
         for try await batch in result.batches {
-            try await self.send(try encoder.message(for: batch), request, credit)
+            let parts = try encoder.parts(of: batch)
+            let count = WorkerBatch.frameBytes(parts)
+            if count <= WorkerFrame.batchBytesMax {
+                try await credit.take(count)
+                self.pipe.send(parts, request)
+            } else {
+                try await self.send(try encoder.message(for: batch), request, credit)
+            }
         }
         try await self.send(encoder.endOfStream(), request, credit)
         self.pipe.send(.end, request)

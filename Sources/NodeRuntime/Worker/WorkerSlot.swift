@@ -60,6 +60,8 @@ final class WorkerSlot: Sendable {
 
     /// Whether a process runs now.
     var isAlive: Bool { self.state.withLock { $0.link != nil } }
+    /// Users' statements that it has not ended yet.
+    var statements: Int { self.state.withLock { $0.link }?.statements ?? 0 }
     /// The process that runs now.
     var pid: pid_t? { self.state.withLock { $0.pid } }
     var counters: Counters { self.state.withLock { $0.counters } }
@@ -102,7 +104,7 @@ final class WorkerSlot: Sendable {
                     // One that has ended is replaced in a moment.
                     if let link = state.link, !link.hasEnded { return .success(link) }
                     if state.isStopping || state.hasEnded {
-                        return .failure(WorkerGone(fault: .ended, wasAlone: false))
+                        return .failure(WorkerGone(fault: .ended, wasAlone: false, hadBegun: false))
                     }
                     if Task.isCancelled { return .failure(CancellationError()) }
                     let deadline = FramePipe.milliseconds() + Self.availabilityMilliseconds
@@ -136,7 +138,9 @@ final class WorkerSlot: Sendable {
             defer { (state.waiters, state.ends) = ([], []) }
             return (state.waiters, state.ends)
         }
-        for waiter in waiters { waiter.continuation.resume(throwing: WorkerGone(fault: .ended, wasAlone: false)) }
+        for waiter in waiters {
+            waiter.continuation.resume(throwing: WorkerGone(fault: .ended, wasAlone: false, hadBegun: false))
+        }
         for end in ends { end.resume() }
     }
 
@@ -189,7 +193,9 @@ final class WorkerSlot: Sendable {
                 state.waiters.removeAll { $0.deadline <= now }
                 return late
             }
-            for waiter in late { waiter.continuation.resume(throwing: WorkerGone(fault: .ended, wasAlone: false)) }
+            for waiter in late {
+                waiter.continuation.resume(throwing: WorkerGone(fault: .ended, wasAlone: false, hadBegun: false))
+            }
             guard now < end else { return }
             _ = self.alarm.wait(timeout: .now() + .milliseconds(min(Self.stepMilliseconds, end - now)))
         }

@@ -2,13 +2,23 @@ internal import Columnar
 
 /// Parameters of a statement in its tree.
 enum Parameters {
-    /// The tree with the parameters in `open` (from 0) cast to text.
-    static func castingToText(_ node: SyntaxNode, open: Set<Int>) -> SyntaxNode {
+    /// The tree with parameters (from 0) cast to types of the engine.
+    static func casting(_ node: SyntaxNode, to types: [Int: String]) -> SyntaxNode {
         node.mapping { node in
-            guard let place = self.place(node), open.contains(place) else { return nil }
+            guard let place = self.place(node), let type = types[place] else { return nil }
             let alias = node.text("alias").isEmpty ? "$\(place + 1)" : node.text("alias")
-            return SyntaxNode.cast(node.setting("alias", .string("")), to: "VARCHAR", alias: alias)
+            return SyntaxNode.cast(node.setting("alias", .string("")), to: type, alias: alias)
         }
+    }
+
+    /// Which parameters (from 0) a statement has, ascending.
+    static func places(in node: SyntaxNode) -> [Int] {
+        var places: Set<Int> = []
+        _ = node.mapping { node in
+            if let place = self.place(node) { places.insert(place) }
+            return nil
+        }
+        return places.sorted()
     }
 
     /// The tree with values of known types in place of parameters; nil when a value has no such form.

@@ -118,7 +118,7 @@ struct QuerySession: Sendable {
         return (bound, true)
     }
 
-    private func check() async throws -> CheckedStatement {
+    func check() async throws -> CheckedStatement {
         let statement = try await self.checkSyntax()
         // An organization that lacks a table or column now may have it since its newest records: its rows must not be absent.
         let mayBeStale =
@@ -141,21 +141,6 @@ struct QuerySession: Sendable {
         var statement = try gate.check(self.request.sql, root: tree)
         statement.sql = try await self.engine.sql(of: tree.json)
         return statement
-    }
-
-    func prepare() async throws -> PreparedQuery {
-        let statement = try await self.check()
-        let schema = self.catalog.engineSchema
-        let described = try await self.engine.describe(statement.sql, over: schema, origin: .user)
-        let open = Set(described.parameterTypes.indices.filter { described.parameterTypes[$0] == .null })
-        guard !open.isEmpty else {
-            return PreparedQuery(schema: described.schema, parameterTypes: described.parameterTypes)
-        }
-        // Columns may hang on parameters whose type nothing tells: those are texts until values are bound.
-        let tree = Parameters.castingToText(statement.tree, open: open)
-        let sql = try await self.engine.sql(of: tree.json)
-        let texts = try await self.engine.describe(sql, over: schema, origin: .user)
-        return PreparedQuery(schema: texts.schema, parameterTypes: described.parameterTypes)
     }
 
     func run() async throws -> QueryOutcome {

@@ -467,7 +467,7 @@ extension ShardApplier {
         self.forget(heads.map(\.organization))
         if group == .system { self.directory.publish(try SystemState(reading: self.store)) }
         for head in heads {
-            self.events.onAdvance(head.organization)
+            self.events.onAdvance(head.organization, 1)
             self.events.onSubject(head.organization, nil)
         }
     }

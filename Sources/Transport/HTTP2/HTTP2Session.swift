@@ -28,6 +28,9 @@ internal import NIOCore
         case goingAway(lastStreamID: Int32, code: UInt32)
     }
 
+    /// RFC 9113, section 4.1.
+    static let frameHeaderBytes = 9
+
     let handle: OpaquePointer
     let role: Role
     let limits: TransportLimits
@@ -44,6 +47,11 @@ internal import NIOCore
     /// When the head that is arriving began.
     private(set) var headStartedAt: NIODeadline?
     private var now: NIODeadline
+    /// Where frames go during ``drain(into:limit:)``, and how many bytes of them are wanted.
+    private var sink = ByteBuffer()
+    private var sinkBytesMax = 0
+    /// A DATA frame waits for room in the sink.
+    private var isSinkFull = false
 
     init(
         role: Role,
@@ -153,12 +161,16 @@ internal import NIOCore
 
     /// Appends frames that are ready, until `buffer` holds about `limit` bytes; true if there may be more.
     func drain(into buffer: inout ByteBuffer, limit: Int) throws(TransportError) -> Bool {
-        while buffer.readableBytes < limit {
+        swap(&buffer, &self.sink)  // DATA frames write themselves there (`sendData`), others are returned.
+        defer { swap(&buffer, &self.sink) }
+        self.sinkBytesMax = limit
+        self.isSinkFull = false
+        while self.sink.readableBytes < limit {
             var frame: UnsafePointer<UInt8>?  // Valid until the next call.
             let count = unsafe nghttp2_session_mem_send(self.handle, &frame)
             try self.check(Int32(truncatingIfNeeded: min(count, 0)), "send")
-            if count == 0 { return false }
-            unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: frame, count: count))
+            if count == 0 { return self.isSinkFull }
+            unsafe self.sink.writeBytes(UnsafeRawBufferPointer(start: frame, count: count))
         }
         return true
     }
@@ -263,6 +275,16 @@ extension HTTP2Session {
         guard !stream.isClosed else { return }
         // Fails only when out of memory; the connection's end then ends the stream.
         _ = unsafe nghttp2_submit_rst_stream(self.handle, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, code)
+    }
+
+    /// Ends a stream whose body has failed: behind a shut window nobody would ask for the body again and find that.
+    func endFailed(_ stream: HTTP2Stream) {
+        let window = unsafe min(
+            nghttp2_session_get_stream_remote_window_size(self.handle, stream.id),
+            nghttp2_session_get_remote_window_size(self.handle)
+        )
+        guard window <= 0 else { return self.resume(stream) }
+        self.reset(stream, code: NGHTTP2_INTERNAL_ERROR.rawValue)
     }
 
     /// Opens the windows by bytes that somebody has taken or that are dropped.
@@ -577,45 +599,35 @@ extension HTTP2Session {
         _ = unsafe nghttp2_session_consume_connection(self.handle, count)
     }
 
-    /// Copies the next part of a body into a DATA frame.
-    fileprivate func readOutbound(
-        of id: Int32,
-        into space: UnsafeMutableRawBufferPointer,
-        flags: inout UInt32
-    ) -> Int {
+    /// How long the next DATA frame may be: nghttp2 would not use more than its least size.
+    func dataFrameBytesMax(windows: Int32, _ other: Int32, frame: UInt32) -> Int {
+        max(1, min(Int(windows), Int(other), Int(frame), TransportLimits.dataFrameBytesMax))
+    }
+
+    /// Says how much of a body the next DATA frame has; ``sendData(of:header:count:)`` puts it there.
+    fileprivate func lookAtOutbound(of id: Int32, upTo bytesMax: Int, flags: inout UInt32) -> Int {
         guard let stream = self.streams[id] else { return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
         switch stream.outbound {
         case .none:
             flags |= NGHTTP2_DATA_FLAG_EOF.rawValue
             return 0
-        case .bytes(var bytes):
-            stream.outbound = .none  // So that moving the reader index copies nothing.
-            let count = unsafe bytes.readWithUnsafeReadableBytes { readable in
-                let count = min(readable.count, space.count)
-                unsafe space.copyMemory(from: UnsafeRawBufferPointer(rebasing: readable[..<count]))
-                return count
-            }
-            if bytes.readableBytes == 0 {
-                flags |= NGHTTP2_DATA_FLAG_EOF.rawValue
-            } else {
-                stream.outbound = .bytes(bytes)
-            }
-            return count
-        case .pipe(let pipe): return unsafe self.readPipe(pipe, of: stream, into: space, flags: &flags)
+        case .bytes(let bytes):
+            flags |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
+            if bytes.readableBytes <= bytesMax { flags |= NGHTTP2_DATA_FLAG_EOF.rawValue }
+            return min(bytes.readableBytes, bytesMax)
+        case .pipe(let pipe): return self.lookAt(pipe, of: stream, upTo: bytesMax, flags: &flags)
         }
     }
 
-    private func readPipe(
-        _ pipe: OutboundBody,
-        of stream: HTTP2Stream,
-        into space: UnsafeMutableRawBufferPointer,
-        flags: inout UInt32
-    ) -> Int {
-        switch unsafe pipe.read(into: space) {
-        case .bytes(let count): return count
+    private func lookAt(_ pipe: OutboundBody, of stream: HTTP2Stream, upTo bytesMax: Int, flags: inout UInt32) -> Int {
+        switch pipe.look(upTo: bytesMax) {
+        case .bytes(let count):
+            flags |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
+            return count
         case .starved: return Int(NGHTTP2_ERR_DEFERRED.rawValue)
         case .failed: return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
         case .end(let count, let trailers):
+            if count > 0 { flags |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue }
             flags |= NGHTTP2_DATA_FLAG_EOF.rawValue
             guard let trailers, !trailers.isEmpty else { return count }
             flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
@@ -625,6 +637,31 @@ extension HTTP2Session {
             }
             return result == 0 ? count : Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
         }
+    }
+
+    /// Writes a DATA frame with the next `count` bytes of a body into the sink, unless that has enough.
+    func sendData(of id: Int32, header: UnsafeRawBufferPointer, count: Int) -> Int32 {
+        guard self.sink.readableBytes < self.sinkBytesMax else {
+            self.isSinkFull = true
+            return NGHTTP2_ERR_WOULDBLOCK.rawValue
+        }
+        guard let stream = self.streams[id] else { return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue }
+        let start = self.sink.writerIndex
+        _ = unsafe self.sink.writeBytes(header)
+        let isWritten: Bool
+        switch stream.outbound {
+        case .none: isWritten = count == 0
+        case .bytes(var bytes):
+            stream.outbound = .none  // So that moving the reader index copies nothing.
+            isWritten = bytes.readSlice(length: count).map { self.sink.writeImmutableBuffer($0) } != nil
+            if bytes.readableBytes > 0 { stream.outbound = .bytes(bytes) }
+        case .pipe(let pipe): isWritten = pipe.take(count, into: &self.sink)
+        }
+        guard isWritten else {
+            self.sink.moveWriterIndex(to: start)
+            return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+        }
+        return 0
     }
 }
 
@@ -643,11 +680,7 @@ private func withOptionalPointer<R>(
 
 /// The data provider of every body. It finds the body by stream id in the session instead of through `source.ptr`, so
 /// that no pointer has to outlive a call.
-private let readOutboundBytes: nghttp2_data_source_read_callback = { _, id, space, length, flags, _, user in
+private let readOutboundBytes: nghttp2_data_source_read_callback = { _, id, _, length, flags, _, user in
     guard let session = unsafe HTTP2Session.of(user), let flags = unsafe flags else { return Int(callbackFailure) }
-    return unsafe session.readOutbound(
-        of: id,
-        into: UnsafeMutableRawBufferPointer(start: space, count: length),
-        flags: &flags.pointee
-    )
+    return unsafe session.lookAtOutbound(of: id, upTo: length, flags: &flags.pointee)
 }

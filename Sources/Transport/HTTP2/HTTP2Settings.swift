@@ -72,6 +72,25 @@ internal import CNGHTTP2
             guard let session = unsafe HTTP2Session.of(user), let frame = unsafe frame else { return callbackFailure }
             return unsafe session.receivedFrame(frame.pointee)
         }
+        unsafe nghttp2_session_callbacks_set_send_data_callback(handle) { _, frame, header, count, _, user in
+            guard let session = unsafe HTTP2Session.of(user), let frame = unsafe frame else { return callbackFailure }
+            return unsafe session.sendData(
+                of: frame.pointee.hd.stream_id,
+                header: UnsafeRawBufferPointer(start: header, count: HTTP2Session.frameHeaderBytes),
+                count: count
+            )
+        }
+        unsafe nghttp2_session_callbacks_set_data_source_read_length_callback(handle) {
+            _,
+            _,
+            _,
+            connectionWindow,
+            streamWindow,
+            frameBytesMax,
+            user in
+            guard let session = unsafe HTTP2Session.of(user) else { return Int(callbackFailure) }
+            return session.dataFrameBytesMax(windows: connectionWindow, streamWindow, frame: frameBytesMax)
+        }
         unsafe nghttp2_session_callbacks_set_on_frame_send_callback(handle) { _, frame, user in
             guard let session = unsafe HTTP2Session.of(user), let frame = unsafe frame else { return callbackFailure }
             return unsafe session.sentFrame(frame.pointee)

@@ -67,6 +67,14 @@ package struct ResponseBodyWriter: Sendable {
         try await self.pipe.write(bytes)
     }
 
+    /// Queues the parts of one message; returns once at most `ahead` bytes wait, so that the next message can be made
+    /// while this one is sent.
+    /// - Throws: As ``write(_:)``.
+    package func write(_ parts: [ByteBuffer], ahead: Int) async throws {
+        if let observer = self.observer { for part in parts { observer(part) } }
+        try await self.pipe.write(parts, ahead: ahead)
+    }
+
     /// A writer of the same body that shows all bytes to `observer` first, in order, as to those who observe already.
     package func observed(by observer: @escaping @Sendable (ByteBuffer) -> Void) -> ResponseBodyWriter {
         var writer = self

@@ -14,6 +14,8 @@ final class OutboundBody: Sendable {
 
     private struct Waiter {
         var ticket: Int
+        /// What it lets wait.
+        var bytesMax: Int
         var continuation: CheckedContinuation<Void, any Error>
     }
 
@@ -63,18 +65,23 @@ final class OutboundBody: Sendable {
         return accepted
     }
 
-    /// Queues bytes; returns once at most `bytesMax` are waiting.
-    func write(_ bytes: ByteBuffer) async throws {
+    /// Queues bytes; returns once at most `bytesMax` are waiting, or `ahead` when that is more.
+    func write(_ parts: [ByteBuffer], ahead: Int = 0) async throws {
         try Task.checkCancellation()
+        let bytesMax = max(self.bytesMax, ahead)
         let (mustWait, wakes) = try self.state.withLock { state in
             if let error = state.closed { throw error }
             precondition(state.end == nil, "a body is written after its end")
-            let wakes = Self.enqueue(bytes, &state)
-            return (state.waitingBytes > self.bytesMax, wakes)
+            var wakes = false
+            for part in parts where Self.enqueue(part, &state) { wakes = true }
+            return (state.waitingBytes > bytesMax, wakes)
         }
         if wakes { self.onReady() }
-        if mustWait { try await self.waitForRoom() }
+        if mustWait { try await self.waitForRoom(bytesMax) }
     }
+
+    /// Queues bytes; returns once at most `bytesMax` are waiting.
+    func write(_ bytes: ByteBuffer) async throws { try await self.write([bytes]) }
 
     /// Ends the body.
     func finish(trailers: HTTPFields?) {
@@ -84,6 +91,13 @@ final class OutboundBody: Sendable {
     /// Ends the body in the middle: the stream will be reset.
     func fail(_ error: any Error) {
         self.end(.failed(error))
+    }
+
+    /// Whether it ended in the middle.
+    var hasFailed: Bool {
+        self.state.withLock { state in
+            if case .failed = state.end { true } else { false }
+        }
     }
 
     private func end(_ end: End) {
@@ -104,7 +118,7 @@ final class OutboundBody: Sendable {
         return state.isStarved
     }
 
-    private func waitForRoom() async throws {
+    private func waitForRoom(_ bytesMax: Int) async throws {
         let ticket = self.state.withLock { state in
             state.nextTicket += 1
             return state.nextTicket
@@ -113,9 +127,9 @@ final class OutboundBody: Sendable {
             try await withCheckedThrowingContinuation { continuation in
                 let result: Result<Void, any Error>? = self.state.withLock { state in
                     if let error = state.closed { return .failure(error) }
-                    if state.waitingBytes <= self.bytesMax { return .success(()) }
+                    if state.waitingBytes <= bytesMax { return .success(()) }
                     if Task.isCancelled { return .failure(CancellationError()) }
-                    state.waiters.append(Waiter(ticket: ticket, continuation: continuation))
+                    state.waiters.append(Waiter(ticket: ticket, bytesMax: bytesMax, continuation: continuation))
                     return nil
                 }
                 if let result { continuation.resume(with: result) }
@@ -134,24 +148,42 @@ final class OutboundBody: Sendable {
     /// Bytes that wait to be sent.
     var waitingBytes: Int { self.state.withLock { $0.waitingBytes } }
 
-    /// Moves waiting bytes into `space`.
-    func read(into space: UnsafeMutableRawBufferPointer) -> ReadResult {
-        let (result, resumed): (ReadResult, [Waiter]) = self.state.withLock { state in
-            let count = unsafe Self.copy(&state, into: space)
-            if case .failed(let error) = state.end { return (.failed(error), []) }
-            var resumed: [Waiter] = []
-            if count > 0, state.waitingBytes <= self.bytesMax / 2, !state.waiters.isEmpty {
-                resumed = state.waiters
-                state.waiters = []
-            }
-            if state.waitingBytes == 0, case .finished(let trailers) = state.end {
-                return (.end(count, trailers: trailers), resumed)
+    /// Says what ``take(_:into:)`` may take next, at most `bytesMax` bytes; takes nothing.
+    func look(upTo bytesMax: Int) -> ReadResult {
+        self.state.withLock { state in
+            if case .failed(let error) = state.end { return .failed(error) }
+            let count = min(bytesMax, state.waitingBytes)
+            if count == state.waitingBytes, case .finished(let trailers) = state.end {
+                return .end(count, trailers: trailers)
             }
             if count == 0 { state.isStarved = true }
-            return (count == 0 ? .starved : .bytes(count), resumed)
+            return count == 0 ? .starved : .bytes(count)
+        }
+    }
+
+    /// Moves `count` waiting bytes to the end of `buffer`.
+    /// - Returns: False when there are no longer so many, because the stream is over.
+    func take(_ count: Int, into buffer: inout ByteBuffer) -> Bool {
+        let (isTaken, resumed): (Bool, [Waiter]) = self.state.withLock { state in
+            guard count <= state.waitingBytes else { return (false, []) }
+            var left = count
+            while left > 0 {
+                let part = min(left, state.chunks[state.firstChunk].readableBytes)
+                unsafe state.chunks[state.firstChunk].readWithUnsafeReadableBytes { bytes in
+                    unsafe buffer.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
+                }
+                left -= part
+                if state.chunks[state.firstChunk].readableBytes == 0 {
+                    state.chunks[state.firstChunk] = ByteBuffer()
+                    state.firstChunk += 1
+                }
+            }
+            Self.compact(&state)
+            state.waitingBytes -= count
+            return (true, Self.waitersWithRoom(&state))
         }
         for waiter in resumed { waiter.continuation.resume() }
-        return result
+        return isTaken
     }
 
     /// Takes the chunks that wait, at most about `bytesMax` bytes.
@@ -168,11 +200,7 @@ final class OutboundBody: Sendable {
             }
             Self.compact(&state)
             state.waitingBytes -= count
-            var resumed: [Waiter] = []
-            if count > 0, state.waitingBytes <= self.bytesMax / 2 {
-                resumed = state.waiters
-                state.waiters = []
-            }
+            let resumed = count > 0 ? Self.waitersWithRoom(&state) : []
             if state.waitingBytes == 0, case .finished(let trailers) = state.end {
                 return (chunks, .end(count, trailers: trailers), resumed)
             }
@@ -197,20 +225,13 @@ final class OutboundBody: Sendable {
         for waiter in waiters { waiter.continuation.resume(throwing: error) }
     }
 
-    private static func copy(_ state: inout State, into space: UnsafeMutableRawBufferPointer) -> Int {
-        var count = 0
-        while count < space.count, state.firstChunk < state.chunks.count {
-            let part = unsafe UnsafeMutableRawBufferPointer(rebasing: space[count...])
-            count += unsafe state.chunks[state.firstChunk].readWithUnsafeReadableBytes { bytes in
-                let copied = min(bytes.count, part.count)
-                unsafe part.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<copied]))
-                return copied
-            }
-            if state.chunks[state.firstChunk].readableBytes == 0 { state.firstChunk += 1 }
-        }
-        Self.compact(&state)
-        state.waitingBytes -= count
-        return count
+    /// Removes the waiters that have waited long enough: half of what they let wait is free again.
+    private static func waitersWithRoom(_ state: inout State) -> [Waiter] {
+        guard !state.waiters.isEmpty else { return [] }
+        let waitingBytes = state.waitingBytes
+        let resumed = state.waiters.filter { waitingBytes <= $0.bytesMax / 2 }
+        if !resumed.isEmpty { state.waiters.removeAll { waitingBytes <= $0.bytesMax / 2 } }
+        return resumed
     }
 
     /// Gives back the chunks already sent, in amortised constant time.

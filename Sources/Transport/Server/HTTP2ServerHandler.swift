@@ -293,7 +293,9 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
             try self.respond(head, content, on: stream)
         case .handlerEnded(let id):
             self.handlerEnded()
-            self.session.streams[Int32(id)]?.task = nil
+            guard let stream = self.session.streams[Int32(id)] else { return }
+            stream.task = nil
+            if case .pipe(let pipe) = stream.outbound, pipe.hasFailed { self.session.endFailed(stream) }
         case .inboundConsumed(let id):
             guard let stream = self.session.streams[Int32(id)], case .streaming(let body) = stream.inbound else {
                 return

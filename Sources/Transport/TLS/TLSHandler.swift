@@ -150,7 +150,7 @@ final class TLSHandler: ChannelDuplexHandler {
     }
 
     private func sendCiphertext(context: ChannelHandlerContext) {
-        guard let buffer = self.session.takeCiphertext(allocator: context.channel.allocator) else {
+        guard let buffer = self.session.takeCiphertext() else {
             self.unsentPromise?.succeed()
             self.unsentPromise = nil
             return

@@ -1,14 +1,14 @@
 internal import COpenSSL
 internal import NIOCore
 
-/// Owns one `SSL` and, through it, two memory BIOs: one end of one TLS connection as a transformation of bytes, with no
-/// socket. Confined to one event loop.
+/// Owns one `SSL` and, through it, a memory BIO for what arrives and a sink for what is sent: one end of one TLS
+/// connection as a transformation of bytes, with no socket. Confined to one event loop.
 @safe final class TLSSession {
     enum ReadOutcome { case needsInput, closedByPeer }
 
     private let ssl: OpaquePointer
     private let ciphertextIn: OpaquePointer
-    private let ciphertextOut: OpaquePointer
+    private let ciphertextOut = CiphertextSink()
     private let context: TLSContext  // The SSL's verify callback points to what it owns.
     /// The other side, for messages.
     private let peer: String
@@ -20,7 +20,7 @@ internal import NIOCore
     init(context: TLSContext, peer: String, serverName: String? = nil) throws(TransportError) {
         let ssl = unsafe SSL_new(context.handle)
         let input = unsafe BIO_new(BIO_s_mem())
-        let output = unsafe BIO_new(BIO_s_mem())
+        let output = unsafe self.ciphertextOut.makeBIO()
         guard let ssl = unsafe ssl, let input = unsafe input, let output = unsafe output else {
             unsafe SSL_free(ssl)
             unsafe BIO_free(input)
@@ -31,7 +31,6 @@ internal import NIOCore
         unsafe SSL_set_bio(ssl, input, output)  // `ssl` owns both BIOs from here on.
         unsafe self.ssl = ssl
         unsafe self.ciphertextIn = input
-        unsafe self.ciphertextOut = output
         self.context = context
         self.peer = peer
         // Unretained: callbacks come only from within this object's own methods.
@@ -129,24 +128,16 @@ internal import NIOCore
     /// Encrypts plaintext; the records wait for `takeCiphertext()`.
     func encrypt(_ plaintext: ByteBuffer) throws(TransportError) {
         ERR_clear_error()
+        self.ciphertextOut.reserve(plaintextBytes: plaintext.readableBytes)
         let written = unsafe plaintext.withUnsafeReadableBytes { bytes in
-            var count = 0  // A memory BIO takes everything, so a write is never partial.
+            var count = 0  // The sink takes everything, so a write is never partial.
             return unsafe bytes.isEmpty || SSL_write_ex(self.ssl, bytes.baseAddress, bytes.count, &count) == 1
         }
         guard written else { throw self.failure("write") }
     }
 
     /// Everything that waits to be sent, or nil.
-    func takeCiphertext(allocator: ByteBufferAllocator) -> ByteBuffer? {
-        let pending = unsafe shim_BIO_pending(self.ciphertextOut)
-        guard pending > 0 else { return nil }
-        var buffer = allocator.buffer(capacity: pending)
-        unsafe buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: pending) { space in
-            var count = 0
-            return unsafe BIO_read_ex(self.ciphertextOut, space.baseAddress, pending, &count) == 1 ? count : 0
-        }
-        return buffer
-    }
+    func takeCiphertext() -> ByteBuffer? { self.ciphertextOut.take() }
 
     /// Queues the closing alert.
     func shutdown() {

@@ -618,9 +618,21 @@ nonisolated struct FlightSQLActionCreatePreparedStatementResult: Sendable {
 
   var parameterSchema: Data = Data()
 
+  /// Whether it is run by DoPut and writes; never here.
+  var isUpdate: Bool {
+    get {_isUpdate ?? false}
+    set {_isUpdate = newValue}
+  }
+  /// Returns true if `isUpdate` has been explicitly set.
+  var hasIsUpdate: Bool {self._isUpdate != nil}
+  /// Clears the value of `isUpdate`. Subsequent reads from it will return its default value.
+  mutating func clearIsUpdate() {self._isUpdate = nil}
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
+
+  fileprivate var _isUpdate: Bool? = nil
 }
 
 nonisolated struct FlightSQLActionClosePreparedStatementRequest: Sendable {
@@ -1472,7 +1484,7 @@ nonisolated extension FlightSQLActionCreatePreparedStatementRequest: SwiftProtob
 
 nonisolated extension FlightSQLActionCreatePreparedStatementResult: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".ActionCreatePreparedStatementResult"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}prepared_statement_handle\0\u{3}dataset_schema\0\u{3}parameter_schema\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}prepared_statement_handle\0\u{3}dataset_schema\0\u{3}parameter_schema\0\u{3}is_update\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1483,12 +1495,17 @@ nonisolated extension FlightSQLActionCreatePreparedStatementResult: SwiftProtobu
       case 1: try { try decoder.decodeSingularBytesField(value: &self.preparedStatementHandle) }()
       case 2: try { try decoder.decodeSingularBytesField(value: &self.datasetSchema) }()
       case 3: try { try decoder.decodeSingularBytesField(value: &self.parameterSchema) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self._isUpdate) }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.preparedStatementHandle.isEmpty {
       try visitor.visitSingularBytesField(value: self.preparedStatementHandle, fieldNumber: 1)
     }
@@ -1498,6 +1515,9 @@ nonisolated extension FlightSQLActionCreatePreparedStatementResult: SwiftProtobu
     if !self.parameterSchema.isEmpty {
       try visitor.visitSingularBytesField(value: self.parameterSchema, fieldNumber: 3)
     }
+    try { if let v = self._isUpdate {
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1505,6 +1525,7 @@ nonisolated extension FlightSQLActionCreatePreparedStatementResult: SwiftProtobu
     if lhs.preparedStatementHandle != rhs.preparedStatementHandle {return false}
     if lhs.datasetSchema != rhs.datasetSchema {return false}
     if lhs.parameterSchema != rhs.parameterSchema {return false}
+    if lhs._isUpdate != rhs._isUpdate {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
