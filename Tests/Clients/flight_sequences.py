@@ -9,6 +9,7 @@ which Superset connects, is run itself. Prints one line a check and exits 1 when
 
 import base64
 import os
+import struct
 import sys
 import time
 import traceback
@@ -247,6 +248,44 @@ def jdbc_cancels_by_ending_the_stream():
     statement.close()
     expect(connection.query("select 7 as n")["n"].to_pylist(), [7])
     refused(grpc.StatusCode.NOT_FOUND, "ticket_unknown", lambda: connection.wire.get(info.tickets[0]))
+    connection.close()
+
+
+# --- calls that drivers make when they are told to --------------------------------------------------------------
+
+
+@check
+def results_are_polled_renewed_and_cancelled():
+    connection = wire.Wire(PORT, CA)
+    connection.headers["authorization"] = f"Bearer {TOKEN}"
+
+    def poll(sql):
+        answer = connection.unary("PollFlightInfo", wire.descriptor("CommandStatementQuery", wire.field(1, sql)))
+        # Without a descriptor the result is complete; all of it is there at once.
+        expect((wire.every(answer, 2), wire.first(answer, 3)), ([], struct.pack("<d", 1)))
+        return wire.first(answer, 1)
+
+    info = wire.Info(poll("select 5 as n"))
+    (renewed,) = connection.action("RenewFlightEndpoint", wire.field(1, info.endpoints[0]))
+    expect(wire.first(renewed, 1), wire.first(info.endpoints[0], 1))
+    seconds = wire.first(wire.first(renewed, 3), 1)
+    assert 20 <= seconds - time.time() <= 40, f"the result waits until {seconds}, now is {time.time()}"
+    expect(connection.get(info.tickets[0])["n"].to_pylist(), [5])
+    gone = grpc.StatusCode.NOT_FOUND
+    refused(gone, "ticket_unknown", lambda: connection.action("RenewFlightEndpoint", wire.field(1, info.endpoints[0])))
+    for action, wrap, unwrap in (
+        ("CancelFlightInfo", lambda message: wire.field(1, message), lambda result: result),
+        (
+            "CancelQuery",
+            lambda message: wire.packed("ActionCancelQueryRequest", wire.field(1, message)),
+            lambda result: wire.unpacked(result, "ActionCancelQueryResult"),
+        ),
+    ):
+        message = poll("select range as n from range(3000000)")
+        (result,) = connection.action(action, wrap(message))
+        expect(wire.first(unwrap(result), 1), 1)
+        refused(gone, "ticket_unknown", lambda: connection.get(wire.Info(message).tickets[0]))
+        refused(gone, "ticket_unknown", lambda: connection.action(action, wrap(message)))
     connection.close()
 
 

@@ -15,7 +15,7 @@ extension RealCluster.Shared {
 
         @Test(.timeLimit(.minutes(3)))
         func everyCallOfOtherClientsIsAnswered() async throws {
-            try await Self.run("flight_sequences.py", organization: "flight-calls", checks: 13)
+            try await Self.run("flight_sequences.py", organization: "flight-calls", checks: 14)
         }
 
         private static func run(_ script: String, organization: String, checks: Int) async throws {

@@ -34,13 +34,24 @@ struct WorkerDeadlyStatementsTests {
     @Test func whoRanBesideOthersIsSuspectedLess() {
         var memory = Memory()
         let both: Set = [Self.statement(1), Self.statement(2)]
-        for second in 0..<3 { memory.ended(with: both, at: Self.at(second)) }
-        #expect(memory.refusal(of: Self.statement(1), at: Self.at(3)) == nil)
+        for number in 0..<3 { memory.ended(with: both, at: Self.at(number * 10)) }
+        #expect(memory.refusal(of: Self.statement(1), at: Self.at(21)) == nil)
         // The innocent one comes to its end in between.
         memory.clear(Self.statement(2))
-        memory.ended(with: both, at: Self.at(4))
-        #expect(memory.refusal(of: Self.statement(1), at: Self.at(5)) != nil)
-        #expect(memory.refusal(of: Self.statement(2), at: Self.at(5)) == nil)
+        memory.ended(with: both, at: Self.at(30))
+        #expect(memory.refusal(of: Self.statement(1), at: Self.at(31)) != nil)
+        #expect(memory.refusal(of: Self.statement(2), at: Self.at(31)) == nil)
+    }
+
+    @Test func endsAtTheSameTimeAreOne() {
+        var memory = Memory()
+        let wide = Self.statement(1)
+        for _ in 0..<8 { memory.ended(with: [wide], at: Self.at(0)) }
+        memory.ended(with: [wide], at: Self.at(1))
+        #expect(memory.refusal(of: wide, at: Self.at(1)) == nil)
+        // Who repeats it all the time is refused all the same.
+        memory.ended(with: [wide], at: Self.at(2))
+        #expect(memory.refusal(of: wide, at: Self.at(2)) != nil)
     }
 
     @Test func suspicionEnds() {
@@ -54,7 +65,7 @@ struct WorkerDeadlyStatementsTests {
     @Test func theMemoryIsBounded() {
         var memory = Memory()
         for number in 0..<Memory.entriesMax * 2 {
-            for _ in 0..<2 { memory.ended(with: [Self.statement(number)], at: Self.at(number)) }
+            for turn in 0..<2 { memory.ended(with: [Self.statement(number)], at: Self.at(number + turn * 2)) }
         }
         #expect(memory.count == Memory.entriesMax)
         let last = Memory.entriesMax * 2 - 1
@@ -82,6 +93,7 @@ struct WorkerDeadlyStatementsTests {
         let memory = StatementMemory { shared.now }
         let bad = Self.statement(1)
         for _ in 0..<2 {
+            shared.pass(.seconds(5))
             await #expect(throws: WorkerGone.self) { try await Self.die(memory, of: bad) }
         }
         let refusal = await #expect(throws: QueryError.self) { try await Self.die(memory, of: bad) }

@@ -13,6 +13,8 @@ struct DeadlyStatements<Instant: InstantProtocol> where Instant.Duration == Dura
     static var entriesMax: Int { 256 }
     /// How long a statement is refused.
     static var refusedFor: Duration { .seconds(60) }
+    /// Ends within this time are one: a statement over several organizations runs in several processes.
+    static var oneIncident: Duration { .seconds(2) }
     /// How long suspicion lasts.
     static var rememberedFor: Duration { .seconds(600) }
     /// Suspicion by one end of a process, and from which a statement is refused: two ends alone.
@@ -33,7 +35,9 @@ struct DeadlyStatements<Instant: InstantProtocol> where Instant.Duration == Dura
         let more = statements.count == 1 ? Self.suspicion.alone : Self.suspicion.beside
         for statement in statements {
             var entry = self.entries[statement] ?? Entry(suspicion: 0, last: now)
-            if entry.last.duration(to: now) >= Self.rememberedFor { entry.suspicion = 0 }
+            let pause = entry.last.duration(to: now)
+            if entry.suspicion > 0, pause < Self.oneIncident { continue }
+            if pause >= Self.rememberedFor { entry.suspicion = 0 }
             entry.suspicion = min(entry.suspicion + more, Self.suspicion.full)
             entry.last = now
             self.entries[statement] = entry
