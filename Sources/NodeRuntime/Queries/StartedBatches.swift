@@ -2,7 +2,7 @@ internal import Columnar
 internal import QueryRouter
 
 /// The batches of a result whose first one has been waited for; whoever waited hands them to one reader.
-final class StartedBatches: AsyncSequence, @unchecked Sendable {  // sendable-ok: handed over once, never used by two tasks
+final class StartedBatches: AsyncSequence, @unchecked Sendable {  // sendable-ok: handed over once, used by one
     typealias Element = ArrowRecordBatch
     typealias Failure = any Error
 
