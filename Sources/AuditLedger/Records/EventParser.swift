@@ -250,7 +250,14 @@ struct EventParser {
         while places.count <= EventLimits.changedMax {
             guard let first = left.first ?? right.first else { return }
             var order = 0
-            if let old = left.first, let new = right.first {
+            if let old = left.first, let new = right.first, bytes[old.key].elementsEqual(bytes[new.key]) {
+                // Canonical texts are equal when what they mean is.
+                if bytes[old.value].elementsEqual(bytes[new.value]) {
+                    left.removeFirst()
+                    right.removeFirst()
+                    continue
+                }
+            } else if let old = left.first, let new = right.first {
                 let (oldKey, newKey) = (JSONText.unescaped(bytes, old.key), JSONText.unescaped(bytes, new.key))
                 order = JSONText.compareUTF16(oldKey, 0..<oldKey.count, newKey, 0..<newKey.count)
             } else {

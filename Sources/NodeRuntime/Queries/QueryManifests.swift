@@ -16,12 +16,25 @@ internal import Transport
 final class QueryManifests: Sendable {
     /// Manifests that are kept.
     static let keptMax = 1_024
+    /// Bytes of them.
+    static let keptBytesMax = 16 << 20
+    /// A longer manifest is no trailer: clients and proxies refuse long heads. A short one stands in for it there.
+    static let trailerBytesMax = 4 << 10
 
     private struct State {
         var kept: [String: (token: String, json: [UInt8])] = [:]
-        /// In the order in which they came.
+        /// In the order in which they came; those before ``oldest`` are gone.
         var order: [String] = []
         var oldest = 0
+        var bytes = 0
+
+        mutating func dropOldest() {
+            self.bytes -= self.kept.removeValue(forKey: self.order[self.oldest])?.json.count ?? 0
+            self.oldest += 1
+            guard self.oldest * 2 > self.order.count else { return }
+            self.order.removeFirst(self.oldest)
+            self.oldest = 0
+        }
     }
 
     private let state = Mutex(State())
@@ -36,20 +49,20 @@ final class QueryManifests: Sendable {
 
     private func keep(_ json: [UInt8], of request: String, by token: String) {
         self.state.withLock { state in
-            guard state.kept.updateValue((token, json), forKey: request) == nil else { return }
-            if state.order.count < Self.keptMax {
-                state.order.append(request)
-            } else {
-                state.kept[state.order[state.oldest]] = nil
-                state.order[state.oldest] = request
-                state.oldest = (state.oldest + 1) % Self.keptMax
+            let earlier = state.kept.updateValue((token, json), forKey: request)
+            state.bytes += json.count - (earlier?.json.count ?? 0)
+            if earlier == nil { state.order.append(request) }
+            // The newest one always stays.
+            while state.kept.count > 1, state.kept.count > Self.keptMax || state.bytes > Self.keptBytesMax {
+                state.dropOldest()
             }
         }
     }
 
     /// The same answer, whose manifest is kept once its last byte has been handed over.
     ///
-    /// Where the form of the answer allows it, the manifest also follows the body as a trailer.
+    /// Where the form of the answer allows it, the manifest also follows the body as a trailer, or what tells the bytes
+    /// when it is too long for that.
     func noting(_ answer: QueryAnswer, _ response: ServerResponse) -> ServerResponse {
         var response = response
         switch response.body {
@@ -70,11 +83,11 @@ final class QueryManifests: Sendable {
                 }
                 var trailers = try await produce(observed)
                 let (bytes, hash) = sent.withLock { ($0.bytes, $0.hash) }
-                let json = self.finish(answer, bytes, hash)
+                let trailer = self.finish(answer, bytes, hash)
                 // A length and trailers exclude each other over HTTP/1.1.
                 if !hasLength {
                     if trailers == nil { trailers = [:] }
-                    trailers?[.queryManifest] = String(decoding: json, as: UTF8.self)
+                    trailers?[.queryManifest] = String(decoding: trailer, as: UTF8.self)
                 }
                 return trailers
             }
@@ -82,10 +95,12 @@ final class QueryManifests: Sendable {
         return response
     }
 
+    /// - Returns: What may be a trailer.
     private func finish(_ answer: QueryAnswer, _ bytes: Int, _ hash: SHA256) -> [UInt8] {
-        let json = answer.manifest(bytes: bytes, sha256: Hex.encode(Array(hash.finalize())))
+        let digest = Hex.encode(Array(hash.finalize()))
+        let json = answer.manifest(bytes: bytes, sha256: digest)
         self.keep(json, of: answer.caller.requestID, by: answer.caller.token)
-        return json
+        return json.count <= Self.trailerBytesMax ? json : answer.shortManifest(bytes: bytes, sha256: digest)
     }
 }
 
@@ -101,6 +116,28 @@ struct QueryAnswer: Sendable {
 
     func manifest(bytes: Int, sha256: String) -> [UInt8] {
         var json = JSONOutput(capacity: 512 + self.request.sql.utf8.count)
+        self.begin(&json)
+        json.member("statement", self.request.sql)
+        json.beginArray("organizations")
+        for organization in self.request.organizations { json.element(organization.rawValue) }
+        json.endArray()
+        self.tellBytes(bytes, sha256, &json)
+        json.member("provenance", raw: Array(self.provenance.utf8))
+        json.endObject()
+        return json.bytes
+    }
+
+    /// The manifest without what may be long: the statement, the organizations and what the answer reflects.
+    func shortManifest(bytes: Int, sha256: String) -> [UInt8] {
+        var json = JSONOutput(capacity: 512)
+        self.begin(&json)
+        self.tellBytes(bytes, sha256, &json)
+        json.member("whole", "/v1/queries/\(self.caller.requestID)/manifest")
+        json.endObject()
+        return json.bytes
+    }
+
+    private func begin(_ json: inout JSONOutput) {
         json.beginObject()
         json.member("request_id", self.caller.requestID)
         json.member("at", self.at)
@@ -108,19 +145,15 @@ struct QueryAnswer: Sendable {
         json.member("token", self.caller.token)
         json.member("name", self.caller.name)
         json.endObject()
-        json.member("statement", self.request.sql)
-        json.beginArray("organizations")
-        for organization in self.request.organizations { json.element(organization.rawValue) }
-        json.endArray()
+    }
+
+    private func tellBytes(_ bytes: Int, _ sha256: String, _ json: inout JSONOutput) {
         json.member("sees_reserved", self.caller.seesReserved)
         json.member("format", self.format.rawValue)
         json.member("rows", self.rows.count)
         json.member("bytes", bytes)
         json.member("sha256", sha256)
         json.member("plan", self.plan.rawValue)
-        json.member("provenance", raw: Array(self.provenance.utf8))
-        json.endObject()
-        return json.bytes
     }
 }
 
