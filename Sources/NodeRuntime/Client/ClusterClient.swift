@@ -38,7 +38,14 @@ package final class ClusterClient: Sendable {
 
     /// Makes a client for `context`; connects when the first request is sent.
     /// - Throws: ``ClientError`` `.badContext` when the CA cannot be used.
-    package init(context: ClientContext) throws {
+    package convenience init(context: ClientContext) throws {
+        let clock = ContinuousClock()  // ambient-ok: the command line waits in real time
+        let start = clock.now
+        try self.init(context: context, connectTimeout: Self.connectTimeout) { start.duration(to: clock.now) }
+    }
+
+    /// - Parameter now: What budgets are measured by.
+    init(context: ClientContext, connectTimeout: Duration, now: @escaping @Sendable () -> Duration) throws {
         self.context = context
         if let caFile = context.caFile {
             do { _ = try CertificateFile(path: caFile) } catch {
@@ -51,13 +58,11 @@ package final class ClusterClient: Sendable {
             client: TLSClientConfiguration(caFile: context.caFile, minimumVersion: .tls12)
         )
         var limits = TransportLimits()
-        limits.connectTimeout = Self.connectTimeout
-        limits.handshakeTimeout = Self.connectTimeout
+        limits.connectTimeout = connectTimeout
+        limits.handshakeTimeout = connectTimeout
         self.pool = HTTPClientPool(client: HTTPClient(eventLoopGroup: group, tls: tls, limits: limits))
-        let clock = ContinuousClock()  // ambient-ok: the command line waits in real time
-        let start = clock.now
-        self.clock = clock
-        self.now = { start.duration(to: clock.now) }
+        self.clock = ContinuousClock()  // ambient-ok: the command line waits in real time
+        self.now = now
     }
 
     /// Closes all connections; open requests fail.
