@@ -137,6 +137,14 @@ import Testing
         #expect(!QueryCache(bytesMax: 1 << 20).keeps(Self.request(sql)))
     }
 
+    /// A key that equals another's would give the answer to another value.
+    @Test(arguments: [0.0, -0.0, 1.5])
+    func answersToZerosAreNotKept(value: Double) {
+        var request = Self.request("select ?")
+        request.parameters = [.string("a"), .double(value)]
+        #expect(QueryCache(bytesMax: 1 << 20).keeps(request) == (value != 0))
+    }
+
     @Test func plainStatementsAreKeptUnlessThereIsNoCache() {
         let sql = "select action, count(*) from audit_log group by all order by all limit 5"
         #expect(QueryCache(bytesMax: 1 << 20).keeps(Self.request(sql)))

@@ -217,6 +217,18 @@ struct PlanCacheTests {
                     QueryRequest(sql: "select 1\(tooLong) from m", organizations: shards.keys)
                 )
                 #expect(router.plans.count == most)
+                // Values count too.
+                let value = ArrowValue.string(String(repeating: "x", count: 1_000))
+                let values = [ArrowValue](repeating: value, count: PlanCache.textBytesMax / 1_000 + 1)
+                let sum = values.map { _ in "?" }.joined(separator: ",")
+                let request = QueryRequest(sql: "select [\(sum)]", parameters: values, organizations: shards.keys)
+                let tables = try await shards.tables(of: shards.keys[0], isCurrent: false)
+                let catalog = try TableCatalog([shards.keys[0]: tables], identity: 1)
+                let isKept = PlanCache.key(request, catalog) != nil
+                #expect(!isKept)
+                var small = request
+                small.parameters = Array(values.prefix(2))
+                #expect(PlanCache.key(small, catalog) != nil)
             }
         }
     }

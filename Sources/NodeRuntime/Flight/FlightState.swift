@@ -86,15 +86,17 @@ final class FlightState: Sendable {
             guard let owned = state.results[handle], owned.token == token else { return nil }
             return state.results.removeValue(forKey: handle)
         }
-        guard let owned else {
-            throw GRPCStatus(
-                .notFound,
-                "ticket_unknown: this node holds no such result for you: a ticket is good for one reading, within "
-                    + "\(FlightLimits.heldTime.components.seconds) s, with the same token, at the node that gave it"
-            )
-        }
+        guard let owned else { throw Self.unknownTicket }
         owned.timer.cancel()
         return owned.value
+    }
+
+    private static var unknownTicket: GRPCStatus {
+        GRPCStatus(
+            .notFound,
+            "ticket_unknown: this node holds no such result for you: a ticket is good for one reading, within "
+                + "\(FlightLimits.heldTime.components.seconds) s, with the same token, at the node that gave it"
+        )
     }
 
     /// Drops a result that is not wanted any more.
@@ -104,9 +106,18 @@ final class FlightState: Sendable {
     /// Lets a result wait for its whole time again.
     /// - Throws: As ``take(_:by:)``.
     func renew(_ handle: [UInt8], by token: String) throws(GRPCStatus) {
-        let result = try self.take(handle, by: token)
         let timer = self.timer(FlightLimits.heldTime) { $0.expireResult(handle) }
-        self.state.withLock { $0.results[handle] = Owned(token: token, value: result, timer: timer) }
+        // In one step: a reader who comes meanwhile finds it.
+        let earlier = self.state.withLock { state -> Scheduled<Void>? in
+            guard let owned = state.results[handle], owned.token == token else { return nil }
+            state.results[handle] = Owned(token: token, value: owned.value, timer: timer)
+            return owned.timer
+        }
+        guard let earlier else {
+            timer.cancel()
+            throw Self.unknownTicket
+        }
+        earlier.cancel()
     }
 
     private func expireResult(_ handle: [UInt8]) {

@@ -63,7 +63,9 @@ final class QueryCache: Sendable {
 
     /// Whether answers to `request` may be kept at all.
     func keeps(_ request: QueryRequest) -> Bool {
-        self.bytesMax > 0 && request.asOf == nil && !QueryRouter.mayVary(request.sql)
+        // Zeros of both signs are equal values, so one key would stand for both.
+        self.bytesMax > 0 && request.asOf == nil && !request.parameters.contains(.double(0))
+            && !QueryRouter.mayVary(request.sql)
     }
 
     /// The answer, when every organization is where it was.

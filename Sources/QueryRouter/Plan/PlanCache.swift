@@ -13,13 +13,14 @@ final class PlanCache: Sendable {
         /// ``TableCatalog/identity``: of one catalog of certain organizations.
         let catalog: UInt64
         let choice: QueryRequest.PlanChoice
+        /// Of the text and the values.
+        let bytes: Int
     }
 
     /// What is kept of one statement.
     private struct Entry {
         let planned: QuerySession.Planned
         var split: Split?
-        let bytes: Int
         var use: UInt64
     }
 
@@ -32,7 +33,7 @@ final class PlanCache: Sendable {
 
     private struct State {
         var entries: [Key: Entry] = [:]
-        /// Of all texts; what hangs on them is some hundred times as much.
+        /// Of all texts and values; what hangs on them is some hundred times as much.
         var bytes = 0
         var uses: UInt64 = 0
     }
@@ -41,36 +42,37 @@ final class PlanCache: Sendable {
     static let plansMax = 256
     /// The longest statement whose plan is kept, with its values, in bytes.
     static let textBytesMax = 16 << 10
-    /// Bytes of the texts of all plans that are kept.
+    /// Bytes of the texts and values of all plans that are kept.
     static let textBytesTotalMax = 256 << 10
 
     private let state = Mutex(State())
 
     /// The key of a request over a catalog; nil: its plan is not kept.
     static func key(_ request: QueryRequest, _ catalog: TableCatalog) -> Key? {
-        guard catalog.identity > 0, request.sql.utf8.count <= Self.textBytesMax,
-            request.parameters.allSatisfy(Self.isPlain)
-        else { return nil }
+        var bytes = request.sql.utf8.count
+        for value in request.parameters {
+            guard let valueBytes = Self.bytes(of: value) else { return nil }
+            bytes += valueBytes
+        }
+        guard catalog.identity > 0, bytes <= Self.textBytesMax else { return nil }
         return Key(
             sql: request.sql,
             parameters: request.parameters,
             catalog: catalog.identity,
-            choice: request.planChoice
+            choice: request.planChoice,
+            bytes: bytes
         )
     }
 
-    /// Whether equal values are the same value, and a small one: zeros of both signs are equal.
-    private static func isPlain(_ value: ArrowValue) -> Bool {
+    /// What a value counts; nil for one whose equals may be other values, such as zero with another sign.
+    private static func bytes(of value: ArrowValue) -> Int? {
         switch value {
-        case .null, .bool, .int, .uint, .date, .timestamp: true
-        case .double(let number): number != 0
-        case .string(let text): text.utf8.count <= Self.valueBytesMax
-        default: false
+        case .null, .bool, .int, .uint, .date, .timestamp: MemoryLayout<ArrowValue>.size
+        case .double(let number): number == 0 ? nil : MemoryLayout<ArrowValue>.size
+        case .string(let text): MemoryLayout<ArrowValue>.size + text.utf8.count
+        default: nil
         }
     }
-
-    /// The longest text among the values of a statement whose plan is kept, in bytes.
-    private static let valueBytesMax = 1 << 10
 
     func find(_ key: Key?) -> QuerySession.Planned? {
         guard let key else { return nil }
@@ -90,11 +92,12 @@ final class PlanCache: Sendable {
         guard let key else { return }
         self.state.withLock { state in
             state.uses += 1
-            state.bytes += key.sql.utf8.count - (state.entries[key]?.bytes ?? 0)
-            state.entries[key] = Entry(planned: planned, split: nil, bytes: key.sql.utf8.count, use: state.uses)
+            if state.entries[key] == nil { state.bytes += key.bytes }
+            state.entries[key] = Entry(planned: planned, split: nil, use: state.uses)
             while state.entries.count > Self.plansMax || state.bytes > Self.textBytesTotalMax {
                 guard let oldest = state.entries.min(by: { $0.value.use < $1.value.use })?.key else { return }
-                state.bytes -= state.entries.removeValue(forKey: oldest)?.bytes ?? 0
+                state.entries[oldest] = nil
+                state.bytes -= oldest.bytes
             }
         }
     }
