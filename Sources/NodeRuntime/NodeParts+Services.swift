@@ -247,6 +247,7 @@ extension NodeParts {
     func makePeerService(_ services: NodeServices, _ repairs: LateService<RepairService>) -> PeerService {
         let administration = services.administration
         let epoch = self.identity.recoveryEpoch
+        let (directory, reads) = (self.applier.directory, services.records.reads)
         return PeerService(
             door: PeerDoor(
                 handshake: self.links.handshake,
@@ -259,7 +260,11 @@ extension NodeParts {
             proposer: self.proposer,
             store: self.store,
             storeThreads: self.threads,
-            directory: self.applier.directory,
+            directory: directory,
+            news: OrganizationNews(
+                known: { directory.organization($0)?.id },
+                catchUp: { try await reads.linearize(.system) }
+            ),
             placement: self.placement,
             applier: self.applier,
             projector: self.projector,

@@ -156,6 +156,8 @@ import Testing
         #expect(Self.code(self.change(header: [18: 9])) == .contradiction)
         #expect(Self.code(self.change(header: [14: 9])) == .contradiction)
         #expect(Self.code(self.change(row: [42: 0])) == .overlappingMembers)
+        // Permissions without a kind of file, as some programs write them.
+        #expect(Self.code(self.change(row: [40: 0xA4, 41: 0x01])) == nil)
         #expect(Self.code(self.change(row: [41: 0xA0])) == .unsafePath)
         #expect(Self.code(self.change(row: [30: 1])) == .contradiction)
         #expect(Self.code(self.change(end: [8: 4, 10: 4])) == .contradiction)

@@ -4,7 +4,7 @@ internal import Testing
 @testable internal import Columnar
 
 /// What clients send that this module keeps in another form; the files are pyarrow's.
-@Suite("Arrow as clients send it", .timeLimit(.minutes(1)))
+@Suite("Arrow as clients send it", .timeLimit(.minutes(10)))
 struct ArrowClientFormsTests {
     static let files = ["clients", "clients-lz4", "clients-zstd"]
     private static let long = "a text that is longer than a view keeps in place"

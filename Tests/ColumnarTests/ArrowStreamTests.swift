@@ -21,7 +21,7 @@ private func values(_ batch: ArrowRecordBatch) -> [[ArrowValue]] {
     batch.columns.map { column in (0..<batch.rowCount).map { column.value($0) } }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ArrowStreamTests {
     @Test func readsEveryTypeThatAnotherImplementationWrote() throws {
         let (schema, batches) = try decode(goldenBytes())

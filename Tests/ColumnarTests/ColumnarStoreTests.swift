@@ -3,7 +3,7 @@ internal import Testing
 
 @testable internal import Columnar
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ColumnarStoreTests {
     @Test func ingestKeepsEveryValueAndNull() async throws {
         try await withStore { store in

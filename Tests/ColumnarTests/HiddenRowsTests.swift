@@ -4,7 +4,7 @@ internal import Testing
 @testable internal import Columnar
 
 /// Rows that a query must not see, whatever its text says.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct HiddenRowsTests {
     private static let odd = HiddenRows(table: "events", condition: "sequence % 2 = 1")
     private static let last = HiddenRows(table: "events", condition: "sequence = 10")

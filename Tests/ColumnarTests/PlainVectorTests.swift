@@ -3,7 +3,7 @@ import Testing
 @testable import Columnar
 
 /// Results whose columns are read from the engine's vectors, beside the same rows as the engine exports them.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct PlainVectorTests {
     /// A column that is not plain, so that the engine exports all of them.
     private static let exported = ", true as not_plain"

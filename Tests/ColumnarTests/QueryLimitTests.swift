@@ -7,7 +7,7 @@ private let silentBomb = "SELECT count(*) FROM range(100000000) a, range(100000)
 /// Would give rows for centuries.
 private let streamingBomb = "SELECT a.range AS x FROM range(100000000) a, range(100000) b"
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct QueryLimitTests {
     @Test func theTimeLimitEndsAQueryThatGivesNoRows() async throws {
         try await withStore { store in
@@ -126,7 +126,7 @@ struct QueryLimitTests {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ColumnarThreadsTests {
     @Test func aFullQueueIsRefused() async throws {
         let threads = ColumnarThreads(configuration: .init(queryThreads: 1, queuedJobsMax: 2))

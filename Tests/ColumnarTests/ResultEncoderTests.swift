@@ -169,7 +169,7 @@ struct ResultEncoderTests {
         #expect(String(decoding: base64, as: UTF8.self) == "+w==+/8=+/8A+/8AQQ==")
     }
 
-    @Test(.timeLimit(.minutes(1))) func nestedAndFloatingValuesFromTheEngine() async throws {
+    @Test(.timeLimit(.minutes(10))) func nestedAndFloatingValuesFromTheEngine() async throws {
         try await withStore { store in
             let sql = """
                 SELECT [1, NULL] AS l, {'a': 1, 'j': '{"x":1}'::JSON} AS s, MAP {'k': 1.5} AS m, MAP {1: 'x'} AS n,
@@ -185,7 +185,7 @@ struct ResultEncoderTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func parquetReadsBackEqual() async throws {
+    @Test(.timeLimit(.minutes(10))) func parquetReadsBackEqual() async throws {
         try await withDirectory { directory in
             try await withThreads { threads in
                 let configuration = ColumnarConfiguration(access: .trusted)

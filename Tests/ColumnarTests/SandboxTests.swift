@@ -3,7 +3,7 @@ internal import Testing
 
 @testable internal import Columnar
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct SandboxTests {
     /// Everything that a user's statement might try; `%` stands for the store's own file.
     static let probes = [

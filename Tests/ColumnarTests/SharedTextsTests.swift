@@ -2,7 +2,7 @@ internal import Testing
 
 @testable internal import Columnar
 
-@Suite("Texts that columns share", .timeLimit(.minutes(1)))
+@Suite("Texts that columns share", .timeLimit(.minutes(10)))
 struct SharedTextsTests {
     /// Around the length up to which the engine keeps a text in its vector, and beyond it.
     private static let texts = ["", "a", "exactly 12 b", "exactly 13 by", "Änderung über den Rand hinaus", "{}"]

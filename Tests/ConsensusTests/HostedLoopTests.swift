@@ -94,7 +94,7 @@ private final class Outgoing: PeerTransport {
     }
 }
 
-@Suite("A loop on a shared thread", .timeLimit(.minutes(1))) struct HostedLoopTests {
+@Suite("A loop on a shared thread", .timeLimit(.minutes(10))) struct HostedLoopTests {
     private static let group = GroupID(0)
     private static let other = NodeID(2)
 

@@ -4,7 +4,7 @@ internal import Storage
 internal import Synchronization
 internal import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct RaftHostTests {
+@Suite(.timeLimit(.minutes(10))) struct RaftHostTests {
     private let group = GroupID(0)
 
     private func code(_ body: () async throws -> Void) async -> ProposalError.Code? {

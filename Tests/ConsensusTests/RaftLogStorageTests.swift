@@ -136,7 +136,7 @@ struct LogModel {
 }
 
 /// The promises of every log storage.
-@Suite(.timeLimit(.minutes(1))) struct RaftLogStorageTests {
+@Suite(.timeLimit(.minutes(10))) struct RaftLogStorageTests {
     private let group = GroupID(7)
 
     private func entry(_ index: UInt64, _ term: UInt64, bytes: Int = 10) -> LogEntry {

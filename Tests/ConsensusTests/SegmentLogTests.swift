@@ -5,7 +5,7 @@ internal import Storage
 internal import Testing
 
 /// What the segment log does with disks that fail and lose power.
-@Suite(.timeLimit(.minutes(1))) struct SegmentLogTests {
+@Suite(.timeLimit(.minutes(10))) struct SegmentLogTests {
     private let group = GroupID(3)
 
     private func write(_ index: UInt64, bytes: Int = 200, group: GroupID? = nil) -> LogWrite {

@@ -8,7 +8,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Three replicas that sign together", .timeLimit(.minutes(1)))
+@Suite("Three replicas that sign together", .timeLimit(.minutes(10)))
 struct CheckpointServiceTests {
     /// A majority waits for the third for as long as it takes.
     private static var patient: CheckpointRounds.Pace {

@@ -40,7 +40,7 @@ private final class ScriptedRouter: RequestRouter {
     }
 }
 
-@Suite("The client goes on when nodes fail", .timeLimit(.minutes(1)))
+@Suite("The client goes on when nodes fail", .timeLimit(.minutes(10)))
 struct ClientFailoverTests {
     private static func problem(_ status: Int, _ code: String, line: Int? = nil) -> (Int, String, [(String, String)]) {
         let place = line.map { ",\"line\":\($0)" } ?? ""

@@ -114,7 +114,7 @@ struct ClientTableImportTests {
         #expect(ImportFormat(path: "/a.parquet/events") == .ndjson && ImportFormat(path: "x.ndjson") == .ndjson)
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func readsArrowStreamsAndFiles() async throws {
         let stream = try self.stream([self.batch(), self.batch()])
         try await self.withFile("events.arrows", stream) { path in
@@ -135,7 +135,7 @@ struct ClientTableImportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func readsParquetInItsOrder() async throws {
         let threads = ColumnarThreads()
         let exporter = ParquetExporter(

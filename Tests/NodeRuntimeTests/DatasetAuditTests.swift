@@ -6,7 +6,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Comparing entities with the ledger", .timeLimit(.minutes(1)))
+@Suite("Comparing entities with the ledger", .timeLimit(.minutes(10)))
 struct DatasetAuditTests {
     private static let count = 200
 

@@ -6,7 +6,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Columnar stores compared with their ledgers", .timeLimit(.minutes(1)))
+@Suite("Columnar stores compared with their ledgers", .timeLimit(.minutes(10)))
 struct DatasetColumnarAuditTests {
     private static let organization = OrganizationID(1)
 

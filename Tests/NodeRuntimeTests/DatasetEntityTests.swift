@@ -74,7 +74,7 @@ struct DatasetHarness {
     }
 }
 
-@Suite("Entities of an organization's store", .timeLimit(.minutes(1)))
+@Suite("Entities of an organization's store", .timeLimit(.minutes(10)))
 struct DatasetEntityTests {
     private let organization = OrganizationID(1)
 

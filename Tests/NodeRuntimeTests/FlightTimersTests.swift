@@ -125,7 +125,7 @@ private final class Watched: AsyncSequence, Sendable {
     deinit { self.isDropped.set() }
 }
 
-@Suite("Flight SQL: what is given up, and when", .timeLimit(.minutes(1)))
+@Suite("Flight SQL: what is given up, and when", .timeLimit(.minutes(10)))
 struct FlightTimersTests {
     private static func held(_ flag: Watched.Flag, _ batch: ArrowRecordBatch? = nil) -> HeldResult {
         HeldResult(

@@ -119,14 +119,14 @@ struct FoundingCheckTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func itAsksUntilEnoughHaveAnswered() async throws {
         let clock = SkippingClock()
         try await Members([1: [.isSilent, .isSilent, .hasNotMet], 2: [.isSilent, .hasNotMet]]).ask(clock)
         #expect(clock.sleeps == [FoundingInquiry.pauseMin, FoundingInquiry.pauseMin * 2])
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func aMemberThatHasMetItEndsTheStart() async throws {
         let error = await #expect(throws: NodeError.self) {
             try await Members([1: [.isSilent, .hasMet], 2: [.isSilent]]).ask(SkippingClock())
@@ -140,7 +140,7 @@ struct FoundingCheckTests {
 
 @Suite("Whom a node has met")
 struct MetPeersTests {
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func aMeetingIsRememberedOverARestart() async throws {
         let store = InMemoryStore()
         let threads = try StoreThreads(name: "test", count: 1, queuedMax: 10)

@@ -168,7 +168,7 @@ private struct Bench {
     }
 }
 
-@Suite("Commands on their way to the leader", .timeLimit(.minutes(1)))
+@Suite("Commands on their way to the leader", .timeLimit(.minutes(10)))
 struct GatewayTests {
     private static let begin = Command.bootstrap(
         BootstrapCommand(clusterID: "lab", dataGroups: 1, operatorToken: nil)

@@ -9,7 +9,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Rebuilding, over a ledger and its columnar store", .timeLimit(.minutes(1)))
+@Suite("Rebuilding, over a ledger and its columnar store", .timeLimit(.minutes(10)))
 struct HistoryRebuildCheckTests {
     private static let organization = OrganizationID(1)
 

@@ -5,7 +5,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Checkpoints of a lake's log", .timeLimit(.minutes(1)))
+@Suite("Checkpoints of a lake's log", .timeLimit(.minutes(10)))
 struct LakeCheckpointTests {
     private static func add(_ number: Int) -> DeltaAction {
         .with {

@@ -165,7 +165,7 @@ struct LakeExportTests {
         return try await body(path)
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func sealsFullRangesAndGoesOnWhereItEnded() async throws {
         try await self.withLake { path in
             let ledger = Ledger(size: 12)
@@ -185,7 +185,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: [false, true])
+    @Test(.timeLimit(.minutes(10)), arguments: [false, true])
     func hasEveryRecordOnceWhereverItWasKilled(isAfter: Bool) async throws {
         var steps = 0
         var hasKilled = true
@@ -224,7 +224,7 @@ struct LakeExportTests {
     }
 
     /// What the other tests look with must see a wrong table.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func aRecordThatIsTwiceOrMissingWouldBeSeen() async throws {
         try await self.withLake { path in
             let folder = try await LakeFolder.open(path)
@@ -242,7 +242,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func givesWayToAnotherExporterThatCommitsFirst() async throws {
         try await self.withLake { path in
             let ledger = Ledger(size: 15)
@@ -259,7 +259,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func twoOrganizationsShareATableAndItsVersions() async throws {
         try await self.withLake { path in
             let other = try #require(OrganizationKey("lab-b"))
@@ -272,7 +272,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func refusesAnotherClusterAShorterLedgerAndAForeignLog() async throws {
         try await self.withLake { path in
             let ledger = Ledger(size: 10)
@@ -291,7 +291,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func refusesMonthsThatLeaveOutRecords() async throws {
         final class Gap: LakeSource {
             func extent(of organization: OrganizationKey) -> LakeExtent { LakeExtent(cluster: "test", size: 5) }
@@ -315,7 +315,7 @@ struct LakeExportTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(10)))
     func removesStagedFilesOfTheDeadOnly() async throws {
         try await self.withLake { path in
             let folder = try await LakeFolder.open(path)

@@ -208,7 +208,7 @@ private struct PeerNode {
     func metric(_ line: String) -> Bool { self.registry.render().contains(line) }
 }
 
-@Suite("Links between nodes", .timeLimit(.minutes(1)))
+@Suite("Links between nodes", .timeLimit(.minutes(10)))
 struct PeersLinksTests {
     private typealias Fixture = FrameFixture
 

@@ -222,7 +222,7 @@ private final class PullerBench: Sendable {
     }
 }
 
-@Suite("Fetching snapshots", .timeLimit(.minutes(1)))
+@Suite("Fetching snapshots", .timeLimit(.minutes(10)))
 struct PeersSnapshotPullerTests {
     @Test func whatIsOfferedIsFetchedAndInstalled() async throws {
         let bench = PullerBench()

@@ -111,7 +111,7 @@ private struct SplitMix {
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct QueriesRunningTests {
+@Suite(.timeLimit(.minutes(10))) struct QueriesRunningTests {
     private static let lab = OrganizationKey("lab-a")!
     private static let caller = QueryCaller(
         token: "t1",

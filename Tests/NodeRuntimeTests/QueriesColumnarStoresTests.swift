@@ -6,7 +6,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Columnar stores of a node", .timeLimit(.minutes(1)))
+@Suite("Columnar stores of a node", .timeLimit(.minutes(10)))
 struct QueriesColumnarStoresTests {
     private static func withStores(
         openMax: Int = ColumnarStores.openMaxDefault,

@@ -10,7 +10,7 @@ internal import Testing
 @testable internal import NodeRuntime
 @testable internal import Transport
 
-@Suite("Manifests of answers", .timeLimit(.minutes(1)))
+@Suite("Manifests of answers", .timeLimit(.minutes(10)))
 struct QueriesManifestTests {
     private static func answer(_ id: String, statement: String = "select 1", provenance: String) -> QueryAnswer {
         QueryAnswer(

@@ -9,7 +9,7 @@ internal import Testing
 @testable internal import NodeRuntime
 @testable internal import Transport
 
-@Suite("A peer's answer to a query", .timeLimit(.minutes(1)))
+@Suite("A peer's answer to a query", .timeLimit(.minutes(10)))
 struct QueriesRemoteResultTests {
     private static let schema = ArrowSchema(fields: [ArrowField("n", .int64), ArrowField("t", .utf8)])
 

@@ -7,7 +7,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Replicas that fail before their first rows", .timeLimit(.minutes(1)))
+@Suite("Replicas that fail before their first rows", .timeLimit(.minutes(10)))
 final class QueriesReplicaFailoverTests {
     private static let schema = ArrowSchema(fields: [ArrowField("n", .int64)])
     private let key: OrganizationKey

@@ -10,7 +10,7 @@ internal import Testing
 @testable internal import NodeRuntime
 
 /// One bit of any key of a stopped replica is another: re-reading it names exactly that key.
-@Suite("Every row of a stopped replica", .timeLimit(.minutes(2)))
+@Suite("Every row of a stopped replica", .timeLimit(.minutes(10)))
 struct RowDamageTests {
     /// A replica that stopped: everything that a node keeps, below its checksums.
     struct Stopped {

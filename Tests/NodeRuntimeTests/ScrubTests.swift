@@ -122,7 +122,7 @@ struct ScrubTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func readsWhatIsNewAndEverythingOnceAnInterval() async throws {
+    @Test(.timeLimit(.minutes(10))) func readsWhatIsNewAndEverythingOnceAnInterval() async throws {
         let fixture = try Fixture()
         defer { fixture.threads.shutdown() }
         let register = try DamageRegister(store: fixture.store)
@@ -148,7 +148,7 @@ struct ScrubTests {
         #expect(unchanged.sound.isEmpty, "and nobody is told the same twice")
     }
 
-    @Test(.timeLimit(.minutes(1))) func damageIsToldOnceAndKept() async throws {
+    @Test(.timeLimit(.minutes(10))) func damageIsToldOnceAndKept() async throws {
         let fixture = try Fixture()
         defer { fixture.threads.shutdown() }
         try fixture.append(50)
@@ -172,7 +172,7 @@ struct ScrubTests {
         #expect(after.found.isEmpty && after.bytesRead > 0, "it begins with the first record")
     }
 
-    @Test(.timeLimit(.minutes(1))) func aHistoryThatIsNotTheOneReadBeforeIsNoticedAtOnce() async throws {
+    @Test(.timeLimit(.minutes(10))) func aHistoryThatIsNotTheOneReadBeforeIsNoticedAtOnce() async throws {
         for (size, kind) in [(30, LedgerFinding.Kind.truncated), (50, .fork), (60, .fork)] {
             let fixture = try Fixture()
             defer { fixture.threads.shutdown() }
@@ -185,7 +185,7 @@ struct ScrubTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func restsWhileASnapshotIsTaken() async throws {
+    @Test(.timeLimit(.minutes(10))) func restsWhileASnapshotIsTaken() async throws {
         let fixture = try Fixture()
         defer { fixture.threads.shutdown() }
         try fixture.append(20)
@@ -199,7 +199,7 @@ struct ScrubTests {
         #expect(Scrubber.pause(after: 10_000) == .seconds(200))
     }
 
-    @Test(.timeLimit(.minutes(1))) func tellsOfWhatWasJudgedLate() async throws {
+    @Test(.timeLimit(.minutes(10))) func tellsOfWhatWasJudgedLate() async throws {
         let fixture = try Fixture()
         defer { fixture.threads.shutdown() }
         try fixture.append(5)

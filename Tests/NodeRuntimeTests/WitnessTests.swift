@@ -152,7 +152,7 @@ struct WitnessRulesTests {
     }
 }
 
-@Suite("A witness", .timeLimit(.minutes(1)))
+@Suite("A witness", .timeLimit(.minutes(10)))
 struct WitnessServiceTests {
     private static func service(
         _ store: any KeyValueStore,
@@ -319,7 +319,7 @@ struct WitnessQueueTests {
     }
 }
 
-@Suite("Witnesses of three replicas", .timeLimit(.minutes(1)))
+@Suite("Witnesses of three replicas", .timeLimit(.minutes(10)))
 struct WitnessCourierTests {
     private static let pace: CheckpointRounds.Pace = {
         var pace = CheckpointRounds.Pace()

@@ -8,7 +8,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("Statements that end their worker", .timeLimit(.minutes(1)))
+@Suite("Statements that end their worker", .timeLimit(.minutes(10)))
 struct WorkerDeadlyStatementsTests {
     private typealias Memory = DeadlyStatements<ContinuousClock.Instant>
 

@@ -8,7 +8,7 @@ internal import Testing
 
 @testable internal import NodeRuntime
 
-@Suite("What a node knows of its workers' tables", .timeLimit(.minutes(1)))
+@Suite("What a node knows of its workers' tables", .timeLimit(.minutes(10)))
 struct WorkerKnownTablesTests {
     private static let one = OrganizationID(1)
     private static let two = OrganizationID(2)

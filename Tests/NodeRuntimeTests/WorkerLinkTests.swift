@@ -10,7 +10,7 @@ internal import Testing
 @testable internal import NodeRuntime
 
 /// Both ends of the protocol in one process, over a real socket pair.
-@Suite("What a node asks its worker", .timeLimit(.minutes(1)))
+@Suite("What a node asks its worker", .timeLimit(.minutes(10)))
 struct WorkerLinkTests {
     private static func onThread(_ body: @escaping @Sendable () -> Void) {
         let thread = Thread(block: body)

@@ -6,7 +6,7 @@ import Testing
 @testable import QueryRouter
 
 /// The statements of `make bench`, over small data: every plan answers like one DuckDB with the rows of all.
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct BenchmarkStatementTests {
     private static func column(_ name: String, _ type: ColumnType) -> ColumnDefinition { ColumnDefinition(name, type) }
 

@@ -5,7 +5,7 @@ import Testing
 @testable import QueryRouter
 
 /// Organizations whose tables differ, and statements that ask about tables.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct CatalogTests {
     private static func table(_ name: String, _ columns: [(String, ColumnType)]) -> TableSchema {
         TableSchema(

@@ -5,7 +5,7 @@ import Testing
 @testable import QueryRouter
 
 /// The router's answers equal those of one DuckDB over all rows, whatever the plan.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct DifferentialTests {
     private static let seed: UInt64 = 20_260_131
 

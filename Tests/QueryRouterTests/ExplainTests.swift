@@ -4,7 +4,7 @@ import Testing
 
 @testable import QueryRouter
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct ExplainTests {
     private static func lines(
         _ router: QueryRouter,

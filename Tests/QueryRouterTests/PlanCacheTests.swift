@@ -75,7 +75,7 @@ private struct ChangingShards: ShardQueryService {
     }
 }
 
-@Suite("Plans that are kept", .serialized, .timeLimit(.minutes(1)))
+@Suite("Plans that are kept", .serialized, .timeLimit(.minutes(10)))
 struct PlanCacheTests {
     private static func withRouter(
         _ service: any ShardQueryService,

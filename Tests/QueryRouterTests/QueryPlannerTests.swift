@@ -5,7 +5,7 @@ import Testing
 @testable import QueryRouter
 
 /// What is fetched for a statement: enough always, and no more where that is certain.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct QueryPlannerTests {
     private static let keys = ["org-1", "org-2", "org-3"].compactMap(OrganizationKey.init)
 

@@ -5,7 +5,7 @@ import Testing
 
 @testable import QueryRouter
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct QueryRouterTests {
     private static let seed: UInt64 = 7
     private static let counts =

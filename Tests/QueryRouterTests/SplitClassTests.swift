@@ -5,7 +5,7 @@ import Testing
 @testable import QueryRouter
 
 /// What broke other ways of splitting statements, class by class: each answers like one DuckDB, or is refused.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct SplitClassTests {
     /// Compares every plan that admits a statement with one DuckDB, and says which plan the free choice was.
     private static func compare(_ statements: [String], seed: UInt64 = 4) async throws -> [QueryPlanKind] {

@@ -4,7 +4,7 @@ import Testing
 @testable import QueryRouter
 
 /// Nothing but a read-only SELECT over the datasets passes, wherever in the statement it stands.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct StatementGateTests {
     /// Tables and table functions that must not be read.
     static let tables = [

@@ -4,7 +4,7 @@ import Testing
 
 @testable import QueryRouter
 
-@Suite("The time of a statement", .serialized, .timeLimit(.minutes(1)))
+@Suite("The time of a statement", .serialized, .timeLimit(.minutes(10)))
 struct StatementTimeTests {
     /// 2026-02-15 09:30:00.25 UTC, in the middle of the generated rows.
     private static let now = Timestamp(microseconds: 1_771_147_800_250_000)

@@ -5,7 +5,7 @@ import StorageTestKit
 import Testing
 
 /// What a damaged disk does: bytes are changed or cut off in the files of a store.
-@Suite(.timeLimit(.minutes(2))) struct DamageTests {
+@Suite(.timeLimit(.minutes(10))) struct DamageTests {
     private func files(_ path: String, suffix: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: path)
             .filter { $0.hasSuffix(suffix) }

@@ -71,7 +71,7 @@ func frontCount(_ store: any KeyValueReader, valueBytes: Int = 100) throws -> In
     return isFront ? entries.count : nil
 }
 
-@Suite(.timeLimit(.minutes(2))) struct RocksStoreTests {
+@Suite(.timeLimit(.minutes(10))) struct RocksStoreTests {
     @Test(arguments: StoreConformance.all) func keepsThePromise(_ promise: StoreConformance) throws {
         try promise.run(.rocks)
     }

@@ -6,7 +6,7 @@ internal import Testing
 
 @testable internal import Shards
 
-@Suite("The projector", .timeLimit(.minutes(1)))
+@Suite("The projector", .timeLimit(.minutes(10)))
 struct ProjectorTests {
     private static let organization = OrganizationID(7)
     private static let other = OrganizationID(8)

@@ -67,7 +67,7 @@ private struct RandomLog {
     }
 }
 
-@Suite("Replicas fed the same log", .timeLimit(.minutes(1)))
+@Suite("Replicas fed the same log", .timeLimit(.minutes(10)))
 struct ReplicaConvergenceTests {
     private func run(_ batches: [[CommittedEntry]], on replica: Replica) async throws -> [CommandResult] {
         var results: [CommandResult] = []

@@ -7,7 +7,7 @@ internal import Testing
 
 @testable internal import Shards
 
-@Suite("Applying commands", .timeLimit(.minutes(1)))
+@Suite("Applying commands", .timeLimit(.minutes(10)))
 struct ShardApplierTests {
     private let organization = OrganizationID(7)
 

@@ -22,7 +22,7 @@ private final class Order: Sendable {
     func add(_ number: Int) { self.numbers.withLock { $0.append(number) } }
 }
 
-@Suite("Lanes", .timeLimit(.minutes(1)))
+@Suite("Lanes", .timeLimit(.minutes(10)))
 struct ApplyLaneTests {
     @Test func anInlineLaneRunsNothingUntilItIsTold() {
         let lane = InlineLane()

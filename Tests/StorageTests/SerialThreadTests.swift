@@ -23,7 +23,7 @@ private actor Counter {
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct SerialThreadTests {
+@Suite(.timeLimit(.minutes(10))) struct SerialThreadTests {
     @Test func runsClosuresInOrder() async throws {
         let thread = try SerialThread(name: "test-order")
         let seen = Mutex<[Int]>([])

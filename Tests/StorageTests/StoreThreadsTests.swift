@@ -12,7 +12,7 @@ private final class Tally: Sendable {
     func add() { self.state.withLock { $0 += 1 } }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct StoreThreadsTests {
+@Suite(.timeLimit(.minutes(10))) struct StoreThreadsTests {
     @Test func runsAllCallsAndReturnsTheirValues() async throws {
         let threads = try StoreThreads(name: "test", count: 3, queuedMax: 1000)
         let sum = try await withThrowingTaskGroup(of: Int.self) { group in

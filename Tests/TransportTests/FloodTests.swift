@@ -7,7 +7,7 @@ import Testing
 @testable import Transport
 
 /// What a hostile client can send; the server ends the connection or the stream, and never crashes.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct FloodTests {
     private static let enhanceYourCalm: UInt32 = 0xb
     private static let opening = EmbeddedServer.preface + Frame.emptySettings.bytes

@@ -7,7 +7,7 @@ import Testing
 @testable import Transport
 
 /// Windows follow the consumer, seen in the frames themselves.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct FlowControlTests {
     private func server(
         _ handler: @escaping @Sendable (ServerRequest) async -> ServerResponse

@@ -6,7 +6,7 @@ import Testing
 @testable import Transport
 
 /// HTTP/1.1 without sockets or TLS, on a clock that the test moves.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct HTTP1Tests {
     private static let plan: @Sendable (HTTPRequest, ConnectionInfo) -> RoutePlan = { head, _ in
         switch head.path {

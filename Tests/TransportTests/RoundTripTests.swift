@@ -4,7 +4,7 @@ import Testing
 
 @testable import Transport
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RoundTripTests {
     @Sendable private static func plan(_ head: HTTPRequest, _ connection: ConnectionInfo) -> RoutePlan {
         switch head.path {

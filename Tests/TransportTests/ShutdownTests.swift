@@ -6,7 +6,7 @@ import Testing
 
 @testable import Transport
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ShutdownTests {
     @Test(arguments: ["h2", "http/1.1"])
     func aGracefulShutdownFinishesOpenRequests(version: String) async throws {

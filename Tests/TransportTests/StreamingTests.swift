@@ -5,7 +5,7 @@ import Testing
 
 @testable import Transport
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct StreamingTests {
     /// What may lie between a producer and its consumer: a writer's buffer, the window, what is in one read and one
     /// chunk on either side.

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Transport
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct TLSTests {
     private static let answer = ServerResponse(status: .ok, body: .bytes(ByteBuffer(string: "ok\n")))
 

@@ -202,8 +202,9 @@ struct ZipArchive: Sendable {
         guard sizes.0 <= ZipFormat.memberBytesMax else {
             throw PackageError(.tooLarge, "the member \(text) has more than \(ZipFormat.memberBytesMax) bytes")
         }
-        // A directory, a link or a device.
-        guard attributes >> 16 & 0o170000 == 0o100000 || attributes >> 16 == 0 else {
+        // A directory, a link or a device. Some programs that make archives write permissions and no kind.
+        let kind = attributes >> 16 & 0o170000
+        guard kind == 0o100000 || kind == 0 else {
             throw PackageError(.unsafePath, "the member \(text) is no regular file")
         }
         var place = UInt64(offset)

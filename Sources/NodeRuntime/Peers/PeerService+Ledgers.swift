@@ -126,6 +126,7 @@ extension PeerService {
         guard let request = try? WireQueryRequest(serializedBytes: Data(buffer: body)),
             let key = OrganizationKey(request.key)
         else { return ServerResponse(status: .badRequest) }
+        await self.news.hear(request)
         guard let entry = self.directory.organization(key), entry.id.rawValue == request.organization else {
             return self.refusal(QueryError(.unavailable, "organization \(key) is not known on node \(self.node)"))
         }

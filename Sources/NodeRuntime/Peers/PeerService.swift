@@ -23,6 +23,8 @@ struct PeerService: RequestRouter {
     let store: any KeyValueStore
     let storeThreads: StoreThreads
     let directory: ShardDirectory
+    /// Asked before an answer about an organization.
+    let news: OrganizationNews
     let placement: Placement
     let applier: ShardApplier
     let projector: Projector
@@ -119,7 +121,7 @@ struct PeerService: RequestRouter {
         }
     }
 
-    private func answer<Request: SwiftProtobuf.Message, Answer: SwiftProtobuf.Message>(
+    private func reply<Request: SwiftProtobuf.Message, Answer: SwiftProtobuf.Message>(
         _ body: @escaping @Sendable (Request) async -> Answer
     ) -> RoutePlan {
         .collected(bodyBytesMax: Self.requestBytesMax) { _, bytes in
@@ -131,6 +133,24 @@ struct PeerService: RequestRouter {
                 return self.door.introduced(ServerResponse(status: .badRequest))
             }
         }
+    }
+
+    /// Answers a question about an organization that this node may not have heard of yet.
+    private func answer<Request: SwiftProtobuf.Message & OrganizationQuestion, Answer: SwiftProtobuf.Message>(
+        _ body: @escaping @Sendable (Request) async -> Answer
+    ) -> RoutePlan {
+        let news = self.news
+        let heard: @Sendable (Request) async -> Answer = { request in
+            await news.hear(request)
+            return await body(request)
+        }
+        return self.reply(heard)
+    }
+
+    private func answer<Request: SwiftProtobuf.Message, Answer: SwiftProtobuf.Message>(
+        _ body: @escaping @Sendable (Request) async -> Answer
+    ) -> RoutePlan {
+        self.reply(body)
     }
 
     // MARK: Requests to a group
