@@ -71,8 +71,8 @@ package struct ComparisonView: Sendable, Decodable, Equatable {
         var lines = ["\(self.organization): \(sizes.joined(separator: ", ")), \(self.roundTrips) round trips"]
         lines += self.packageLines
         switch self.outcome {
-        case "equal": lines.append("the same records")
-        case "prefix": lines.append("the same records as far as \(self.name(self.shorter)) has them")
+        case "equal": lines.append("the same records by their hashes (audit verify reads the bytes too)")
+        case "prefix": lines.append("the same records by their hashes as far as \(self.name(self.shorter)) has them")
         case "caught": lines.append("CAUGHT: \(self.name(self.side)) \(self.fault ?? "") in its own tree")
         case "unavailable": lines.append("\(self.name(self.side)) cannot be read: \(self.detail ?? "")")
         case "withheld":
