@@ -12,21 +12,14 @@ enum JSONText {
     /// The first place from `start` on that a string's plain run ends at: a quote, a backslash, a control character, or
     /// a byte of a longer UTF-8 sequence; `end` when there is none.
     ///
-    /// Looks at eight bytes at a time: a byte is below `n` when subtracting `n` borrows into its top bit.
+    /// Looks at eight bytes at a time.
     static func plainRunEnd(_ bytes: [UInt8], from start: Int, to end: Int) -> Int {
         precondition(start >= 0 && start <= end && end <= bytes.count, "the run lies in the text")
         return bytes.withUnsafeBytes { text in
-            let ones: UInt64 = 0x0101_0101_0101_0101
-            let tops: UInt64 = 0x8080_8080_8080_8080
             var place = start
             while place + 8 <= end {
-                let word = text.loadUnaligned(fromByteOffset: place, as: UInt64.self)
-                let quotes = word ^ (ones &* UInt64(self.quote))
-                let backslashes = word ^ (ones &* UInt64(self.backslash))
-                let special =
-                    word | (word &- ones &* 0x20) | (quotes &- ones) | (backslashes &- ones)
-                // A borrow can mark the byte above a marked one too: then the bytes are looked at one by one.
-                if special & tops != 0 { break }
+                let marks = self.marks(text.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+                if marks != 0 { return place + marks.trailingZeroBitCount >> 3 }
                 place += 8
             }
             while place < end {
@@ -38,14 +31,53 @@ enum JSONText {
         }
     }
 
+    /// A word of eight bytes of a string, the first the lowest: the lowest bit that is set is the top one of the first
+    /// byte that ends a plain run; bits above it may be wrong.
+    ///
+    /// A byte is below `n` when subtracting `n` borrows into its top bit; a borrow can mark a byte above that one too.
+    static func marks(_ word: UInt64) -> UInt64 {
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let tops: UInt64 = 0x8080_8080_8080_8080
+        let text = UInt64(littleEndian: word)
+        let quotes = text ^ (ones &* UInt64(self.quote))
+        let backslashes = text ^ (ones &* UInt64(self.backslash))
+        return (text | (text &- ones &* 0x20) | (quotes &- ones) | (backslashes &- ones)) & tops
+    }
+
+    /// The place of the first line feed from `start` on, or the end of the text.
+    static func lineEnd(_ bytes: [UInt8], from start: Int) -> Int {
+        bytes.withUnsafeBytes { text in
+            let ones: UInt64 = 0x0101_0101_0101_0101
+            let tops: UInt64 = 0x8080_8080_8080_8080
+            var place = start
+            while place + 8 <= text.count {
+                let word = UInt64(littleEndian: text.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+                let feeds = word ^ (ones &* 0x0A)
+                // As in `marks`; a byte of 0x80 or more is no line feed.
+                let marks = (feeds &- ones) & ~feeds & tops
+                if marks != 0 { return place + marks.trailingZeroBitCount >> 3 }
+                place += 8
+            }
+            while place < text.count, text[place] != 0x0A { place += 1 }
+            return place
+        }
+    }
+
     /// The length of the well-formed UTF-8 sequence of more than one byte at `start`, or nil (RFC 3629, table 3-7
     /// of the Unicode standard).
     static func multibyteLength(_ bytes: [UInt8], at start: Int, end: Int) -> Int? {
-        let first = bytes[start]
+        precondition(start >= 0 && start < end && end <= bytes.count, "the sequence lies in the text")
+        return bytes.withUnsafeBufferPointer { text in
+            text.baseAddress.flatMap { self.multibyteLength($0 + start, end: $0 + end) }
+        }
+    }
+
+    /// The same for bytes that are lent, of which there is at least one.
+    static func multibyteLength(_ bytes: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>) -> Int? {
         let length: Int
         var low = UInt8(0x80)
         var high = UInt8(0xBF)
-        switch first {
+        switch bytes.pointee {
         case 0xC2...0xDF: length = 2
         case 0xE0:
             length = 3
@@ -63,11 +95,11 @@ enum JSONText {
             high = 0x8F
         default: return nil
         }
-        guard start + length <= end else { return nil }
-        guard bytes[start + 1] >= low, bytes[start + 1] <= high else { return nil }
+        guard end - bytes >= length else { return nil }
+        guard bytes[1] >= low, bytes[1] <= high else { return nil }
         var offset = 2
         while offset < length {
-            guard bytes[start + offset] & 0xC0 == 0x80 else { return nil }
+            guard bytes[offset] & 0xC0 == 0x80 else { return nil }
             offset += 1
         }
         return length
@@ -199,11 +231,24 @@ enum JSONText {
         _ right: [UInt8],
         _ rightRange: Range<Int>
     ) -> Int {
-        let shared = min(leftRange.count, rightRange.count)
+        precondition(leftRange.upperBound <= left.count && rightRange.upperBound <= right.count, "keys lie in texts")
+        return left.withUnsafeBufferPointer { left in
+            right.withUnsafeBufferPointer { right in
+                self.compareUTF16(
+                    UnsafeBufferPointer(rebasing: left[leftRange]),
+                    UnsafeBufferPointer(rebasing: right[rightRange])
+                )
+            }
+        }
+    }
+
+    /// The same for bytes that are lent.
+    static func compareUTF16(_ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>) -> Int {
+        let shared = min(left.count, right.count)
         var offset = 0
         while offset < shared {
-            let first = left[leftRange.lowerBound + offset]
-            let second = right[rightRange.lowerBound + offset]
+            let first = left[offset]
+            let second = right[offset]
             if first != second {
                 let ordered = first < second ? -1 : 1
                 guard first >= 0xEE, second >= 0xEE, (first >= 0xF0) != (second >= 0xF0) else { return ordered }
@@ -211,7 +256,7 @@ enum JSONText {
             }
             offset += 1
         }
-        return leftRange.count - rightRange.count
+        return left.count - right.count
     }
 
     /// The same for keys that stand in canonical form between quotes, possibly with escapes.

@@ -111,9 +111,9 @@ package struct EventDraft: Sendable, Hashable {
     }
 }
 
-/// Fills a buffer that the caller made large enough: what is added to the text never takes more than
+/// Fills a buffer that the caller made large enough; what applying adds to a draft never takes more than
 /// ``EventDraft/addedBytesMax``.
-private struct RecordWriter {
+struct RecordWriter {
     let buffer: UnsafeMutableBufferPointer<UInt8>
     private(set) var count = 0
 
@@ -134,6 +134,10 @@ private struct RecordWriter {
 
     mutating func write(_ text: StaticString, from start: Int = 0) {
         text.withUTF8Buffer { self.write($0, from: start, to: $0.count) }
+    }
+
+    mutating func write(_ bytes: [UInt8]) {
+        bytes.withUnsafeBufferPointer { self.write($0, from: 0, to: $0.count) }
     }
 
     mutating func writeHex(_ digest: Digest) {
@@ -207,7 +211,7 @@ package enum EventBatch {
         var start = 0
         while start < body.count {
             line += 1
-            let end = body[start...].firstIndex(of: 0x0A) ?? body.count
+            let end = JSONText.lineEnd(body, from: start)
             defer { start = end + 1 }
             if body[start..<end].allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) {
                 blankLine = blankLine ?? line

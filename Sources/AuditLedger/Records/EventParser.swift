@@ -24,16 +24,28 @@ struct EventParser {
 
     private let context: EventContext
     private var canonicalizer: JSONCanonicalizer
+    private var quick: QuickEventReader
     /// Values taken out of the events so far, with the number of their event.
     private(set) var personal: [(event: Int, value: PersonalValue)] = []
     private var eventCount = 0
 
     init(context: EventContext) {
         self.context = context
-        self.canonicalizer = JSONCanonicalizer(limits: JSONLimits(bytesMax: EventLimits.eventBytesMax))
+        let limits = JSONLimits(bytesMax: EventLimits.eventBytesMax)
+        self.canonicalizer = JSONCanonicalizer(limits: limits)
+        self.quick = QuickEventReader(context: context, limits: limits)
     }
 
     mutating func parse(_ input: [UInt8], range: Range<Int>) throws(EventError) -> EventDraft {
+        if let draft = self.quick.read(input, range: range) {
+            self.eventCount += 1
+            return draft
+        }
+        return try self.parseThoroughly(input, range: range)
+    }
+
+    /// Reads any event, and finds what is wrong with those that are none.
+    mutating func parseThoroughly(_ input: [UInt8], range: Range<Int>) throws(EventError) -> EventDraft {
         do {
             try self.canonicalizer.run(input, range: range)
         } catch {
@@ -114,33 +126,33 @@ struct EventParser {
         let bytes = self.canonicalizer.output
         var text: [UInt8] = []
         text.reserveCapacity(bytes.count + self.context.requestFragment.count + EventDraft.addedBytesMax)
-        text.append(contentsOf: Names.openAction)
+        text.append(contentsOf: EventNames.openAction)
         text.append(contentsOf: bytes[try self.text(members.action, "action", EventLimits.actionBytesMax)])
-        text.append(contentsOf: Names.putActor)
+        text.append(contentsOf: EventNames.putActor)
         try self.appendActor(members.actor, to: &text)
-        text.append(contentsOf: Names.putAfter)
+        text.append(contentsOf: EventNames.putAfter)
         self.append(members.after, to: &text)
-        text.append(contentsOf: Names.putBefore)
+        text.append(contentsOf: EventNames.putBefore)
         self.append(members.before, to: &text)
-        try self.append(link: members.causation, "causation", Names.putCausation, to: &text)
+        try self.append(link: members.causation, "causation", EventNames.putCausation, to: &text)
         if self.context.format >= .second { self.appendChanged(members, to: &text) }
         if let compliance = self.present(members.compliance) {
             guard bytes[compliance.lowerBound] == UInt8(ascii: "{") else {
                 throw EventError(.wrongType, "an object is wanted here", member: "/compliance")
             }
-            text.append(contentsOf: Names.putCompliance)
+            text.append(contentsOf: EventNames.putCompliance)
             text.append(contentsOf: bytes[compliance])
         }
-        try self.append(link: members.correlation, "correlation", Names.putCorrelation, to: &text)
-        text.append(contentsOf: Names.putEntityID)
+        try self.append(link: members.correlation, "correlation", EventNames.putCorrelation, to: &text)
+        text.append(contentsOf: EventNames.putEntityID)
         text.append(contentsOf: bytes[try self.text(members.entityID, "entity_id", EventLimits.entityIDBytesMax)])
-        text.append(contentsOf: Names.putEntityType)
+        text.append(contentsOf: EventNames.putEntityType)
         text.append(contentsOf: bytes[try self.text(members.entityType, "entity_type", EventLimits.entityTypeBytesMax)])
         if let occurredAt = self.present(members.occurredAt) {
-            text.append(contentsOf: Names.putOccurredAt)
+            text.append(contentsOf: EventNames.putOccurredAt)
             try self.appendTime(occurredAt, to: &text)
         }
-        text.append(contentsOf: Names.putOrganization)
+        text.append(contentsOf: EventNames.putOrganization)
         if let organization = self.present(members.organization) {
             guard bytes[organization].elementsEqual(self.context.organizationText) else {
                 throw EventError(
@@ -151,24 +163,24 @@ struct EventParser {
             }
         }
         text.append(contentsOf: self.context.organizationText)
-        text.append(contentsOf: Names.putOutcome)
-        text.append(contentsOf: try self.word(members.outcome, "outcome", Names.outcomes))
+        text.append(contentsOf: EventNames.putOutcome)
+        text.append(contentsOf: try self.word(members.outcome, "outcome", EventNames.outcomes))
         if let personal = self.present(members.personal) {
-            text.append(contentsOf: Names.putPersonal)
+            text.append(contentsOf: EventNames.putPersonal)
             text.append(contentsOf: bytes[personal])
         }
         let previousPlace = text.count
         if let reason = self.present(members.reason) {
             _ = try self.text(reason, "reason", EventLimits.reasonBytesMax)
-            text.append(contentsOf: Names.putReason)
+            text.append(contentsOf: EventNames.putReason)
             text.append(contentsOf: bytes[reason])
         }
         let recordedAtPlace = text.count
         text.append(contentsOf: self.context.requestFragment)
         let sequencePlace = text.count
-        try self.append(link: members.session, "session", Names.putSession, to: &text)
-        text.append(contentsOf: Names.putSeverity)
-        text.append(contentsOf: try self.word(members.severity, "severity", Names.severities))
+        try self.append(link: members.session, "session", EventNames.putSession, to: &text)
+        text.append(contentsOf: EventNames.putSeverity)
+        text.append(contentsOf: try self.word(members.severity, "severity", EventNames.severities))
         text.append(UInt8(ascii: "}"))
         guard text.count + EventDraft.addedBytesMax <= EventLimits.recordBytesMax else {
             throw EventError(.recordTooLarge, "the record would be longer than \(EventLimits.recordBytesMax) bytes")
@@ -191,7 +203,7 @@ struct EventParser {
         if let range {
             text.append(contentsOf: self.canonicalizer.output[range])
         } else {
-            text.append(contentsOf: Names.null)
+            text.append(contentsOf: EventNames.null)
         }
     }
 
@@ -222,7 +234,7 @@ struct EventParser {
             self.compare(before, after, path: [], depth: depth, into: &places)
             if places.isEmpty { return }
             guard places.count <= EventLimits.changedMax else { continue }
-            text.append(contentsOf: Names.putChanged)
+            text.append(contentsOf: EventNames.putChanged)
             for (offset, place) in places.enumerated() {
                 if offset > 0 { text.append(UInt8(ascii: ",")) }
                 JSONText.appendQuoted(place[...], to: &text)
@@ -315,7 +327,7 @@ struct EventParser {
             throw EventError(.wrongType, "a string is wanted here", member: "/occurred_at")
         }
         let inner = range.lowerBound + 1..<range.upperBound - 1
-        guard inner.count <= Names.timeBytesMax,
+        guard inner.count <= EventNames.timeBytesMax,
             let time = RecordTime.parse(self.canonicalizer.output, inner) ?? Timestamp(self.canonicalizer.output[inner])
         else {
             throw EventError(.valueNotAllowed, "this is not a date and time of RFC 3339", member: "/occurred_at")
@@ -338,9 +350,9 @@ struct EventParser {
         let bytes = self.canonicalizer.output
         switch bytes[range.lowerBound] {
         case JSONText.quote:
-            text.append(contentsOf: Names.openID)
+            text.append(contentsOf: EventNames.openID)
             text.append(contentsOf: bytes[try self.text(range, "actor", EventLimits.actorIDBytesMax)])
-            text.append(contentsOf: Names.putUserKind)
+            text.append(contentsOf: EventNames.putUserKind)
         case UInt8(ascii: "{"): try self.appendActor(object: range, to: &text)
         default: throw EventError(.wrongType, "a string or an object is wanted here", member: "/actor")
         }
@@ -353,11 +365,12 @@ struct EventParser {
         var rest: [(name: [UInt8], value: Range<Int>)] = []
         for (key, value) in self.members(of: range) {
             switch bytes[key.lowerBound + 1..<key.upperBound - 1] {
-            case Names.id: id = value
-            case Names.kind: kind = value
-            case Names.name: rest.append((Names.putName, try self.actorText(value, "name")))
-            case Names.onBehalfOf: rest.append((Names.putOnBehalfOf, try self.actorText(value, "on_behalf_of")))
-            case Names.role: rest.append((Names.putRole, try self.actorText(value, "role")))
+            case EventNames.id: id = value
+            case EventNames.kind: kind = value
+            case EventNames.name: rest.append((EventNames.putName, try self.actorText(value, "name")))
+            case EventNames.onBehalfOf:
+                rest.append((EventNames.putOnBehalfOf, try self.actorText(value, "on_behalf_of")))
+            case EventNames.role: rest.append((EventNames.putRole, try self.actorText(value, "role")))
             default:
                 throw EventError(
                     .unknownMember,
@@ -366,10 +379,10 @@ struct EventParser {
                 )
             }
         }
-        text.append(contentsOf: Names.openID)
+        text.append(contentsOf: EventNames.openID)
         text.append(contentsOf: bytes[try self.text(id, "actor/id", EventLimits.actorIDBytesMax)])
-        text.append(contentsOf: Names.putKind)
-        text.append(contentsOf: try self.word(kind, "actor/kind", Names.kinds))
+        text.append(contentsOf: EventNames.putKind)
+        text.append(contentsOf: try self.word(kind, "actor/kind", EventNames.kinds))
         for (name, value) in rest where self.present(value) != nil {
             text.append(contentsOf: name)
             text.append(contentsOf: bytes[value])
@@ -398,102 +411,4 @@ struct EventParser {
         } while scanner.take(UInt8(ascii: ","))
         return found
     }
-}
-
-/// The members that an event may have.
-private enum EventMember {
-    case action
-    case actor
-    case after
-    case before
-    case causation
-    case compliance
-    case correlation
-    case entityID
-    case entityType
-    case occurredAt
-    case organization
-    case outcome
-    case personal
-    case reason
-    case session
-    case severity
-
-    /// The first format of records that has it.
-    var format: RecordFormat {
-        switch self {
-        case .causation, .correlation, .personal, .session: .second
-        default: .first
-        }
-    }
-
-    /// The member with the name in `bytes[range]`; the length tells most of them apart.
-    init?(_ bytes: [UInt8], _ range: Range<Int>) {
-        let candidates: InlineArray<3, (StaticString, EventMember)?>
-        switch range.count {
-        case 5: candidates = [("actor", .actor), ("after", .after), nil]
-        case 6: candidates = [("action", .action), ("before", .before), ("reason", .reason)]
-        case 7: candidates = [("outcome", .outcome), ("session", .session), nil]
-        case 8: candidates = [("severity", .severity), ("personal", .personal), nil]
-        case 9: candidates = [("entity_id", .entityID), ("causation", .causation), nil]
-        case 10: candidates = [("compliance", .compliance), nil, nil]
-        case 11:
-            candidates = [("occurred_at", .occurredAt), ("entity_type", .entityType), ("correlation", .correlation)]
-        case 12: candidates = [("organization", .organization), nil, nil]
-        default: return nil
-        }
-        for place in candidates.indices {
-            guard let candidate = candidates[place] else { continue }
-            let isEqual = candidate.0.withUTF8Buffer { name in
-                var offset = 0
-                while offset < name.count, bytes[range.lowerBound + offset] == name[offset] { offset += 1 }
-                return offset == name.count
-            }
-            if isEqual {
-                self = candidate.1
-                return
-            }
-        }
-        return nil
-    }
-}
-
-/// Names of members as bytes, with the marks that go around them.
-private enum Names {
-    static let id = Array("id".utf8)[...]
-    static let kind = Array("kind".utf8)[...]
-    static let name = Array("name".utf8)[...]
-    static let onBehalfOf = Array("on_behalf_of".utf8)[...]
-    static let role = Array("role".utf8)[...]
-
-    static let openAction = Array("{\"action\":".utf8)
-    static let putActor = Array(",\"actor\":".utf8)
-    static let putAfter = Array(",\"after\":".utf8)
-    static let putBefore = Array(",\"before\":".utf8)
-    static let putCausation = Array(",\"causation\":".utf8)
-    static let putChanged = Array(",\"changed\":[".utf8)
-    static let putCorrelation = Array(",\"correlation\":".utf8)
-    static let putPersonal = Array(",\"personal\":".utf8)
-    static let putSession = Array(",\"session\":".utf8)
-    static let putCompliance = Array(",\"compliance\":".utf8)
-    static let putEntityID = Array(",\"entity_id\":".utf8)
-    static let putEntityType = Array(",\"entity_type\":".utf8)
-    static let putOccurredAt = Array(",\"occurred_at\":".utf8)
-    static let putOrganization = Array(",\"organization\":".utf8)
-    static let putOutcome = Array(",\"outcome\":".utf8)
-    static let putReason = Array(",\"reason\":".utf8)
-    static let putSeverity = Array(",\"severity\":".utf8)
-    static let openID = Array("{\"id\":".utf8)
-    static let putKind = Array(",\"kind\":".utf8)
-    static let putUserKind = Array(",\"kind\":\"user\"}".utf8)
-    static let putName = Array(",\"name\":".utf8)
-    static let putOnBehalfOf = Array(",\"on_behalf_of\":".utf8)
-    static let putRole = Array(",\"role\":".utf8)
-    static let null = Array("null".utf8)
-
-    static let kinds = ActorKind.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
-    static let severities = Severity.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
-    static let outcomes = Outcome.allCases.map { Array("\"\($0.rawValue)\"".utf8) }
-    /// The longest text of RFC 3339 that is read: nine fractional digits and a zone offset.
-    static let timeBytesMax = 35
 }
