@@ -6,7 +6,8 @@ PORT  ?=
 NODES ?=
 SWIFT ?= swift
 # Of `make sim`: how many seeds, and the first one. Of `make scenario`: a file or folder, TRACE=1 for a trace. Of `make chaos`: seconds,
-# and the seed of a run to do again. Of `make fuzz`: seconds, and INPUT=… to run one input again.
+# and the seed of a run to do again. Of `make fuzz`: seconds, and INPUT=… to run one input again,
+# SANITIZE=address to find accesses outside of buffers too.
 SEEDS   ?= 1000
 FIRST   ?= 1
 FILE    ?= Simulator/Scenarios/Files
@@ -14,6 +15,7 @@ TRACE   ?=
 SECONDS ?= 300
 SEED    ?=
 INPUT   ?=
+SANITIZE ?=
 # QUICK=1 makes `make bench` a smoke run.
 QUICK ?=
 
@@ -97,7 +99,7 @@ query-plans: setup-test ## compare every plan for STATEMENTS=20000 random statem
 	  $(SWIFT) test --disable-xctest --filter RandomDifferentialTests
 
 fuzz: setup ## give libFuzzer's inputs to the ledger's parsers for SECONDS=300; INPUT=… runs one input again (Fuzz/README.md)
-	FLASKTRACK_FUZZ=1 $(SWIFT) build --scratch-path .build/fuzz --product fuzz --sanitize fuzzer
+	FLASKTRACK_FUZZ=1 $(SWIFT) build --scratch-path .build/fuzz --product fuzz --sanitize fuzzer $(if $(SANITIZE),--sanitize $(SANITIZE))
 	@mkdir -p .build/fuzz-corpus .build/fuzz-found
 	.build/fuzz/debug/fuzz -timeout=10 -rss_limit_mb=2048 -max_len=16384 -artifact_prefix=.build/fuzz-found/ \
 	  $(if $(INPUT),'$(INPUT)',-max_total_time='$(SECONDS)' .build/fuzz-corpus Fuzz/Corpus Fuzz/PackageCorpus)

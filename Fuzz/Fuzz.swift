@@ -122,9 +122,12 @@ enum FuzzedParser: UInt8, CaseIterable {
         let context = EventContext(
             organization: organization,
             request: request,
-            defaultActor: Actor(kind: .apiKey, id: "key-1")
+            defaultActor: Actor(kind: .apiKey, id: "key-1"),
+            saltSeed: [UInt8](repeating: 7, count: 32)
         )
-        _ = try? EventDraft.parse(input, defaults: context)
+        let quick = Result { () throws(EventError) in try EventDraft.parse(input, defaults: context) }
+        let thorough = Result { () throws(EventError) in try EventDraft.parseThoroughly(input, defaults: context) }
+        precondition(quick == thorough, "both ways to read an event agree")
         _ = try? RecordFields(scanning: input)
     }
 

@@ -31,6 +31,15 @@ package struct EventDraft: Sendable, Hashable {
         return try parser.parse(line, range: 0..<line.count)
     }
 
+    /// As ``parse(_:defaults:)`` without its quick way for usual events: what that must agree with.
+    package static func parseThoroughly(
+        _ line: [UInt8],
+        defaults context: EventContext
+    ) throws(EventError) -> EventDraft {
+        var parser = EventParser(context: context)
+        return try parser.parseThoroughly(line, range: 0..<line.count)
+    }
+
     /// As ``parse(_:defaults:)``, for events that may have personal members: those values come out beside the draft.
     package static func parseSealing(
         _ line: [UInt8],
