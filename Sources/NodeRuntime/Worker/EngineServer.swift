@@ -46,6 +46,7 @@ final class EngineServer: Sendable {
                 statement.sql,
                 parameters: statement.parameters,
                 origin: statement.origin,
+                delivery: statement.delivery,
                 limits: question.limits
             )
             return .rows(StoreResult(schema: result.schema, position: .zero, batches: result.batches))

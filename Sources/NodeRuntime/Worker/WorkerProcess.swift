@@ -45,6 +45,9 @@ package enum WorkerProcess {
         _exit(0)
     }
 
+    /// Threads of a final step: one that puts large parts together has nobody else to wait for.
+    private static let finalThreadsMax = 4
+
     private static func serve(_ pipe: FramePipe, _ settings: WorkerSettings) {
         let threads = ColumnarThreads()
         switch settings.role {
@@ -73,7 +76,8 @@ package enum WorkerProcess {
             }
             let configuration = InProcessQueryEngine.Configuration(
                 memoryLimitBytes: settings.storeMemoryBytes,
-                temporaryDirectory: settings.directory
+                temporaryDirectory: settings.directory,
+                threads: min(Self.finalThreadsMax, max(1, ProcessInfo.processInfo.activeProcessorCount))
             )
             guard let engine = self.open(configuration, threads) else { return }
             WorkerServer(pipe: pipe, service: .engine(EngineServer(engine: engine))).run()
