@@ -138,20 +138,20 @@ package final class ColumnarStore: Sendable {
     /// Finds the position table, or makes it in an empty database.
     private static func preparePosition(_ connection: EngineConnection) throws {
         let doing = "read the position"
-        let tables = try connection.number("SELECT count(*) FROM duckdb_tables()", doing: doing) ?? 0
-        if tables == 0 {
+        do {
+            let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
+            guard rows == 1 else { throw ColumnarError(.damaged, "the position table has \(rows ?? 0) rows") }
+        } catch let error as ColumnarError where error.code == .catalog || error.code == .binder {
+            // Only then: the list of all tables takes a third of the whole opening.
+            let tables = try connection.number("SELECT count(*) FROM duckdb_tables()", doing: doing) ?? 0
+            guard tables == 0 else {
+                throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
+            }
             try connection.execute(
                 "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
                     + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
                 doing: "make the position table"
             )
-            return
-        }
-        do {
-            let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
-            guard rows == 1 else { throw ColumnarError(.damaged, "the position table has \(rows ?? 0) rows") }
-        } catch let error as ColumnarError where error.code == .catalog || error.code == .binder {
-            throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
         }
     }
 

@@ -45,9 +45,6 @@ package enum WorkerProcess {
         _exit(0)
     }
 
-    /// Threads of a final step: one that puts large parts together has nobody else to wait for.
-    private static let finalThreadsMax = 4
-
     private static func serve(_ pipe: FramePipe, _ settings: WorkerSettings) {
         let threads = ColumnarThreads()
         switch settings.role {
@@ -76,8 +73,7 @@ package enum WorkerProcess {
             }
             let configuration = InProcessQueryEngine.Configuration(
                 memoryLimitBytes: settings.storeMemoryBytes,
-                temporaryDirectory: settings.directory,
-                threads: min(Self.finalThreadsMax, max(1, ProcessInfo.processInfo.activeProcessorCount))
+                temporaryDirectory: settings.directory
             )
             guard let engine = self.open(configuration, threads) else { return }
             WorkerServer(pipe: pipe, service: .engine(EngineServer(engine: engine))).run()

@@ -122,14 +122,16 @@ final class WorkerServer: Sendable {
         let head = WorkerResultHead(position: result.position.rawValue, schemaMessage: encoder.schemaMessage())
         var batches = result.batches.makeAsyncIterator()
         var waiting: [ArrowRecordBatch] = []
-        // A batch this small is most often the last: then all goes in one frame, which nobody need grant credit for.
-        if let first = try await batches.next() {
+        // Rows that are there and few go in one frame, which nobody need grant credit for.
+        if result.isWhole, let first = try await batches.next() {
             waiting.append(first)
             if first.byteCount <= WorkerFrame.answerRowsBytesMax, let second = try await batches.next() {
                 waiting.append(second)
             }
         }
-        if waiting.count < 2, waiting.first.map({ $0.byteCount <= WorkerFrame.answerRowsBytesMax }) ?? true {
+        if result.isWhole, waiting.count < 2,
+            waiting.first.map({ $0.byteCount <= WorkerFrame.answerRowsBytesMax }) ?? true
+        {
             var stream: [UInt8] = []
             for batch in waiting { stream += try encoder.message(for: batch) }
             let answer = WorkerShortAnswer(head: head, stream: stream + encoder.endOfStream())
