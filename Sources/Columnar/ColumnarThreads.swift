@@ -104,11 +104,15 @@ package final class ColumnarThreads: Sendable {
 final class KnownStatements: Sendable {
     /// Statements of each kind; when there are more, all are forgotten.
     static let max = 256
+    /// The longest of the router's own that is remembered.
+    static let bytesMax = 16 << 10
 
     /// Those of users that have passed the gate.
     let passed = Mutex([String: Set<String>]())
     /// Those of the router's own, which no gate has seen.
     let routers = Mutex([String: Set<String>]())
+    /// The router's own that are one SELECT and nothing else.
+    let selects = Mutex(Set<String>())
 }
 
 /// One bounded queue and its threads.

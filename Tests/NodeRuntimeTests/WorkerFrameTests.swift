@@ -80,6 +80,20 @@ struct WorkerFrameTests {
         return try decoder.feed(metadata: message.metadata, body: message.body)
     }
 
+    @Test func shortAnswersComeOutAsTheyWentIn() throws {
+        let (schema, batch, _) = try Self.message()
+        let encoder = ArrowStreamEncoder(schema: schema)
+        let head = WorkerResultHead(position: 41, schemaMessage: encoder.schemaMessage())
+        let stream = try encoder.message(for: batch) + encoder.endOfStream()
+        let bytes = WorkerShortAnswer(head: head, stream: stream).encoded()
+        let answer = try WorkerShortAnswer.decode(bytes)
+        #expect(answer.stream == stream)
+        #expect(try WorkerResultHead.decode(answer.head).position == 41)
+        for count in 0..<bytes.count {
+            #expect(throws: MalformedBytes.self) { try WorkerShortAnswer.decode(Array(bytes[..<count])) }
+        }
+    }
+
     @Test func batchesComeOutAsTheyWentInWhereverTheBytesAreCut() throws {
         let (schema, batch, parts) = try Self.message()
         let bytes = Self.frame(parts) + Self.frame(parts) + Self.bytes([Self.frames[0]])

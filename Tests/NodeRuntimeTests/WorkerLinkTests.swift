@@ -100,6 +100,53 @@ struct WorkerLinkTests {
         #expect(stores.aheadMax >= ResultInbox.windowBytes / 2, "the window is used: \(stores.aheadMax)")
     }
 
+    @Test func wholeAnswersAreThoseThatAreStreamed() async throws {
+        let records = try Fixture.records(Fixture.events(500), organization: Self.one)
+        try await Fixture.withDirectory { directory in
+            let threads = ColumnarThreads()
+            let stores = ColumnarStores(directory: directory, threads: threads, configuration: .init())
+            try await stores.project(records, to: Self.one, isUrgent: true)
+            _ = try await Self.withLink(stores) { link, _ in
+                // One frame, several, none, and more than one batch.
+                for rows in [1, 30_000, 0, 1_200_000] {
+                    var answers: [Int64] = []
+                    for delivery in [AnswerDelivery.streamed, .whole] {
+                        let statement = ShardStatement(
+                            sql: "SELECT range + (SELECT count(*) FROM audit_log) AS n FROM range(\(rows)) ORDER BY 1",
+                            origin: .router,
+                            delivery: delivery
+                        )
+                        let limits = QueryLimits(rowsMax: .max, bytesMax: .max)
+                        let question = WorkerQuestion.query(Self.one, StoreQuestion(statement, limits: limits))
+                        let result = try await link.open(question.encoded(), limit: .seconds(30))
+                        #expect(result.position == SequenceNumber(500))
+                        #expect(result.schema.fields.map(\.name) == ["n"])
+                        var (count, sum) = (0, Int64(0))
+                        for try await batch in result.batches {
+                            count += batch.rowCount
+                            sum +=
+                                (batch.int64(row: 0, column: 0) ?? 0)
+                                + (batch.int64(row: batch.rowCount - 1, column: 0) ?? 0)
+                        }
+                        #expect(count == rows)
+                        answers.append(sum)
+                    }
+                    #expect(answers[0] == answers[1])
+                }
+                let wrong = ShardStatement(sql: "SELECT x FROM audit_log", origin: .router, delivery: .whole)
+                let failure = await #expect(throws: ColumnarError.self) {
+                    try await link.open(
+                        WorkerQuestion.query(Self.one, StoreQuestion(wrong)).encoded(),
+                        limit: .seconds(30)
+                    )
+                }
+                #expect(failure?.code == .binder)
+            }
+            await stores.closeAll()
+            await threads.shutdown()
+        }
+    }
+
     @Test func whoStopsReadingStopsTheQuery() async throws {
         let stores = try await MadeUpStores(batches: .max)
         _ = try await Self.withLink(stores) { link, _ in

@@ -79,11 +79,11 @@ struct RandomDifferentialTests {
         }
     }
 
-    @Test("a wrong decomposition is noticed")
-    func noticesAWrongDecomposition() async throws {
+    @Test("a wrong rule is noticed", arguments: [StatementSplitter.Rules.averagesOfAverages, .everyListIsOwn])
+    func noticesAWrongRule(rules: StatementSplitter.Rules) async throws {
         var options = QueryPlanner.Options()
-        options.rules = .averagesOfAverages
-        let tally = try await Self.run(shards: 3, statements: 60, seed: Self.seed, options: options)
+        options.rules = rules
+        let tally = try await Self.run(shards: 3, statements: 120, seed: Self.seed, options: options)
         #expect(!tally.wrong.isEmpty)
     }
 }

@@ -153,7 +153,8 @@ final class RandomShards: ShardQueryService, Sendable {
                 timeLimit: limits.timeLimit,
                 rowsMax: limits.resultRowsMax,
                 bytesMax: limits.resultBytesMax
-            )
+            ),
+            delivery: statement.delivery
         )
         return ShardResult(
             schema: result.schema,

@@ -188,6 +188,13 @@ struct RandomStatement {
             "n = any (select v from e where e.organization = m.organization)",
             "(select count(*) from e where e.organization = m.organization and e.v = m.n) > 0",
             "n > (select 2)", "k in (select unnest(['a', 'c']))",
+            "organization in (select organization from e where v > 4)",
+            "(organization, k) in (select (organization, k) from e)",
+            "(organization, k) not in (select (organization, k) from e where v < 6)",
+            "(organization, n) in (select (organization, count(*)) from m group by organization, k)",
+            "(k, n) in (select (k, v) from e)", "(organization, k) in (select (k, organization) from e)",
+            "m.organization not in (select i.organization from m i where i.n > 6)",
+            "u in (select u from m where n > 2)", "n not in (select v from e where v is not null)",
             "d > (select max(d) / 2 from m where k = 'a')", "n in (select v from e union select 3)",
         ])
         switch Int.random(in: 0..<3, using: &self.random) {
@@ -209,6 +216,8 @@ struct RandomStatement {
             "select k, max(organization) as organization, sum(n) as n, max(u) as u, avg(d) as d from m group by k",
             "select organization, k, n, u, d from m order by u limit 15",
             "select distinct organization, k, 1 as n, 2 as u, 0.5 as d from m",
+            "select k, max(organization) as organization, sum(n) as n, max(u) as u, avg(d) as d from m group by k order by k nulls first limit 3",
+            "select m.organization, m.k, count(v) as n, max(u) as u, avg(d) as d from m left join e on e.organization = m.organization and e.k = m.k group by m.organization, m.k",
         ])
         let outer = self.pick([
             "select organization, k, n from w", "select k, sum(n), count(*) from w group by k",
@@ -216,6 +225,9 @@ struct RandomStatement {
             "select a.k, count(*) from w a join w b on a.organization = b.organization and a.k = b.k group by a.k",
             "select a.k, count(*) from w a join w b using (k) group by a.k",
             "select k, n from w where n > (select avg(n) from w)",
+            "select k, n from w where n = (select max(n) from w)",
+            "select count(*), (select sum(n) from w) from w a, w b where a.n < b.n",
+            "select k, rank() over (order by n desc, k, organization) as r from w union all select 'all', count(*) from w",
             "select e.k, max(w.n) from w join e on e.organization = w.organization and e.k = w.k group by e.k",
         ])
         return ("with w as (\(body)) \(outer)", false)
@@ -234,6 +246,14 @@ struct RandomStatement {
             "select n % 2 as n, count(*) from m group by n", "select sum(n) as n from m having n > 3",
             "select count(*) from m where false", "select k from m where false group by k",
             "select organization, count(*), list(k order by u) from m group by 1",
+            "select c, count(*) from (select m.organization, m.u, count(v) as c from m left join e on e.organization = m.organization and e.k = m.k group by m.organization, m.u) group by c",
+            "select k, c, c / (select count(*) from (values (1), (2)) x(y)) from (select k, count(*) as c, avg(n) as a from m group by k) where a > 2",
+            "select x.k, v.f from (select k, sum(n) as s from m group by k) x join (values ('a', 1), ('b', 2)) v(k, f) on v.k = x.k",
+            "select (select max(c) from (select k, count(*) as c from m group by k)) as top",
+            "with a as (select organization, k, n from m where n > 1), b as (select k, sum(n) as s from a group by k) select k, s from b where s >= (select avg(s) from b)",
+            "with a as (select k, n from m where b), b as (select k, count(distinct n) as s from a group by k) select count(*), (select count(*) from a) from b",
+            "select sum(c) from (values (1), (2)) v(x), lateral (select count(*) as c from m where n > x)",
+            "with w as (select k, count(*) as c from m group by k), x as (select c, count(*) as q from w group by c) select * from x where q > 0",
         ])
         return (sql, false)
     }

@@ -197,6 +197,84 @@ struct SplitClassTests {
         )
     }
 
+    @Test("a query inside that holds all datasets is split, and the rest runs over its groups")
+    func splitsAQueryInside() async throws {
+        let plans = try await Self.compare([
+            "with w as (select k, sum(n) as s from m group by k) select k, s from w where s = (select max(s) from w)",
+            "select c, count(*) from (select organization, k, count(*) as c from m group by organization, k) group by c",
+            "select x.k, v.f from (select k, sum(n) as s from m group by k) x join (values ('a', 1)) v(k, f) on v.k = x.k",
+            "select (select max(c) from (select k, count(*) as c from m group by k)) as top",
+            "with a as (select k, n from m where b), w as (select k, count(*) as c from a group by k) select max(c) from w",
+            "with a as (select k, n from m where b), w as (select k, count(*) as c from a group by k) select max(c), (select count(*) from a) from w",
+            "with w as (select k, count(*) as c from m group by k) select max(c), (select count(*) from e) from w",
+            "with recursive w as (select k, count(*) as c from m group by k), r as (select 1 as x union all select x + 1 from r where x < (select max(c) from w)) select max(x) from r",
+            "select sum(c) from (values (1), (2)) v(x), lateral (select count(*) as c from m where n > x)",
+            "with w(a, b) as (select k, count(*) as c from m group by k) select a, b from w where b > 1",
+            "with m as (select k, count(*) as c from m group by k) select k, c from m where c > (select min(c) from m)",
+        ])
+        #expect(
+            plans == [
+                .partial, .partial, .partial, .partial, .partial, .gather, .gather, .partial, .gather, .partial,
+                .gather,
+            ]
+        )
+    }
+
+    @Test("lists of the row's own organization are looked up by its shard; ON keeps the left side's organization")
+    func ownLists() async throws {
+        let plans = try await Self.compare([
+            "select u from m where (organization, k) in (select (organization, k) from e)",
+            "select u from m where (k, organization) not in (select (k, organization) from e)",
+            "select u from m where organization in (select organization from e where v > 4)",
+            "select u from m where (k, n) in (select (k, v) from e)",
+            "select u from m where (organization, k) in (select (k, organization) from e)",
+            "select u from m where (organization, n) in (select (organization, count(*)) from m group by k, organization)",
+            "select u from m where (organization, n) in (select (max(organization), count(*)) from m group by k)",
+            "select x.organization, count(v) as c from m x left join e on e.organization = x.organization and e.k = x.k group by x.organization",
+            "select organization, count(v) as c from m left join e using (organization, k) group by organization",
+        ])
+        #expect(
+            plans == [.concat, .concat, .concat, .gather, .gather, .concat, .gather, .concat, .partial]
+        )
+    }
+
+    @Test("long lists are pulled as one text")
+    func pullsLongLists() async throws {
+        let inserts = (0..<3).map { shard in
+            [
+                "INSERT INTO m SELECT 'org-\(shard + 1)', 'k' || (i * 7 % 1000), i, \(shard) * 1000 + i, i / 4, "
+                    + "timestamp '2026-01-01' + to_hours(i), i % 2 = 0, 's', null FROM range(700) r(i)",
+                "INSERT INTO e SELECT 'org-\(shard + 1)', 'k' || (i + \(shard) * 300), i FROM range(400) r(i)",
+            ]
+        }
+        try await RandomShards.with(
+            tables: Array(repeating: [RandomShards.m, RandomShards.e], count: 3),
+            inserts: inserts,
+            unionTables: [RandomShards.m, RandomShards.e],
+            unionInserts: inserts.flatMap { $0 }
+        ) { shards in
+            try await shards.withRouter { router in
+                for sql in [
+                    "select count(*), sum(n) from m where k in (select k from e)",
+                    "select count(*), sum(n) from m where k not in (select k from e)",
+                    "select count(*), sum(n) from m where n in (select v from e where v % 3 = 0)",
+                    "select count(*) from m where u not in (select v from e)",
+                    "select count(*) from m where d in (select v / 4 from e)",
+                    "select count(*) from m where t in (select timestamp '2026-01-01' + to_hours(v) from e)",
+                    "select count(*) from m where k not in (select case when v < 399 then k end from e)",
+                    "select count(*) from m where k in (select k || chr(31) from e)",
+                ] {
+                    let expected = try await shards.expected(sql, sorted: true)
+                    let request = QueryRequest(sql: sql, organizations: shards.keys)
+                    let (rows, outcome) = try await router.rows(request, sorted: true)
+                    #expect(rows == expected, "\(sql)")
+                    let isGathered = ["case when", "chr(31)", "to_hours"].contains { sql.contains($0) }
+                    #expect(outcome.plan == (isGathered ? .gather : .partial), "\(sql)")
+                }
+            }
+        }
+    }
+
     @Test("every aggregate that the gate allows has a rule, and nothing else has")
     func aggregatesAreKnown() async throws {
         try await RandomShards.generated(1, seed: 1) { shards in

@@ -209,7 +209,8 @@ final class TestShards: ShardQueryService, Sendable {
                 rowsMax: limits.resultRowsMax,
                 bytesMax: limits.resultBytesMax,
                 batchBytesTarget: 16 << 10
-            )
+            ),
+            delivery: statement.delivery
         )
         var named = organization
         if case .lies = fault { named = OrganizationKey("somebody-else")! }

@@ -43,6 +43,33 @@ internal import CDuckDB
         unsafe duckdb_connection_get_arrow_options(connection.handle, &self.arrowOptions)
     }
 
+    /// Runs `sql`, which must be known to be one SELECT without parameters, to its end; the rows are in the engine's memory then.
+    ///
+    /// The engine plans it once, where a statement that is prepared is planned again when it starts.
+    init(whole connection: EngineConnection, sql: String) throws {
+        self.connection = connection
+        unsafe self.result = unsafe duckdb_result()
+        unsafe self.statement = nil
+        unsafe self.arrowOptions = nil
+        guard unsafe duckdb_query(connection.handle, sql, &self.result) == DuckDBSuccess else {
+            let error = unsafe ColumnarError(engine: engineText(duckdb_result_error(&self.result)), doing: "run")
+            throw error
+        }
+        unsafe duckdb_connection_get_arrow_options(connection.handle, &self.arrowOptions)
+    }
+
+    /// The number of statements in a text.
+    /// - Throws: ``ColumnarError`` `.syntax`.
+    static func count(_ sql: String, on connection: EngineConnection) throws -> Int {
+        var extracted: duckdb_extracted_statements?
+        defer { unsafe duckdb_destroy_extracted(&extracted) }
+        let count = unsafe duckdb_extract_statements(connection.handle, sql, &extracted)
+        guard count > 0 else {
+            throw unsafe ColumnarError(engine: engineText(duckdb_extract_statements_error(extracted)), doing: "parse")
+        }
+        return Int(count)
+    }
+
     deinit { self.close() }
 
     /// Frees the statement and its result, running or not. May be called again; nothing else may follow.

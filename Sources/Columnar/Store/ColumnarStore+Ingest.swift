@@ -49,7 +49,7 @@ extension ColumnarStore {
     /// ``append(_:to:leading:)``.
     package func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
         try await self.threads.run(on: .query) {
-            try self.withIngestConnection { connection in
+            try self.withIngestConnection(keepsNumbers: true) { connection in
                 try Self.transaction(connection) {
                     let appender = try EngineAppender(connection, table: table)
                     for batch in batches { try appender.append(batch) }
@@ -68,7 +68,7 @@ extension ColumnarStore {
     package func append(_ batch: ArrowRecordBatch, to table: String, leading: String? = nil) async throws {
         try await self.threads.run(on: .query) {
             let full = leading.map { batch.prepending(constant: $0, named: "leading") } ?? batch
-            try self.withIngestConnection { connection in
+            try self.withIngestConnection(keepsNumbers: true) { connection in
                 try Self.transaction(connection) {
                     let appender = try EngineAppender(connection, table: table)
                     try appender.append(full)

@@ -10,6 +10,15 @@ package enum StatementOrigin: Sendable, Hashable {
     case router
 }
 
+/// How a statement's rows are made.
+package enum AnswerDelivery: Sendable, Hashable {
+    /// While they are read, a bounded number ahead of the reader.
+    case streamed
+    /// All before the first can be read, within the store's memory. For short answers of the router's own statements, for
+    /// which it takes half the work: the engine plans a statement twice whose rows it streams.
+    case whole
+}
+
 /// What a statement needs and gives, without running it.
 package struct StatementDescription: Sendable, Hashable {
     /// Names and types of the columns; none when they hang on parameters whose type is open.
@@ -31,12 +40,15 @@ extension ColumnarStore {
     /// limit counts from this call to the last batch. Cancelling the calling task stops the query.
     /// - Throws: ``ColumnarError``: `.syntax`, `.binder`, `.catalog` with the position in `sql`; `.notAllowed`;
     ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
-    /// - Parameter scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
+    /// - Parameters:
+    ///   - delivery: How the rows are made.
+    ///   - scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
     package func query(
         _ sql: String,
         parameters: [ArrowValue] = [],
         origin: StatementOrigin = .user,
         limits: QueryLimits = .init(),
+        delivery: AnswerDelivery = .streamed,
         scope: (@Sendable (StoreSnapshot) throws -> QueryScope)? = nil
     ) async throws -> ColumnarResult {
         let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
@@ -46,7 +58,10 @@ extension ColumnarStore {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
-                    try self.prepare(sql, parameters, origin, hiding: limits.hidden, scope: scope, on: connection)
+                    try self.begin(
+                        Prepared(sql, parameters, origin, delivery, limits.hidden, scope),
+                        on: connection
+                    )
                 }
                 let cursor = ResultCursor(
                     connection: connection,
@@ -72,26 +87,108 @@ extension ColumnarStore {
         )
     }
 
-    private func prepare(
-        _ sql: String,
-        _ parameters: [ArrowValue],
-        _ origin: StatementOrigin,
-        hiding hidden: [HiddenRows],
-        scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?,
-        on connection: EngineConnection
-    ) throws -> (statement: EngineStatement, schema: ArrowSchema, position: UInt64) {
-        if origin == .user { try self.passGate(sql, on: connection) }
-        try connection.execute("BEGIN TRANSACTION READ ONLY", doing: "begin")
-        // The first read of the transaction fixes its snapshot.
-        let snapshot = StoreSnapshot(connection: connection, position: try Self.readPosition(connection))
-        let seen = try scope?(snapshot) ?? QueryScope(position: snapshot.position)
-        if !seen.replacements.isEmpty || !hidden.isEmpty {
-            try StatementGate.checkNamesNoDatabase(tree: Self.serialize(sql, on: connection))
-            try seen.install(on: connection, hiding: hidden, database: try snapshot.database())
+    /// A statement that is about to start.
+    private struct Prepared {
+        let sql: String
+        let parameters: [ArrowValue]
+        let origin: StatementOrigin
+        var delivery: AnswerDelivery
+        let hidden: [HiddenRows]
+        let scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?
+
+        init(
+            _ sql: String,
+            _ parameters: [ArrowValue],
+            _ origin: StatementOrigin,
+            _ delivery: AnswerDelivery,
+            _ hidden: [HiddenRows],
+            _ scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?
+        ) {
+            (self.sql, self.parameters, self.origin) = (sql, parameters, origin)
+            (self.delivery, self.hidden, self.scope) = (delivery, hidden, scope)
         }
-        let statement = try EngineStatement(connection, sql: sql, values: parameters)
-        try statement.start()
+    }
+
+    private typealias Started = (statement: EngineStatement, schema: ArrowSchema, position: UInt64)
+
+    private func begin(_ query: Prepared, on connection: EngineConnection) throws -> Started {
+        do {
+            return try self.prepare(query, on: connection)
+        } catch let error as ColumnarError where error.code == .memoryLimit && query.delivery == .whole {
+            // The answer may fit piece by piece.
+            try connection.execute("ROLLBACK", doing: "begin anew")
+            var query = query
+            query.delivery = .streamed
+            return try self.prepare(query, on: connection)
+        }
+    }
+
+    private func prepare(_ query: Prepared, on connection: EngineConnection) throws -> Started {
+        if query.origin == .user { try self.passGate(query.sql, on: connection) }
+        if let started = try self.startKnown(query, on: connection) { return started }
+        let writes = self.numbers.quietWrites()
+        try connection.execute(Self.begin, doing: "begin")
+        // The first read of the transaction fixes its snapshot.
+        let snapshot = StoreSnapshot(
+            connection: connection,
+            position: try Self.readPosition(connection),
+            known: nil
+        )
+        let seen = try query.scope?(snapshot) ?? QueryScope(position: snapshot.position)
+        self.numbers.keep(position: snapshot.position, snapshot.record.numbers, since: writes)
+        if !seen.replacements.isEmpty || !query.hidden.isEmpty {
+            try StatementGate.checkNamesNoDatabase(tree: Self.serialize(query.sql, on: connection))
+            try seen.install(on: connection, hiding: query.hidden, database: try snapshot.database())
+        }
+        let statement = try self.start(query, on: connection)
         return (statement, try statement.resultSchema(), seen.position)
+    }
+
+    private static let begin = "BEGIN TRANSACTION READ ONLY"
+
+    /// Starts a statement without reading the numbers of its snapshot, which are known as long as nobody writes.
+    /// - Returns: nil when they are not, or when the statement sees something else than the store as it is.
+    private func startKnown(_ query: Prepared, on connection: EngineConnection) throws -> Started? {
+        guard query.hidden.isEmpty, let known = self.numbers.known() else { return nil }
+        let snapshot = StoreSnapshot(connection: connection, position: known.position, known: known)
+        let seen: QueryScope
+        do {
+            seen = try query.scope?(snapshot) ?? QueryScope(position: snapshot.position)
+        } catch is StoreSnapshot.Unknown {
+            return nil
+        }
+        guard seen.replacements.isEmpty else { return nil }
+        try connection.execute(Self.begin, doing: "begin")
+        let statement = try self.start(query, on: connection)
+        // Its tables are bound: the snapshot is fixed.
+        if self.numbers.isStill(known) { return (statement, try statement.resultSchema(), seen.position) }
+        statement.close()
+        try connection.execute("ROLLBACK", doing: "begin anew")
+        return nil
+    }
+
+    private func start(_ query: Prepared, on connection: EngineConnection) throws -> EngineStatement {
+        if query.delivery == .whole, query.origin == .router, query.parameters.isEmpty,
+            try self.isOneSelect(query.sql, on: connection)
+        {
+            return try EngineStatement(whole: connection, sql: query.sql)
+        }
+        let statement = try EngineStatement(connection, sql: query.sql, values: query.parameters)
+        try statement.start()
+        return statement
+    }
+
+    /// Whether a text is one SELECT and nothing else, as far as that is seen without binding it.
+    private func isOneSelect(_ sql: String, on connection: EngineConnection) throws -> Bool {
+        guard sql.utf8.starts(with: "SELECT ".utf8) else { return false }
+        if self.threads.statements.selects.withLock({ $0.contains(sql) }) { return true }
+        guard try EngineStatement.count(sql, on: connection) == 1 else { return false }
+        guard sql.utf8.count <= KnownStatements.bytesMax else { return true }
+        self.threads.statements.selects.withLock { known in
+            if known.count >= KnownStatements.max { known.removeAll(keepingCapacity: true) }
+            known.insert(sql)
+        }
+        return true
     }
 
     /// Refuses what a user may not run; our own planner's statements (`.trusted`) only have to be one SELECT.
@@ -123,7 +220,7 @@ extension ColumnarStore {
             if origin == .user { try self.passGate(sql, on: connection) }
             if let names = self.threads.statements.passed.withLock({ $0[sql] }) { return names }
             let names = StatementGate.tableNames(tree: try Self.serialize(sql, on: connection))
-            if origin != .user {
+            if origin != .user, sql.utf8.count <= KnownStatements.bytesMax {
                 self.threads.statements.routers.withLock { known in
                     if known.count >= KnownStatements.max { known.removeAll(keepingCapacity: true) }
                     known[sql] = names

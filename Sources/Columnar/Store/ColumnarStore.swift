@@ -41,6 +41,7 @@ package final class ColumnarStore: Sendable {
     private let state: Mutex<State>
     /// Held during each use of the ingest connection.
     private let ingestTurn = Mutex(())
+    let numbers = SnapshotNumbers()
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
 
@@ -137,20 +138,20 @@ package final class ColumnarStore: Sendable {
     /// Finds the position table, or makes it in an empty database.
     private static func preparePosition(_ connection: EngineConnection) throws {
         let doing = "read the position"
-        let tables = try connection.number("SELECT count(*) FROM duckdb_tables()", doing: doing) ?? 0
-        if tables == 0 {
+        do {
+            let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
+            guard rows == 1 else { throw ColumnarError(.damaged, "the position table has \(rows ?? 0) rows") }
+        } catch let error as ColumnarError where error.code == .catalog || error.code == .binder {
+            // Only then: the list of all tables takes a third of the whole opening.
+            let tables = try connection.number("SELECT count(*) FROM duckdb_tables()", doing: doing) ?? 0
+            guard tables == 0 else {
+                throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
+            }
             try connection.execute(
                 "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
                     + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
                 doing: "make the position table"
             )
-            return
-        }
-        do {
-            let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
-            guard rows == 1 else { throw ColumnarError(.damaged, "the position table has \(rows ?? 0) rows") }
-        } catch let error as ColumnarError where error.code == .catalog || error.code == .binder {
-            throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
         }
     }
 
@@ -214,11 +215,21 @@ package final class ColumnarStore: Sendable {
     }
 
     /// Lends the ingest connection to one job at a time.
-    func withIngestConnection<R>(_ body: (EngineConnection) throws -> R) throws -> R {
+    ///
+    /// - Parameter keepsNumbers: Whether nothing is written that the scopes of statements read: neither the position nor a
+    ///   table of our own.
+    func withIngestConnection<R>(
+        keepsNumbers: Bool = false,
+        _ body: (EngineConnection) throws -> R
+    ) throws -> R {
         guard let connection = self.state.withLock({ $0.ingestConnection }) else {
             throw ColumnarError(.closed, "the columnar store is closed")
         }
-        return try self.ingestTurn.withLock { _ in try body(connection) }
+        return try self.ingestTurn.withLock { _ in
+            if !keepsNumbers { self.numbers.beginWriting() }
+            defer { if !keepsNumbers { self.numbers.endWriting() } }
+            return try body(connection)
+        }
     }
 
     // MARK: - Own statements
@@ -227,6 +238,13 @@ package final class ColumnarStore: Sendable {
     package func execute(_ sql: String) async throws {
         try await self.threads.run(on: .query) {
             try self.withIngestConnection { try $0.execute(sql, doing: "run a definition") }
+        }
+    }
+
+    /// Runs a definition of our own that touches neither the position nor what scopes read, such as that of a table.
+    package func define(_ sql: String) async throws {
+        try await self.threads.run(on: .query) {
+            try self.withIngestConnection(keepsNumbers: true) { try $0.execute(sql, doing: "run a definition") }
         }
     }
 
@@ -246,7 +264,7 @@ package final class ColumnarStore: Sendable {
     /// Writes the engine's log into the database file.
     package func checkpoint() async throws {
         try await self.threads.run(on: .ingest) {
-            try self.withIngestConnection { try $0.execute("CHECKPOINT", doing: "checkpoint") }
+            try self.withIngestConnection(keepsNumbers: true) { try $0.execute("CHECKPOINT", doing: "checkpoint") }
         }
     }
 }

@@ -1,11 +1,30 @@
 /// The snapshot that a query's statement will see, before it is bound. Used by one thread, inside of the call that made it.
 package struct StoreSnapshot {
+    /// A number is not known, so that the snapshot must be read.
+    struct Unknown: Error {}
+
+    /// What was read of a snapshot, for the next. Used by one thread.
+    final class Record {
+        var numbers: [String: UInt64?] = [:]
+    }
+
     let connection: EngineConnection
     /// The position that the last ingested batch left.
     package let position: UInt64
+    /// Where numbers come from instead of the snapshot; nil: they are read.
+    let known: SnapshotNumbers.Known?
+    let record = Record()
 
     /// The first value of the first row as an unsigned number; nil: no row, or null.
-    package func number(_ sql: String) throws -> UInt64? { try self.connection.number(sql, doing: "read a number") }
+    package func number(_ sql: String) throws -> UInt64? {
+        if let known = self.known {
+            guard let number = known.numbers[sql] else { throw Unknown() }
+            return number
+        }
+        let number = try self.connection.number(sql, doing: "read a number")
+        self.record.numbers[sql] = .some(number)
+        return number
+    }
 
     /// The name under which a replacement's statement reaches the tables that it stands before.
     package func database() throws -> String {

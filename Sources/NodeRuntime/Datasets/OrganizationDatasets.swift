@@ -154,7 +154,8 @@ final class OrganizationDatasets: Sendable {
             statement.sql,
             parameters: statement.parameters,
             origin: statement.origin,
-            limits: limits
+            limits: limits,
+            delivery: statement.delivery
         ) { snapshot in
             try DatasetScope(readsFolded: readsFolded, moment: statement.asOf).scope(snapshot)
         }

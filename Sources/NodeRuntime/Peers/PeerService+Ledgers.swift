@@ -147,7 +147,8 @@ extension PeerService {
                     sql: request.sql,
                     parameters: try WireParameters.decode(request.parameters),
                     origin: request.generated ? .router : .user,
-                    asOf: request.moment
+                    asOf: request.moment,
+                    delivery: request.whole ? .whole : .streamed
                 ),
                 requirement: requirement,
                 limits: ShardQueryLimits(

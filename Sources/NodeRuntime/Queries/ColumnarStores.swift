@@ -204,7 +204,8 @@ actor ColumnarStores: OrganizationStores {
             return StoreResult(
                 schema: result.schema,
                 position: SequenceNumber(result.position),
-                batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease))
+                batches: RecordBatchStream(LeasedBatches(batches: result.batches, lease: lease)),
+                isWhole: question.statement.delivery == .whole
             )
         } catch {
             await self.release(store, of: organization)

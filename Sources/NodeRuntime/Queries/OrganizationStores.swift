@@ -47,4 +47,6 @@ struct StoreResult: Sendable {
     /// The store's position in the same snapshot as the rows.
     let position: SequenceNumber
     let batches: RecordBatchStream
+    /// Whether the rows are there already.
+    var isWhole = false
 }

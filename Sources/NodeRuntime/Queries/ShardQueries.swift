@@ -282,6 +282,7 @@ struct ShardQueries: ShardQueryService {
         request.sql = statement.sql
         request.parameters = try WireParameters.encode(statement.parameters)
         request.generated = statement.origin == .router
+        request.whole = statement.delivery == .whole
         switch requirement {
         case .latest: request.latest = true
         case .atLeast(let sequence): request.atLeast = sequence.rawValue

@@ -46,9 +46,17 @@ final class EngineServer: Sendable {
                 statement.sql,
                 parameters: statement.parameters,
                 origin: statement.origin,
+                delivery: statement.delivery,
                 limits: question.limits
             )
-            return .rows(StoreResult(schema: result.schema, position: .zero, batches: result.batches))
+            return .rows(
+                StoreResult(
+                    schema: result.schema,
+                    position: .zero,
+                    batches: result.batches,
+                    isWhole: statement.delivery == .whole
+                )
+            )
         case .describeScratch(let scratch, let sql, let origin):
             return .bytes(WireDescription.encode(try await self.scratch(scratch).describe(sql, origin: origin)))
         case .closeScratch(let id):

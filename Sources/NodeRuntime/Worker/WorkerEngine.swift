@@ -101,9 +101,10 @@ private final class WorkerScratch: QueryScratch {
         _ sql: String,
         parameters: [ArrowValue],
         origin: StatementOrigin,
+        delivery: AnswerDelivery,
         limits: QueryLimits
     ) async throws -> ScratchResult {
-        let statement = ShardStatement(sql: sql, parameters: parameters, origin: origin)
+        let statement = ShardStatement(sql: sql, parameters: parameters, origin: origin, delivery: delivery)
         let question = EngineQuestion.query(scratch: self.id, StoreQuestion(statement, limits: limits))
         do {
             let result = try await self.link.open(

@@ -40,6 +40,8 @@ struct WorkerFrame: Sendable {
         case tables = 72
         /// A whole message of the result's Arrow stream (``WorkerBatch``).
         case batch = 73
+        /// A whole short result (``WorkerShortAnswer``), in place of ``head``, the stream and ``end``.
+        case answer = 74
     }
 
     static let headerBytes = 16
@@ -51,6 +53,8 @@ struct WorkerFrame: Sendable {
     static let rowBytesMax = 256 << 10
     /// Messages of the stream up to this size travel whole: longer ones are cut.
     static let batchBytesMax = 4 << 20
+    /// Rows of a short result: it travels in one frame.
+    static let answerRowsBytesMax = 64 << 10
 
     let kind: Kind
     let request: UInt64

@@ -250,6 +250,7 @@ final class WorkerLink: Sendable {
             }
             continuation?.resume(returning: frame.body)
             return true
+        case .answer: return self.receive(answer: frame)
         case .done, .end, .failed:
             guard let request = self.state.withLock({ $0.requests.removeValue(forKey: frame.request) }) else {
                 return true
@@ -262,6 +263,20 @@ final class WorkerLink: Sendable {
             return true
         case .hello, .ping, .cancel, .credit, .shutdown, .ask: return false
         }
+    }
+
+    /// - Returns: False when the frame is not an answer, or the request did not ask for rows.
+    private func receive(answer frame: WorkerFrame) -> Bool {
+        guard let answer = try? WorkerShortAnswer.decode(frame.body) else { return false }
+        guard let request = self.state.withLock({ $0.requests.removeValue(forKey: frame.request) }) else { return true }
+        if let statement = request.statement { self.memory.clear(statement) }
+        guard let inbox = request.inbox, inbox.put(.bytes(answer.stream)) else {
+            request.continuation?.resume(throwing: WorkerGone(fault: .malformed, wasAlone: false))
+            return false
+        }
+        inbox.finish(.success(()))
+        request.continuation?.resume(returning: answer.head)
+        return true
     }
 
     /// A request that was cancelled because its time had passed says so.

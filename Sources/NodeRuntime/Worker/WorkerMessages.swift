@@ -159,6 +159,7 @@ extension StoreQuestion {
     func write(to writer: inout ByteWriter) throws {
         writer.write(prefixed: self.statement.sql)
         writer.write(origin: self.statement.origin)
+        writer.write(UInt8(self.statement.delivery == .whole ? 1 : 0))
         writer.write(prefixed: try WireParameters.encode(self.statement.parameters))
         switch self.statement.asOf {
         case nil: writer.write(UInt8(0))
@@ -175,6 +176,7 @@ extension StoreQuestion {
     init(from reader: inout ByteReader) throws {
         var statement = ShardStatement(sql: try reader.readPrefixedText())
         statement.origin = try reader.readOrigin()
+        statement.delivery = try reader.read(UInt8.self) == 1 ? .whole : .streamed
         statement.parameters = try WireParameters.decode(Data(try reader.readPrefixed()))
         switch try reader.read(UInt8.self) {
         case 0: statement.asOf = nil
@@ -242,6 +244,30 @@ struct WorkerResultHead: Sendable {
         )
         try reader.finish("head of a result")
         return head
+    }
+}
+
+/// A whole result whose rows are few.
+struct WorkerShortAnswer: Sendable {
+    let head: WorkerResultHead
+    /// The messages after the opening, with the end.
+    let stream: [UInt8]
+
+    func encoded() -> [UInt8] {
+        let head = self.head.encoded()
+        var writer = ByteWriter(capacity: head.count + self.stream.count + 8)
+        writer.write(prefixed: head)
+        writer.write(prefixed: self.stream)
+        return writer.bytes
+    }
+
+    /// The head as ``WorkerResultHead`` reads it, and the stream.
+    static func decode(_ bytes: [UInt8]) throws(MalformedBytes) -> (head: [UInt8], stream: [UInt8]) {
+        var reader = ByteReader(bytes)
+        let head = Array(try reader.readPrefixed())
+        let stream = Array(try reader.readPrefixed())
+        try reader.finish("short answer")
+        return (head, stream)
     }
 }
 

@@ -67,7 +67,7 @@ final class WorkerServer: Sendable {
                 if case .stores(let stores) = self.service { await stores.closeAll() }
                 self.pipe.close()
             }
-        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end, .tables, .batch: break
+        case .hello, .ready, .pong, .done, .failed, .head, .rows, .end, .tables, .batch, .answer: break
         }
     }
 
@@ -120,8 +120,29 @@ final class WorkerServer: Sendable {
     private func stream(_ result: StoreResult, _ request: UInt64, _ credit: CreditGate) async throws {
         let encoder = ArrowStreamEncoder(schema: result.schema)
         let head = WorkerResultHead(position: result.position.rawValue, schemaMessage: encoder.schemaMessage())
+        var batches = result.batches.makeAsyncIterator()
+        var waiting: [ArrowRecordBatch] = []
+        // Rows that are there and few go in one frame, which nobody need grant credit for.
+        if result.isWhole, let first = try await batches.next() {
+            waiting.append(first)
+            if first.byteCount <= WorkerFrame.answerRowsBytesMax, let second = try await batches.next() {
+                waiting.append(second)
+            }
+        }
+        if result.isWhole, waiting.count < 2,
+            waiting.first.map({ $0.byteCount <= WorkerFrame.answerRowsBytesMax }) ?? true
+        {
+            var stream: [UInt8] = []
+            for batch in waiting { stream += try encoder.message(for: batch) }
+            let answer = WorkerShortAnswer(head: head, stream: stream + encoder.endOfStream())
+            return self.pipe.send(.answer, request, answer.encoded())
+        }
         self.pipe.send(.head, request, head.encoded())
-        for try await batch in result.batches {
+        waiting.reverse()
+        while true {
+            var next = waiting.popLast()
+            if next == nil { next = try await batches.next() }
+            guard let batch = next else { break }
             let parts = try encoder.parts(of: batch)
             let count = WorkerBatch.frameBytes(parts)
             if count <= WorkerFrame.batchBytesMax {

@@ -29,7 +29,7 @@ final class InProcessScratch: QueryScratch {
         self.pool = pool
     }
 
-    func define(_ sql: String) async throws { try await self.store.execute(sql) }
+    func define(_ sql: String) async throws { try await self.store.define(sql) }
 
     func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
         try await self.store.append(batches, to: table)
@@ -39,9 +39,16 @@ final class InProcessScratch: QueryScratch {
         _ sql: String,
         parameters: [ArrowValue],
         origin: StatementOrigin,
+        delivery: AnswerDelivery,
         limits: QueryLimits
     ) async throws -> ScratchResult {
-        let result = try await self.store.query(sql, parameters: parameters, origin: origin, limits: limits)
+        let result = try await self.store.query(
+            sql,
+            parameters: parameters,
+            origin: origin,
+            limits: limits,
+            delivery: delivery
+        )
         return ScratchResult(schema: result.schema, batches: RecordBatchStream(result.batches))
     }
 
@@ -119,7 +126,7 @@ final class ScratchPool: Sendable {
 
     static func define(_ schema: EngineSchema?, in store: ColumnarStore) async throws {
         guard let schema, !schema.definitions.isEmpty else { return }
-        try await store.execute(schema.definitions.joined(separator: ";\n"))
+        try await store.define(schema.definitions.joined(separator: ";\n"))
     }
 
     /// Drops all tables.
@@ -131,7 +138,7 @@ final class ScratchPool: Sendable {
         let drops = names.flatMap { batch in
             (0..<batch.rowCount).map { "DROP TABLE \(SQLText.quoted(batch.string(row: $0, column: 0) ?? ""))" }
         }
-        if !drops.isEmpty { try await store.execute(drops.joined(separator: ";")) }
+        if !drops.isEmpty { try await store.define(drops.joined(separator: ";")) }
     }
 
     /// Empties a store and keeps it; one with a schema keeps the tables of that.
@@ -143,7 +150,7 @@ final class ScratchPool: Sendable {
             if schema == nil {
                 try await Self.empty(store)
             } else {
-                try await store.execute("DROP TABLE IF EXISTS \(ScatterPlan.table)")
+                try await store.define("DROP TABLE IF EXISTS \(ScatterPlan.table)")
             }
         } catch {
             return false

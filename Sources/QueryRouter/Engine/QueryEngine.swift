@@ -48,6 +48,7 @@ package protocol QueryScratch: Sendable {
         _ sql: String,
         parameters: [ArrowValue],
         origin: StatementOrigin,
+        delivery: AnswerDelivery,
         limits: QueryLimits
     ) async throws -> ScratchResult
 

@@ -102,16 +102,17 @@ extension Locality {
         }
         let using = Set(node.list("using_columns").compactMap { $0.text?.lowercased() })
         if !using.isDisjoint(with: shared) { isTogether = true }
-        if node.text("ref_type") == "NATURAL", !shared.isEmpty { isTogether = true }
+        let isNatural = node.text("ref_type") == "NATURAL"
+        if isNatural, !shared.isEmpty { isTogether = true }
         guard isTogether else { return Relation(spread: .across(obstacle)) }
         var relation = Relation(spread: .local, columns: columns, isTied: left.isTied && right.isTied)
         switch node.text("join_type") {
         case "INNER": relation.keys = left.keys.union(right.keys)
-        case "LEFT": relation.keys = Self.unambiguous(left.keys, against: right, using)
+        case "LEFT": relation.keys = Self.unambiguous(left.keys, against: right, using, isNatural)
         case "SEMI", "ANTI":
             relation.keys = left.keys
             relation.columns = left.columns
-        case "RIGHT": relation.keys = Self.unambiguous(right.keys, against: left, using)
+        case "RIGHT": relation.keys = Self.unambiguous(right.keys, against: left, using, isNatural)
         case "OUTER", "FULL": relation.keys = []
         default: return Relation(spread: .across(obstacle))
         }
@@ -121,13 +122,16 @@ extension Locality {
     /// The keys of the side that is kept whole.
     ///
     /// USING makes one column of two: then the name alone may mean the other side's value, which may be null, and is
-    /// no key. NATURAL does the same.
+    /// no key. NATURAL does the same. With ON, a name that both sides have is an error of the statement.
     private static func unambiguous(
         _ keys: Set<KeyColumn>,
         against other: Relation,
-        _ using: Set<String>
+        _ using: Set<String>,
+        _ isNatural: Bool
     ) -> Set<KeyColumn> {
-        let merged = keys.filter { key in using.contains(key.name) || other.keys.contains { $0.name == key.name } }
+        let merged = keys.filter { key in
+            using.contains(key.name) || isNatural && other.columns?.contains(key.name) != false
+        }
         return merged.isEmpty ? keys : keys.subtracting(merged)
     }
 

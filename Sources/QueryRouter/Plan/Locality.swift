@@ -59,6 +59,7 @@ struct LocalityScope: Sendable {
 /// and rows of the same on one. What it does not know, it calls ``Spread/across(_:)``.
 struct Locality {
     let catalog: TableCatalog
+    var rules = StatementSplitter.Rules.exact
 
     // MARK: - Queries
 
@@ -205,8 +206,7 @@ struct Locality {
                 guard obstacle == nil else { return false }
                 guard part.text("class") == "SUBQUERY" else { return true }
                 guard let query = part.node("subquery")?.node("node") else { return true }
-                let shape = self.query(query, inner)
-                if shape.spread != .everywhere, !shape.isTied || shape.spread != .local {
+                if !self.isOwn(part, query, from, inner, inCondition: key == "where_clause") {
                     obstacle = Obstacle("a sub-query reads all organizations", at: part)
                 }
                 // The tested expression of IN may hold another one.
@@ -217,6 +217,43 @@ struct Locality {
             }
         }
         return obstacle
+    }
+
+    /// Whether a shard can answer a sub-query for its own rows: it reads no dataset, or the rows of the row's organization.
+    ///
+    /// `organization IN (SELECT organization …)` and `(organization, x) IN (SELECT (organization, y) …)` look at no others:
+    /// organizations are never null, so that of another one none is equal, nor is it unknown whether it is.
+    /// - Parameter inCondition: Whether it stands in WHERE; elsewhere a name may be one of the SELECT list.
+    func isOwn(
+        _ part: SyntaxNode,
+        _ query: SyntaxNode,
+        _ from: Relation,
+        _ inner: LocalityScope,
+        inCondition: Bool
+    ) -> Bool {
+        let shape = self.query(query, inner)
+        if shape.spread == .everywhere { return true }
+        guard shape.spread == .local else { return false }
+        if shape.isTied || self.rules == .everyListIsOwn { return true }
+        guard inCondition, part.text("subquery_type") == "ANY", part.text("comparison_type") == "COMPARE_EQUAL",
+            query.text("type") == "SELECT_NODE", query.list("select_list").count == 1, let child = part.node("child")
+        else { return false }
+        if Self.isKey(child, from.keys) { return shape.outputs?.first?.isKey == true }
+        var scope = inner
+        guard let tested = Self.rowItems(child), let given = Self.rowItems(query.list("select_list")[0]),
+            tested.count == given.count, self.addCommonTables(of: query, to: &scope) == nil
+        else { return false }
+        let keys = self.from(of: query, scope).keys
+        return zip(tested, given).contains { Self.isKey($0, from.keys) && Self.isKey($1, keys) }
+    }
+
+    /// The items of `(a, b, …)`; nil for anything else.
+    private static func rowItems(_ node: SyntaxNode) -> [SyntaxNode]? {
+        guard node.text("class") == "FUNCTION", node.text("function_name").lowercased() == "row",
+            node.text("schema").isEmpty, node.text("catalog").isEmpty
+        else { return nil }
+        let items = node.list("arguments").compactMap { $0.text("name").isEmpty ? $0.node("expression") : nil }
+        return items.count == node.list("arguments").count && items.count > 1 ? items : nil
     }
 
     static let expressionClauses = [

@@ -3,10 +3,12 @@ internal import Columnar
 /// A sub-query that reads several organizations and hangs on no row outside: it can be answered first, and its rows
 /// stand in its place as literals.
 struct PulledSubquery: Sendable {
-    /// Rows that may stand in a statement.
-    static let rowsMax = 1_000
+    /// Rows that may stand in a statement as a literal each.
+    static let literalsMax = 200
+    /// Rows that may stand in a statement; those that are no literals are one text, which is cut by the shards.
+    static let rowsMax = 20_000
     /// Bytes of text that they may have.
-    static let bytesMax = 64 << 10
+    static let bytesMax = 256 << 10
 
     /// The expression in the statement's tree.
     let node: SyntaxNode
@@ -28,10 +30,10 @@ struct PulledSubquery: Sendable {
                 guard isPossible else { return false }
                 guard part.text("class") == "SUBQUERY" else { return true }
                 guard let query = part.node("subquery")?.node("node") else { return true }
+                let from = locality.from(of: root, scope)
                 var inner = scope
-                inner.outerKeys = locality.from(of: root, scope).keys
-                let shape = locality.query(query, inner)
-                if shape.spread == .everywhere || (shape.isTied && shape.spread == .local) { return false }
+                inner.outerKeys = from.keys
+                if locality.isOwn(part, query, from, inner, inCondition: key == "where_clause") { return false }
                 let kind = part.text("subquery_type")
                 let isMember = kind == "ANY" && part.text("comparison_type") == "COMPARE_EQUAL"
                 if kind != "SCALAR" && !isMember { isPossible = false }
@@ -64,14 +66,17 @@ struct PulledSubquery: Sendable {
         }
         guard bytes <= Self.bytesMax else { return nil }
         let null = SyntaxNode.cast(.nullConstant, to: name)
+        if !self.isScalar, literals.count > Self.literalsMax {
+            guard let list = Self.list(values, of: name) else { return nil }
+            let empty = Self.noTable
+            let select = SyntaxNode.select([.cast(.call("unnest", [list]), to: name)], from: empty)
+            return self.node.setting("subquery", .object(["node": select, "named_param_map": .array([])]))
+        }
         if self.isScalar {
             guard literals.count <= 1 else { return nil }
             return (literals.first ?? null).setting("alias", .string(self.node.text("alias")))
         }
-        let empty = SyntaxNode.object([
-            "type": .string("EMPTY"), "alias": .string(""), "sample": .null, "query_location": .number("0"),
-            "query_location_length": .number("0"),
-        ])
+        let empty = Self.noTable
         let none = SyntaxNode.expression(
             "CONSTANT",
             "VALUE_CONSTANT",
@@ -85,6 +90,24 @@ struct PulledSubquery: Sendable {
             "subquery",
             .object(["node": select, "named_param_map": .array([])])
         )
+    }
+
+    private static let noTable = SyntaxNode.object([
+        "type": .string("EMPTY"), "alias": .string(""), "sample": .null, "query_location": .number("0"),
+        "query_location_length": .number("0"),
+    ])
+
+    /// Many values as one text that is cut: the engine reads a literal each some hundred times as slowly.
+    ///
+    /// nil: a value is null, or holds what the text is cut at.
+    private static func list(_ values: [ArrowValue], of type: String) -> SyntaxNode? {
+        let separator = "\u{1F}"
+        var texts: [String] = []
+        for value in values {
+            guard case .some(.some(let text)) = self.text(value), !text.contains(separator) else { return nil }
+            texts.append(text)
+        }
+        return .call("string_split", [.text(texts.joined(separator: separator)), .text(separator)])
     }
 
     private static func typeName(_ type: ArrowType) -> String? {

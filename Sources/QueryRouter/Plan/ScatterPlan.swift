@@ -17,6 +17,16 @@ struct ScatterPlan: Sendable {
     let organizations: [OrganizationKey]
     /// The datasets that the shards' statement reads.
     let tables: [TableSchema]
+
+    /// Rows of a shard's answer up to which it counts as short.
+    private static let shortRowsMax = 10_000
+
+    /// How shards and the final step make their rows: groups, and rows that a LIMIT cuts, are few.
+    var delivery: AnswerDelivery {
+        if self.kind == .partial { return .whole }
+        guard let rows = QueryClauses(self.shard).rowsNeeded, rows <= Self.shortRowsMax else { return .streamed }
+        return .whole
+    }
 }
 
 /// Names of the router's own in statements.

@@ -10,6 +10,8 @@ struct StatementSplitter {
         case exact
         /// Averages of averages: for the test that shows that the differential test notices.
         case averagesOfAverages
+        /// Sub-queries that look at the rows of all organizations taken for ones that look at the row's own: likewise.
+        case everyListIsOwn
     }
 
     let statement: CheckedStatement
@@ -29,15 +31,33 @@ struct StatementSplitter {
         for reference in self.statement.references where !tables.contains(where: { $0.name == reference.table.name }) {
             tables.append(reference.table)
         }
-        let (kind, parts) = try self.parts(root, names, &rejections)
+        let (kind, parts) = try self.splitting(root, names, &rejections)
         return ScatterPlan(
             kind: kind,
             shard: parts.shard,
             columns: parts.columns,
-            final: self.rules == .exact ? parts.final : parts.final.map(Self.averagingAgain),
+            final: self.rules == .averagesOfAverages ? parts.final.map(Self.averagingAgain) : parts.final,
             organizations: organizations,
             tables: tables
         )
+    }
+
+    /// Splits the statement, or else the one query in it that reads datasets.
+    private func splitting(
+        _ root: SyntaxNode,
+        _ names: [String],
+        _ rejections: inout [ChosenPlan.Rejection]
+    ) throws -> (QueryPlanKind, ConcatPlanner.Parts) {
+        do {
+            return try self.parts(root, names, &rejections)
+        } catch let obstacle as Obstacle {
+            let staged = StagedPlanner(catalog: self.catalog) { query, names in
+                var ignored: [ChosenPlan.Rejection] = []
+                return try self.parts(query, names, &ignored)
+            }
+            guard let parts = staged.plan(root) else { throw obstacle }
+            return (.partial, parts)
+        }
     }
 
     private func parts(
@@ -45,7 +65,7 @@ struct StatementSplitter {
         _ names: [String],
         _ rejections: inout [ChosenPlan.Rejection]
     ) throws -> (QueryPlanKind, ConcatPlanner.Parts) {
-        let locality = Locality(catalog: self.catalog)
+        let locality = Locality(catalog: self.catalog, rules: self.rules)
         let clauses = QueryClauses(root)
         // ORDER BY, LIMIT and DISTINCT of the whole are the final step's business.
         let bare = root.setting("modifiers", .array(clauses.others))

@@ -14,6 +14,8 @@ struct Gathering: Sendable {
     let consistency: QueryConsistency
     let asOf: QueryAsOf?
     var log: ShardLog?
+    /// How shards make their rows.
+    var delivery = AnswerDelivery.streamed
 
     struct Gathered: Sendable {
         var provenance: [ShardProvenance]
@@ -38,17 +40,21 @@ struct Gathering: Sendable {
         let totals = Mutex(Totals())
         let buffer: PartsBuffer?
 
-        init(_ scratch: (any QueryScratch)?) { self.buffer = scratch.map(PartsBuffer.init) }
+        init(_ buffer: PartsBuffer?) { self.buffer = buffer }
     }
 
     /// - Throws: The first shard's error; then every other shard has been cancelled and nothing may be used.
     func run(_ tables: [GatheredTable]) async throws -> Gathered {
-        try await self.run(visits: try await self.prepare(tables))
+        let scratch = self.scratch
+        return try await self.run(
+            visits: try await self.prepare(tables),
+            into: scratch.map { scratch in PartsBuffer { scratch } }
+        )
     }
 
-    /// Asks the shards, and appends their answers to tables of the scratch store that are there already.
-    func run(visits: [Visit]) async throws -> Gathered {
-        let counter = Counter(self.scratch)
+    /// Asks the shards, and appends their answers to tables that are there when the buffer's store is open.
+    func run(visits: [Visit], into buffer: PartsBuffer?) async throws -> Gathered {
+        let counter = Counter(buffer)
         var provenance: [ShardProvenance] = []
         if !visits.isEmpty {
             provenance = try await self.deadline.run {
@@ -169,7 +175,12 @@ struct Gathering: Sendable {
         let number = self.log?.add(organization, sql)
         let result = try await self.service.query(
             organization: organization,
-            statement: ShardStatement(sql: sql, origin: .router, asOf: self.asOf?.moment(of: organization)),
+            statement: ShardStatement(
+                sql: sql,
+                origin: .router,
+                asOf: self.asOf?.moment(of: organization),
+                delivery: self.delivery
+            ),
             requirement: self.consistency.requirement(for: organization),
             limits: limits
         )

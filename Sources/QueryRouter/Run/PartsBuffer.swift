@@ -14,10 +14,11 @@ final class PartsBuffer: Sendable {
         var bytes = 0
     }
 
-    private let scratch: any QueryScratch
+    private let scratch: @Sendable () async throws -> any QueryScratch
     private let waiting = Mutex<[String: Waiting]>([:])
 
-    init(scratch: any QueryScratch) { self.scratch = scratch }
+    /// - Parameter scratch: Returns the store, when it is open.
+    init(scratch: @escaping @Sendable () async throws -> any QueryScratch) { self.scratch = scratch }
 
     /// Takes a batch; returns when there is room for the next.
     func add(_ batch: ArrowRecordBatch, to table: String) async throws {
@@ -45,7 +46,7 @@ final class PartsBuffer: Sendable {
         while let first = rest.first {
             let same = rest.prefix { $0.schema == first.schema }
             try Task.checkCancellation()
-            try await self.scratch.append(Array(same), to: table)
+            try await self.scratch().append(Array(same), to: table)
             rest = rest.dropFirst(same.count)
         }
     }

@@ -21,14 +21,24 @@ extension QuerySession {
             let (parts, scratch) = try await self.bindPartial(plan, wanted)
             return (parts, scratch)
         }
-        let scratch: any QueryScratch
-        if let bound { scratch = bound } else { scratch = try await self.openParts(plan, parts.body) }
+        // While the store for the answers is opened, the shards are at work already.
+        let opening = Task { () async throws -> any QueryScratch in  // task-owner: this call, which awaits it in every case
+            if let bound { return bound }
+            return try await self.openParts(plan, parts.body)
+        }
         do {
-            let gathered = try await self.gathering(into: scratch).run(visits: self.visits(plan, parts.body))
+            var gathering = self.gathering(into: nil)
+            gathering.delivery = plan.delivery
+            let gathered = try await gathering.run(
+                visits: self.visits(plan, parts.body),
+                into: PartsBuffer { try await opening.value }
+            )
+            let scratch = try await opening.value
             let result = try await scratch.query(
                 parts.final ?? "",
                 parameters: [],
                 origin: .router,
+                delivery: plan.delivery,
                 limits: QueryLimits(
                     timeLimit: try self.deadline.remaining(),
                     rowsMax: self.request.resultRowsMax,
@@ -51,7 +61,7 @@ extension QuerySession {
                 )
             )
         } catch {
-            await scratch.close()
+            try? await opening.value.close()
             throw error
         }
     }
@@ -196,6 +206,7 @@ extension QuerySession {
             "SELECT column_type FROM (DESCRIBE \(ScatterPlan.table))",
             parameters: [],
             origin: .router,
+            delivery: .streamed,
             limits: QueryLimits()
         )
         for try await batch in types.batches {

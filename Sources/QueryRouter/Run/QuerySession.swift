@@ -249,6 +249,7 @@ struct QuerySession: Sendable {
                 planned.statement.sql,
                 parameters: self.request.parameters,
                 origin: .user,
+                delivery: .streamed,
                 limits: QueryLimits(
                     timeLimit: try self.deadline.remaining(),
                     rowsMax: self.request.resultRowsMax,

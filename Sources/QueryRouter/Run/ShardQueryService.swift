@@ -34,17 +34,21 @@ package struct ShardStatement: Sendable, Hashable {
     package var origin: StatementOrigin
     /// The moment of the past to read; nil: now.
     package var asOf: QueryMoment?
+    /// Whether the rows may be made before the first is read: where they are surely few.
+    package var delivery: AnswerDelivery
 
     package init(
         sql: String,
         parameters: [ArrowValue] = [],
         origin: StatementOrigin = .user,
-        asOf: QueryMoment? = nil
+        asOf: QueryMoment? = nil,
+        delivery: AnswerDelivery = .streamed
     ) {
         self.sql = sql
         self.parameters = parameters
         self.origin = origin
         self.asOf = asOf
+        self.delivery = delivery
     }
 }
 

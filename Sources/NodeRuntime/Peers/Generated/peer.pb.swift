@@ -710,6 +710,9 @@ nonisolated struct WireQueryRequest: Sendable {
   /// Reserved records are not seen; for requests with a moment, others have a path for it.
   var withoutReserved: Bool = false
 
+  /// The answer is surely short: it may be made as a whole before its first row.
+  var whole: Bool = false
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   /// The moment to read; only in requests of the path for them, which older programs do not have.
@@ -2089,7 +2092,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".QueryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0\u{1}whole\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2124,6 +2127,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
         }
       }()
       case 13: try { try decoder.decodeSingularBoolField(value: &self.withoutReserved) }()
+      case 14: try { try decoder.decodeSingularBoolField(value: &self.whole) }()
       default: break
       }
     }
@@ -2178,6 +2182,9 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.withoutReserved != false {
       try visitor.visitSingularBoolField(value: self.withoutReserved, fieldNumber: 13)
     }
+    if self.whole != false {
+      try visitor.visitSingularBoolField(value: self.whole, fieldNumber: 14)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2194,6 +2201,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.generated != rhs.generated {return false}
     if lhs.asOf != rhs.asOf {return false}
     if lhs.withoutReserved != rhs.withoutReserved {return false}
+    if lhs.whole != rhs.whole {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
