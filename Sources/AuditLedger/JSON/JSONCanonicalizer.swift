@@ -39,8 +39,6 @@ struct JSONCanonicalizer: Sendable {
 
     init(limits: JSONLimits) {
         self.limits = limits
-        self.path.reserveCapacity(limits.depthMax)
-        self.members.reserveCapacity(Self.membersExpected)
     }
 
     /// Writes the canonical form of `input[range]` to ``output``.
@@ -58,6 +56,8 @@ struct JSONCanonicalizer: Sendable {
             throw self.failure(.tooLarge, "the text is longer than \(self.limits.bytesMax) bytes")
         }
         self.output.reserveCapacity(range.count)
+        self.path.reserveCapacity(self.limits.depthMax)
+        self.members.reserveCapacity(Self.membersExpected)
         self.skipSpace()
         try self.value()
         self.skipSpace()

@@ -155,6 +155,23 @@ enum JSONText {
         output.append(self.quote)
     }
 
+    /// The same for bytes that are lent.
+    static func appendQuoted(_ text: UnsafeBufferPointer<UInt8>, to output: inout [UInt8]) {
+        output.append(self.quote)
+        if text.allSatisfy({ $0 >= 0x20 && $0 != self.quote && $0 != self.backslash }) {
+            output.append(contentsOf: text)
+        } else {
+            for byte in text {
+                if byte < 0x80 {
+                    self.appendCanonical(scalar: UInt32(byte), to: &output)
+                } else {
+                    output.append(byte)
+                }
+            }
+        }
+        output.append(self.quote)
+    }
+
     /// The text between the quotes of a canonical string.
     /// - Parameter range: Of the value with its quotes; must hold a valid canonical string.
     static func unescaped(_ bytes: [UInt8], _ range: Range<Int>) -> [UInt8] {

@@ -58,6 +58,8 @@ struct QuickEventReader {
     private let severities = EventNames.severities
     private let outcomes = EventNames.outcomes
     private let buffers = Buffers()
+    /// The default actor's text, once an event needed it.
+    private var standingActor: [UInt8]?
     private var changed = ChangedPlaces()
 
     init(context: EventContext, limits: JSONLimits) {
@@ -84,6 +86,9 @@ struct QuickEventReader {
         }
         guard let (members, count) = found else { return nil }
         let bytes = UnsafeBufferPointer(rebasing: buffers.canonical[..<count])
+        if self.standingActor == nil, !Self.isPresent(members.actor, bytes) {
+            self.standingActor = self.context.defaultActorText
+        }
         guard format < .second || self.changed.find(members.before, members.after, in: bytes) else { return nil }
         return self.assemble(members, bytes)
     }
@@ -124,7 +129,7 @@ struct QuickEventReader {
         var places: (previous: Int, recordedAt: Int, sequence: Int)?
         let roomBytes =
             bytes.count + self.changed.text.count + self.context.requestFragment.count
-            + self.context.organizationText.count + (self.context.defaultActorText?.count ?? 0) + Self.namesBytesMax
+            + self.context.organizationText.count + (self.standingActor?.count ?? 0) + Self.namesBytesMax
         let text = [UInt8](unsafeUninitializedCapacity: roomBytes) { buffer, count in
             var writer = RecordWriter(buffer: buffer)
             places = self.write(members, bytes, into: &writer)
@@ -197,7 +202,7 @@ struct QuickEventReader {
         into writer: inout RecordWriter
     ) -> Bool {
         guard Self.isPresent(range, bytes) else {
-            guard let standing = self.context.defaultActorText else { return false }
+            guard let standing = self.standingActor else { return false }
             writer.write(standing)
             return true
         }

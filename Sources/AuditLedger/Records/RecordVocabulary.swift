@@ -96,18 +96,20 @@ package struct RequestInfo: Sendable, Hashable {
     func append(to output: inout [UInt8]) {
         output.append(UInt8(ascii: "{"))
         if let authentication = self.authentication {
-            output += Array("\"authentication\":".utf8)
+            output.append(contentsOf: "\"authentication\":".utf8)
             RecordText.appendQuoted(authentication, bytesMax: EventLimits.requestTextBytesMax, to: &output)
             output.append(UInt8(ascii: ","))
         }
-        output += Array("\"channel\":\"\(self.channel.rawValue)\",\"id\":".utf8)
+        output.append(contentsOf: "\"channel\":\"".utf8)
+        output.append(contentsOf: self.channel.rawValue.utf8)
+        output.append(contentsOf: "\",\"id\":".utf8)
         RecordText.appendQuoted(self.id, bytesMax: EventLimits.requestTextBytesMax, to: &output)
         if let ip = self.ip {
-            output += Array(",\"ip\":".utf8)
+            output.append(contentsOf: ",\"ip\":".utf8)
             RecordText.appendQuoted(ip, bytesMax: EventLimits.requestTextBytesMax, to: &output)
         }
         if let userAgent = self.userAgent {
-            output += Array(",\"user_agent\":".utf8)
+            output.append(contentsOf: ",\"user_agent\":".utf8)
             RecordText.appendQuoted(userAgent, bytesMax: EventLimits.userAgentBytesMax, to: &output)
         }
         output.append(UInt8(ascii: "}"))
@@ -118,13 +120,15 @@ package struct RequestInfo: Sendable, Hashable {
 enum RecordText {
     /// Appends a canonical string, cut to at most `bytesMax` bytes of UTF-8 at the end of a scalar.
     static func appendQuoted(_ text: String, bytesMax: Int, to output: inout [UInt8]) {
-        var bytes = Array(text.utf8)[...]
-        if bytes.count > bytesMax {
-            var end = bytesMax
-            while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 }
-            bytes = bytes[..<end]
+        var text = text
+        text.withUTF8 { bytes in
+            var end = bytes.count
+            if end > bytesMax {
+                end = bytesMax
+                while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 }
+            }
+            JSONText.appendQuoted(UnsafeBufferPointer(rebasing: bytes[..<end]), to: &output)
         }
-        JSONText.appendQuoted(bytes, to: &output)
     }
 }
 
@@ -153,7 +157,17 @@ package struct EventContext: Sendable {
     let organizationText: [UInt8]
     /// `,"request":{…}`.
     let requestFragment: [UInt8]
-    let defaultActorText: [UInt8]?
+    /// Room for a usual ``requestFragment``.
+    private static let fragmentBytes = 256
+
+    /// The default actor as canonical JSON; made anew by each call.
+    var defaultActorText: [UInt8]? {
+        self.defaultActor.map { actor in
+            var text: [UInt8] = []
+            actor.append(to: &text)
+            return text
+        }
+    }
 
     package init(
         organization: OrganizationKey,
@@ -168,15 +182,12 @@ package struct EventContext: Sendable {
         self.request = request
         self.defaultActor = defaultActor
         var text: [UInt8] = []
-        JSONText.appendQuoted(Array(organization.rawValue.utf8), to: &text)
+        RecordText.appendQuoted(organization.rawValue, bytesMax: Int.max, to: &text)
         self.organizationText = text
-        var fragment = Array(",\"request\":".utf8)
+        var fragment: [UInt8] = []
+        fragment.reserveCapacity(Self.fragmentBytes)
+        fragment.append(contentsOf: ",\"request\":".utf8)
         request.append(to: &fragment)
         self.requestFragment = fragment
-        self.defaultActorText = defaultActor.map { actor in
-            var text: [UInt8] = []
-            actor.append(to: &text)
-            return text
-        }
     }
 }
