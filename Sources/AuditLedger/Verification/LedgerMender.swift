@@ -124,7 +124,10 @@ package struct LedgerMender: Sendable {
     ) throws(LedgerError) -> Bool {
         let organization = self.reader.organization
         let past = first + UInt64(row.count / Digest.byteCount)
-        if (try? LedgerVerifier.storedRow(self.reader, level: level, first: first, past: past)) == row { return false }
+        let isThere = try? self.reader.hasNodes(level, first..<past) { digests, index in
+            row[(Int(index - first) * Digest.byteCount)...].starts(with: digests)
+        }
+        if isThere == true { return false }
         let lower = LedgerKeys.node(organization, TreePosition(level: level, index: first))
         let upper = LedgerKeys.node(organization, TreePosition(level: level, index: past))
         var neighbours: [(first: UInt64, bytes: [UInt8])] = []

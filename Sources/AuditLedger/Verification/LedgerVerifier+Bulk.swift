@@ -3,19 +3,24 @@ internal import Storage
 internal import Synchronization
 
 /// The quick way over a sound ledger: many records at a time, without asking which of them is wrong if one is.
+///
+/// Each lane reads, hashes and examines records of its own, and makes the tree nodes over them. What is left to do for the
+/// whole is to see that the parts follow each other, and to compare the nodes with the stored ones.
 extension LedgerVerifier {
-    /// Records of one part, which one lane examines: few enough that what was hashed is still in the core's cache when its
-    /// members are read, and that lanes end together.
-    private static let partRecords = 256
-    /// Nodes of a level that one lane hashes.
-    private static let partNodes = 512
+    /// Records of one part: few enough that lanes end together, so many that beginning to read costs little beside.
+    private static let partRecordsMax = UInt64(16_384)
+    private static let partRecordsMin = UInt64(1_024)
+    /// Parts that lanes share before the tree is looked at.
+    private static let partsMax = UInt64(16)
+    /// Nodes of a level that one lane compares.
+    private static let comparedNodesMax = UInt64(65_536)
 
-    /// What the lanes have made of a chunk.
-    private struct Made: Sendable {
-        var parts: [RecordChunk.Examined?]
-        /// Stored tree nodes by level; nil where a row is not as it must be.
-        var rows: [[UInt8]]?
-        var following: Result<RecordChunk, LedgerError>?
+    /// How far a stretch went.
+    enum Stretch {
+        /// The verifier stands after it.
+        case sound(isLast: Bool)
+        /// The verifier has not moved; what is wrong stands before this sequence.
+        case unsound(before: SequenceNumber)
     }
 
     /// A value that several threads fill.
@@ -26,168 +31,163 @@ extension LedgerVerifier {
         var current: Value { self.value.withLock { $0 } }
     }
 
-    /// Verifies a chunk and reads the one after it meanwhile.
-    ///
-    /// When everything is sound, the verifier stands after the chunk; otherwise it has not moved.
-    /// - Returns: The next chunk, or how reading it failed; nil when there is none.
-    mutating func checkInBulk(
-        _ chunk: RecordChunk,
-        head: LedgerHead?,
-        memory: ChunkMemory
-    ) throws(LedgerError) -> Result<RecordChunk, LedgerError>? {
-        let parts = stride(from: 0, to: chunk.count, by: Self.partRecords).map {
-            $0..<min($0 + Self.partRecords, chunk.count)
+    /// Verifies the records that come next.
+    mutating func checkStretch(head: LedgerHead?) -> Stretch {
+        let plans = self.plans(head)
+        let end = plans.reduce(self.tree.size) { $0 + UInt64($1.countMax) }
+        let made = Shared([PartOutcome?](repeating: nil, count: plans.count))
+        let (reader, organization) = (self.reader, self.organizationText)
+        self.lanes.perform(plans.count) { number in
+            let outcome = RecordExaminer.examine(
+                plans[number],
+                store: reader.store,
+                organization: organization,
+                readAheadBytes: Self.readAheadBytes
+            )
+            made.change { $0[number] = outcome }
         }
-        let made = Shared(Made(parts: Array(repeating: nil, count: parts.count), rows: nil, following: nil))
-        let (reader, whole, organization) = (self.reader, chunk, self.organizationText)
-        let goesOn = !chunk.isLast && chunk.finding == nil && self.bytesRead < self.bytesMax
-        self.lanes.perform(parts.count + 2) { number in
-            switch number {
-            case 0:
-                guard goesOn else { return }
-                let following = Result<RecordChunk, LedgerError> { () throws(LedgerError) in
-                    try Self.readChunk(
-                        first: whole.nextSequence,
-                        reader: reader,
-                        head: head,
-                        memory: memory,
-                        capacityBytes: Self.chunkRoomBytes
-                    )
-                }
-                made.change { $0.following = following }
-            case 1:
-                let rows = Self.storedRows(
-                    reader,
-                    from: whole.first.rawValue - 1,
-                    to: whole.nextSequence.rawValue - 1
-                )
-                made.change { $0.rows = rows }
-            default:
-                let examined = whole.examine(parts[number - 2], organization: organization)
-                made.change { $0.parts[number - 2] = examined }
+        guard let (parts, isLast) = Self.records(made.current, plans), self.advance(over: parts) else {
+            return .unsound(before: SequenceNumber(end + 1))
+        }
+        return .sound(isLast: isLast)
+    }
+
+    /// Which records are read next by which part; the same for any number of lanes.
+    private func plans(_ head: LedgerHead?) -> [RecordPart.Plan] {
+        let first = self.tree.size + 1
+        // The head says how many parts are worth beginning, not which keys are read.
+        let left = head.map { $0.size > self.tree.size ? $0.size - self.tree.size : 1 } ?? Self.partRecordsMax
+        let number: UInt64
+        let countMax: UInt64
+        if self.bytesMax == .max {
+            countMax = min(max(left / Self.partsMax, Self.partRecordsMin), Self.partRecordsMax)
+            number = min((left + countMax - 1) / countMax, Self.partsMax)
+        } else {
+            countMax = Self.partRecordsMax
+            number = 1
+        }
+        let bytesMax = Int(clamping: self.bytesMax - self.bytesRead)
+        let prefix = LedgerKeys.head(self.reader.organization)
+        return (0..<number).map { place in
+            let from = first + place * countMax
+            let past = SequenceNumber(from + countMax)
+            return RecordPart.Plan(
+                first: from,
+                countMax: Int(countMax),
+                // The first begins at the organization's first possible key, so that a record 0 is seen.
+                lower: from == 1 ? prefix : LedgerKeys.record(self.reader.organization, SequenceNumber(from)),
+                upper: place == number - 1
+                    ? keyAfter(prefix: prefix) : LedgerKeys.record(self.reader.organization, past),
+                bytesMax: bytesMax
+            )
+        }
+    }
+
+    /// The records of parts that follow each other, and whether no record follows them; nil when there is a gap or anything
+    /// else is wrong.
+    private static func records(
+        _ outcomes: [PartOutcome?],
+        _ plans: [RecordPart.Plan]
+    ) -> (parts: [RecordPart], isLast: Bool)? {
+        var parts: [RecordPart] = []
+        var isAtEnd = false
+        for (outcome, plan) in zip(outcomes, plans) {
+            switch outcome {
+            case .records(let part):
+                guard !isAtEnd else { return nil }
+                parts.append(part)
+                // What comes after a part that was cut is read again.
+                if part.isCut { return (parts, false) }
+                isAtEnd = part.count < plan.countMax
+            case .empty: isAtEnd = true
+            case .unsound, nil: return nil
             }
         }
-        let result = made.current
-        let examined = result.parts.compactMap { $0 }
-        if examined.count == parts.count, let rows = result.rows { self.advance(over: examined, rows) }
-        return result.following
+        return (parts, true)
     }
 
     /// Moves over examined records if they are linked and the stored nodes are those over them.
-    private mutating func advance(over parts: [RecordChunk.Examined], _ rows: [[UInt8]]) {
-        guard !parts.isEmpty else { return }
+    private mutating func advance(over parts: [RecordPart]) -> Bool {
+        guard let last = parts.last else { return true }
         var checksum = self.lastChecksum
         var recordedAt = self.lastRecordedAt
-        var row: [UInt8] = []
-        row.reserveCapacity(Self.chunkRecordsMax * Digest.byteCount)
         for part in parts {
-            guard part.firstPrevious == checksum, recordedAt.map({ $0 <= part.firstRecordedAt }) ?? true else { return }
-            checksum = DigestRow.digest(part.leaves, at: part.leaves.count / Digest.byteCount - 1)
+            let isNext = checksum.bytes.withUnsafeBytes { digest in
+                part.firstPrevious.withUnsafeBytes { DigestText.isText($0, of: digest) }
+            }
+            guard isNext, recordedAt.map({ $0 <= part.firstRecordedAt }) ?? true else { return false }
+            checksum = part.lastChecksum
             recordedAt = part.lastRecordedAt
-            row += part.leaves
         }
-        let end = self.tree.size + UInt64(row.count / Digest.byteCount)
-        guard let tree = self.tree(over: row, to: end, rows) else { return }
-        self.tree = tree
+        guard let nodes = JoinedRows(parts.map(\.nodes), after: self.tree), self.areStored(nodes) else { return false }
+        self.tree = nodes.tree
         self.lastChecksum = checksum
-        self.lastRecordedAt = recordedAt
+        self.lastRecordedAt = last.lastRecordedAt
+        for part in parts { self.bytesRead += UInt64(part.sizeBytes) }
+        return true
     }
 
-    /// The tree after more leaves; nil when a node over them is not as stored.
-    private func tree(over leaves: [UInt8], to end: UInt64, _ rows: [[UInt8]]) -> MerkleTree? {
-        var row = leaves
-        // The frontier by level, so that a left sibling from before is found.
-        var peaks: [UInt8: Digest] = [:]
-        for (position, digest) in zip(MerkleTree.peaks(size: self.tree.size), self.tree.frontier) {
-            peaks[position.level] = digest
-        }
-        var frontier: [UInt8: Digest] = [:]
-        for level in UInt8(0)..<64 {
-            let first = self.tree.size >> UInt64(level)
-            let past = end >> UInt64(level)
-            guard past > 0 else { break }
-            if past > first {
-                guard Int(level) < rows.count, rows[Int(level)] == row else { return nil }
+    /// Whether the store has these nodes, in rows that end where they end.
+    private func areStored(_ nodes: JoinedRows) -> Bool {
+        var ranges: [(level: Int, nodes: Range<UInt64>)] = []
+        for level in 0..<nodes.levels {
+            let all = nodes.indices(level)
+            for first in stride(from: all.lowerBound, to: all.upperBound, by: Int(Self.comparedNodesMax)) {
+                ranges.append((level, first..<min(first + Self.comparedNodesMax, all.upperBound)))
             }
-            if past & 1 == 1 {
-                frontier[level] =
-                    past > first ? DigestRow.digest(row, at: Int(past - first) - 1) : peaks[level]
-            }
-            guard past > first else { continue }
-            if first & 1 == 1 {
-                guard let left = peaks[level] else { return nil }
-                row = left.bytes + row
-            }
-            row = self.parents(of: row)
         }
-        let digests = MerkleTree.peaks(size: end).compactMap { frontier[$0.level] }
-        return MerkleTree(size: end, frontier: digests)
-    }
-
-    /// The nodes over the pairs of a row, of which one at the end may be without a sibling.
-    private func parents(of row: [UInt8]) -> [UInt8] {
-        let pairBytes = 2 * Digest.byteCount
-        let pairs = row.count / pairBytes
-        let parts = (pairs + Self.partNodes - 1) / Self.partNodes
-        guard parts > 1 else { return DigestRow.parents(of: row[..<(pairs * pairBytes)]) }
-        let made = Shared([[UInt8]](repeating: [], count: parts))
-        self.lanes.perform(parts) { part in
-            let first = part * Self.partNodes
-            let past = min(first + Self.partNodes, pairs)
-            let parents = DigestRow.parents(of: row[first * pairBytes..<past * pairBytes])
-            made.change { $0[part] = parents }
+        let (reader, all) = (self.reader, ranges)
+        let isStored = Shared(true)
+        self.lanes.perform(all.count) { number in
+            let (level, range) = all[number]
+            let isSame = try? reader.hasNodes(UInt8(level), range) { nodes.have($0, at: level, from: $1) }
+            if isSame != true { isStored.change { $0 = false } }
         }
-        return made.current.flatMap { $0 }
+        return isStored.current
     }
+}
 
-    /// The stored nodes that completing the leaves `from..<to` wrote, by level; nil when any row is not as it must be.
-    private static func storedRows(_ reader: LedgerReader, from: UInt64, to: UInt64) -> [[UInt8]]? {
-        var rows: [[UInt8]] = []
-        for level in UInt8(0)..<64 {
-            let first = from >> UInt64(level)
-            let past = to >> UInt64(level)
-            guard past > first else { break }
-            guard let row = try? Self.storedRow(reader, level: level, first: first, past: past) else { return nil }
-            rows.append(row)
+extension LedgerReader {
+    /// Whether the stored rows have nodes of a level and all of these are as they must be.
+    ///
+    /// - Parameter isSame: Whether digests are those of the nodes from an index on.
+    /// - Throws: What the store throws.
+    func hasNodes(
+        _ level: UInt8,
+        _ range: Range<UInt64>,
+        isSame: (_ digests: UnsafeRawBufferPointer, _ first: UInt64) -> Bool
+    ) throws -> Bool {
+        func key(_ index: UInt64) -> [UInt8] {
+            LedgerKeys.node(self.organization, TreePosition(level: level, index: index))
         }
-        return rows
-    }
-
-    static func storedRow(
-        _ reader: LedgerReader,
-        level: UInt8,
-        first: UInt64,
-        past: UInt64
-    ) throws -> [UInt8]? {
         // The row that holds the first node may begin before it.
-        var start = first
-        if first > 0, let run = try reader.run(at: TreePosition(level: level, index: first)) { start = run.first }
-        var row: [UInt8] = []
-        row.reserveCapacity(Int(past - first) * Digest.byteCount)
-        var next = first
+        var start = range.lowerBound
+        if start > 0, let run = try self.run(at: TreePosition(level: level, index: start)) { start = run.first }
+        var next = range.lowerBound
         var isWhole = true
-        try reader.store.sweep(
+        try self.store.sweep(
             .treeNodes,
-            from: LedgerKeys.node(reader.organization, TreePosition(level: level, index: start)),
-            to: LedgerKeys.node(reader.organization, TreePosition(level: level, index: past)),
+            from: key(start),
+            to: key(range.upperBound),
             readAheadBytes: 0
         ) { key, value in
             let (count, rest) = value.byteCount.quotientAndRemainder(dividingBy: Digest.byteCount)
-            guard let position = LedgerKeys.position(ofNodeKey: key), rest == 0, count > 0, position.index <= next,
-                position.index == next || position.index == start, position.index + UInt64(count) > next
+            guard let place = LedgerKeys.position(ofNodeKey: key), rest == 0, count > 0, place.index <= next,
+                place.index == next || place.index == start, place.index + UInt64(count) > next
             else {
                 isWhole = false
                 return false
             }
-            let skipped = Int(next - position.index)
-            let taken = min(count - skipped, Int(past - next))
-            value.withUnsafeBytes { bytes in
-                let range = skipped * Digest.byteCount..<(skipped + taken) * Digest.byteCount
-                row.append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[range]))
+            let past = min(place.index + UInt64(count), range.upperBound)
+            isWhole = value.withUnsafeBytes { bytes in
+                let digests = bytes[
+                    Int(next - place.index) * Digest.byteCount..<Int(past - place.index) * Digest.byteCount
+                ]
+                return isSame(UnsafeRawBufferPointer(rebasing: digests), next)
             }
-            next += UInt64(taken)
-            return true
+            next = past
+            return isWhole
         }
-        return isWhole && next == past ? row : nil
+        return isWhole && next == range.upperBound
     }
 }

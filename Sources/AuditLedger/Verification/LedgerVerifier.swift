@@ -5,17 +5,12 @@ package import Storage
 ///
 /// What is read is every key of the organization, never only as many as the head or any other stored number says.
 package struct LedgerVerifier {
-    /// Records that are read before their tree nodes are.
-    static let chunkRecordsMax = 16_384
-    /// Room that the first chunk begins with when no more than so many records are expected: most ledgers are small.
-    private static let firstChunkBytes = 1 << 20
-    private static let firstChunkRecordsMax = UInt64(1024)
-    /// Room for any chunk.
-    static let chunkRoomBytes = Self.chunkBytesMax + EventLimits.recordBytesMax + Self.chunkRecordsMax
+    /// Records that are looked at one by one before more are read.
+    private static let chunkRecordsMax = 16_384
     private static let chunkBytesMax = 8 << 20
-    /// Bytes that the store reads at once: what a chunk does not need of them is read again for the next one, and a part
-    /// that stays in the core's cache is copied faster.
-    static let readAheadBytes = 256 << 10
+    /// Bytes that the store reads at once: what a part does not need of them is read again for the next one, and what stays
+    /// in the core's cache is copied faster.
+    static let readAheadBytes = 128 << 10
 
     let reader: LedgerReader
     let organizationText: [UInt8]
@@ -23,7 +18,7 @@ package struct LedgerVerifier {
     var tree = MerkleTree()
     var lastChecksum = Digest.zero
     var lastRecordedAt: Timestamp?
-    private(set) var bytesRead = UInt64(0)
+    var bytesRead = UInt64(0)
     private(set) var bytesMax = UInt64.max
 
     private init(reader: LedgerReader, key: OrganizationKey, lanes: VerificationLanes) {
@@ -107,32 +102,32 @@ package struct LedgerVerifier {
         } catch {
             guard error.code == .damaged else { throw error }
         }
-        let memory = ChunkMemory()
-        let isLong = head.map { $0.size > self.tree.size + Self.firstChunkRecordsMax } ?? false
-        var chunk = try Self.readChunk(
-            first: self.expected,
-            reader: self.reader,
-            head: head,
-            memory: memory,
-            capacityBytes: isLong ? Self.chunkRoomBytes : Self.firstChunkBytes
-        )
+        // Where what is not sound was found, all is looked at one by one.
+        var slowBefore = self.expected
         while true {
-            self.bytesRead += UInt64(chunk.sizeBytes)
-            let following = try self.checkInBulk(chunk, head: head, memory: memory)
-            if self.expected != chunk.nextSequence, let finding = try self.check(chunk, head: head) {
-                return (finding, false)
+            var isLast: Bool
+            if self.expected >= slowBefore {
+                switch self.checkStretch(head: head) {
+                case .sound(let isEnd): isLast = isEnd
+                case .unsound(let before):
+                    slowBefore = before
+                    isLast = false
+                }
+            } else {
+                let chunk = try Self.readChunk(first: self.expected, reader: self.reader, head: head)
+                self.bytesRead += UInt64(chunk.sizeBytes)
+                if let finding = try self.check(chunk, head: head) { return (finding, false) }
+                if let finding = chunk.finding { return (finding, false) }
+                isLast = chunk.isLast
             }
-            if let finding = chunk.finding { return (finding, false) }
             guard progress(self.tree.size, self.bytesRead) else {
                 throw LedgerError(
                     code: .cancelled,
                     message: "verification of organization \(self.reader.organization) was stopped"
                 )
             }
-            if chunk.isLast { break }
-            guard let following else { return (nil, false) }
-            chunk.end(into: memory)
-            chunk = try following.get()
+            if isLast { break }
+            guard self.bytesRead < self.bytesMax else { return (nil, false) }
         }
         if let finding = try self.checkNodesBeyondEnd() { return (finding, true) }
         return (self.checkHead(head), true)
@@ -141,14 +136,12 @@ package struct LedgerVerifier {
     // MARK: Reading
 
     /// The records from `first` on, as many as one chunk holds.
-    static func readChunk(
+    private static func readChunk(
         first: SequenceNumber,
         reader: LedgerReader,
-        head: LedgerHead?,
-        memory: ChunkMemory,
-        capacityBytes: Int
+        head: LedgerHead?
     ) throws(LedgerError) -> RecordChunk {
-        var chunk = RecordChunk(first: first, memory: memory, capacityBytes: capacityBytes)
+        var chunk = RecordChunk(first: first)
         var strangeKey: SequenceNumber?
         var hasStrangeKey = false
         // The first chunk begins at the organization's first possible key, so that a record 0 is seen.
@@ -169,7 +162,7 @@ package struct LedgerVerifier {
                     hasStrangeKey = true
                     return false
                 }
-                chunk.append(value)
+                chunk.append(value.withUnsafeBytes { [UInt8]($0) })
                 if chunk.count < Self.chunkRecordsMax, chunk.sizeBytes < Self.chunkBytesMax { return true }
                 chunk.isLast = false
                 return false
@@ -177,7 +170,6 @@ package struct LedgerVerifier {
         } catch {
             failure = error
         }
-        chunk.seal()
         if let failure {
             let detail = "the store cannot read the record"
             chunk.finding = try Self.unreadable(failure, chunk.nextSequence, detail, reader)
@@ -248,11 +240,9 @@ package struct LedgerVerifier {
         guard chunk.count > 0 else { return nil }
         let start = self.tree.size
         let nodes = try StoredNodes(reader: self.reader, from: start, to: start + UInt64(chunk.count))
-        var bytes = chunk.record(at: 0)
-        for place in 0..<chunk.count {
-            let following = place + 1 < chunk.count ? chunk.record(at: place + 1) : nil
+        for (place, bytes) in chunk.records.enumerated() {
+            let following = place + 1 < chunk.count ? chunk.records[place + 1] : nil
             if let finding = try self.check(bytes, following: following, nodes: nodes, head: head) { return finding }
-            if let following { bytes = following }
         }
         return nil
     }

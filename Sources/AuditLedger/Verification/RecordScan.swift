@@ -1,113 +1,241 @@
 internal import CChecksum
 internal import Primitives
 
-/// What verifying needs of a record, read in one pass without copying.
+/// What verifying needs of a record.
+struct RecordScan {
+    let sequence: UInt64
+    let recordedAt: Timestamp
+    /// Where the 64 bytes of `previous` begin in the record's text; that they are digits is not checked.
+    let previousPlace: Int
+    /// Whether `organization` is the wanted text.
+    let isOurs: Bool
+}
+
+/// Reads records without copying.
 ///
 /// A quick reader of the usual: it accepts a text only if ``RecordFields`` does, and then says the same; texts with
-/// escapes, fractions or names outside ASCII it leaves to ``RecordFields``, as well as all that is wrong.
-struct RecordScan {
-    /// Bytes that must be readable after a record's end; the first one must be zero.
-    static let slackBytes = 32
+/// escapes, fractions or names outside ASCII it leaves to ``RecordFields``, as well as all that is wrong. Where the
+/// quotation marks are is found in a first pass of 64 bytes at a time: without escapes each begins or ends a string, so
+/// that the second pass, over the members, steps from one to the other.
+struct RecordScanner: ~Copyable {
+    /// Of the quotation marks of the record that is read.
+    private let places: UnsafeMutablePointer<UInt16>
+    /// The key in quotes.
+    private let organization: [UInt8]
+    private var lastTime = ReadTime()
 
-    var sequence = UInt64(0)
-    var recordedAt = Timestamp(microseconds: 0)
-    var previous = Digest.zero
-    /// Whether `organization` is the wanted text.
-    var isOurs = false
+    private let finder: QuoteFinder
+    private static let previousDigits = Digest.byteCount * 2
 
-    /// - Returns: nil when the text is not one of those that are read here.
-    init?(_ record: UnsafeBufferPointer<UInt8>, organization: [UInt8]) {
+    /// - Parameter organization: The key in quotes.
+    init(organization: [UInt8], finder: QuoteFinder = .best) {
+        self.finder = finder
+        let room = EventLimits.recordBytesMax + FT_QUOTES_SLACK
+        precondition(room < FT_QUOTE_NONE, "a place has 16 bits")
+        self.places = .allocate(capacity: room)
+        self.organization = organization
+    }
+
+    deinit { self.places.deallocate() }
+
+    /// - Returns: nil when the text is no record.
+    mutating func read(_ record: UnsafeBufferPointer<UInt8>) -> RecordScan? {
+        if let scan = self.readUsual(record) { return scan }
+        guard let fields = try? RecordFields(scanning: Array(record)), let previous = fields.range(.previous),
+            previous.count == Self.previousDigits + 2
+        else { return nil }
+        return RecordScan(
+            sequence: fields.sequence.rawValue,
+            recordedAt: fields.recordedAt,
+            previousPlace: previous.lowerBound + 1,
+            isOurs: fields.json(.organization)?.elementsEqual(self.organization) == true
+        )
+    }
+
+    /// - Returns: nil when the text is not one of those that are read quickly.
+    mutating func readUsual(_ record: UnsafeBufferPointer<UInt8>) -> RecordScan? {
         guard let start = record.baseAddress, record.count <= EventLimits.recordBytesMax else { return nil }
-        var cursor = Cursor(next: start)
-        guard self.read(&cursor, organization), cursor.next == start + record.count else { return nil }
+        let quotes = self.finder.find(start, record.count, self.places)
+        let flags = Int(quotes.flags)
+        guard flags & FT_TEXT_IS_SPECIAL == 0 else { return nil }
+        let isWide = flags & FT_TEXT_IS_WIDE != 0
+        if isWide, !Self.isUTF8(record) { return nil }
+        var cursor = Cursor(start: start, count: record.count, quote: self.places, isWide: isWide)
+        guard let scan = self.read(&cursor), cursor.next == cursor.end else { return nil }
+        return scan
     }
 
-    /// The same from fields that were read another way; nil when there is no link in them.
-    init?(_ fields: RecordFields, organization: [UInt8]) {
-        guard let previous = fields.previous else { return nil }
-        self.sequence = fields.sequence.rawValue
-        self.recordedAt = fields.recordedAt
-        self.previous = previous
-        self.isOurs = fields.json(.organization)?.elementsEqual(organization) == true
+    /// Whether a text is well-formed UTF-8 (RFC 3629).
+    private static func isUTF8(_ text: UnsafeBufferPointer<UInt8>) -> Bool {
+        (try? UTF8Span(validating: text.span)) != nil
     }
 
-    private mutating func read(_ cursor: inout Cursor, _ organization: [UInt8]) -> Bool {
+    private mutating func read(_ cursor: inout Cursor) -> RecordScan? {
         guard cursor.take(#"{"action":"#), cursor.string(),
-            cursor.take(#","actor":{"id":"#), cursor.string(),
+            cursor.take(#","actor":{"id":"#, quotes: 4), cursor.string(),
             cursor.take(#","kind":"#), cursor.string(),
             cursor.optionalString(#","name":"#),
             cursor.optionalString(#","on_behalf_of":"#),
             cursor.optionalString(#","role":"#),
             cursor.take(#"},"after":"#), cursor.value(depth: 0),
             cursor.take(#","before":"#), cursor.value(depth: 0)
-        else { return false }
+        else { return nil }
         guard cursor.optionalString(#","causation":"#), cursor.optionalValue(#","changed":"#, UInt8(ascii: "[")),
             cursor.optionalValue(#","compliance":"#, UInt8(ascii: "{")), cursor.optionalString(#","correlation":"#)
-        else { return false }
+        else { return nil }
         guard cursor.take(#","entity_id":"#), cursor.string(), cursor.take(#","entity_type":"#), cursor.string() else {
-            return false
+            return nil
         }
         if cursor.take(#","occurred_at":"#) {
-            guard cursor.time() != nil else { return false }
+            guard cursor.time() != nil else { return nil }
         }
-        guard cursor.take(#","organization":"#) else { return false }
-        let start = cursor.next
-        guard cursor.string() else { return false }
-        let count = cursor.next - start
-        self.isOurs =
-            count == organization.count
-            && organization.withUnsafeBytes { ft_is_same(start, $0.baseAddress, count) != 0 }
+        guard cursor.take(#","organization":"#) else { return nil }
+        let organization = cursor.next
+        guard cursor.string() else { return nil }
+        let count = cursor.next - organization
+        let isOurs =
+            count == self.organization.count
+            && self.organization.withUnsafeBytes { ft_is_same(organization, $0.baseAddress, count) != 0 }
         guard cursor.take(#","outcome":"#), cursor.string(),
-            cursor.optionalValue(#","personal":"#, UInt8(ascii: "[")), cursor.take(#","previous":"#),
-            let previous = cursor.digest(), cursor.optionalString(#","reason":"#),
-            cursor.take(#","recorded_at":"#), let recordedAt = cursor.time(),
+            cursor.optionalValue(#","personal":"#, UInt8(ascii: "[")), cursor.take(#","previous":"#)
+        else { return nil }
+        let previous = cursor.next + 1
+        guard cursor.string(), cursor.next - previous == Self.previousDigits + 1,
+            cursor.optionalString(#","reason":"#),
+            cursor.take(#","recorded_at":"#), let recordedAt = cursor.time(&self.lastTime),
             cursor.take(#","request":{"#), self.readRequest(&cursor),
             cursor.take(#"},"sequence":"#), let sequence = cursor.positive(),
-            cursor.optionalString(#","session":"#), cursor.take(#","severity":"#), cursor.string(), cursor.take("}")
-        else { return false }
-        self.previous = previous
-        self.recordedAt = recordedAt
-        self.sequence = sequence
-        return true
+            cursor.optionalString(#","session":"#), cursor.take(#","severity":"#), cursor.string(),
+            cursor.take("}", quotes: 0)
+        else { return nil }
+        return RecordScan(
+            sequence: sequence,
+            recordedAt: recordedAt,
+            previousPlace: previous - cursor.start,
+            isOurs: isOurs
+        )
     }
 
     private func readRequest(_ cursor: inout Cursor) -> Bool {
         if cursor.take(#""authentication":"#) {
-            guard cursor.string(), cursor.take(",") else { return false }
+            guard cursor.string(), cursor.take(",", quotes: 0) else { return false }
         }
         return cursor.take(#""channel":"#) && cursor.string() && cursor.take(#","id":"#) && cursor.string()
             && cursor.optionalString(#","ip":"#) && cursor.optionalString(#","user_agent":"#)
     }
 }
 
-/// A place in a text; the zero byte after the text ends every loop, as no part of a record has one.
-private struct Cursor {
-    var next: UnsafePointer<UInt8>
+/// How quotation marks are found: all ways find the same.
+enum QuoteFinder: CaseIterable {
+    /// Vectors of 64 bytes.
+    case wide
+    /// Vectors of 32 bytes.
+    case fast
+    case portable
 
-    private static let ones: UInt64 = 0x0101_0101_0101_0101
+    /// The fastest that the processor has.
+    static let best = Self.allCases.first { $0.isAvailable } ?? .portable
 
-    var current: UInt8 { self.next.pointee }
-
-    private func word(at offset: Int) -> UInt64 {
-        UnsafeRawPointer(self.next + offset).loadUnaligned(as: UInt64.self)
+    var isAvailable: Bool {
+        switch self {
+        case .wide: ft_can_find_quotes_wide() != 0
+        case .fast: ft_can_find_quotes_fast() != 0
+        case .portable: true
+        }
     }
 
-    /// Moves past `text`, of at most ``RecordScan/slackBytes`` bytes, if it comes next.
+    /// Finds the quotation marks of a text, whose number of bytes fits 16 bits.
     @inline(__always)
-    mutating func take(_ text: StaticString) -> Bool {
-        let count = text.utf8CodeUnitCount
-        let wanted = text.utf8Start
-        var offset = 0
-        while offset + 8 <= count {
-            let word = UnsafeRawPointer(wanted + offset).loadUnaligned(as: UInt64.self)
-            guard self.word(at: offset) == word else { return false }
-            offset += 8
+    func find(_ text: UnsafePointer<UInt8>, _ count: Int, _ places: UnsafeMutablePointer<UInt16>) -> ft_quotes {
+        switch self {
+        case .wide: ft_find_quotes_wide(text, count, places)
+        case .fast: ft_find_quotes_fast(text, count, places)
+        case .portable: ft_find_quotes_portable(text, count, places)
         }
-        while offset < count {
-            guard self.next[offset] == wanted[offset] else { return false }
-            offset += 1
+    }
+}
+
+/// A time that was read, as text and as value: the records of one command have the same, and it is read once.
+private struct ReadTime {
+    private var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    private var value: Timestamp?
+
+    /// - Parameter text: ``Timestamp/textByteCount`` bytes.
+    init(_ text: UnsafePointer<UInt8>, _ value: Timestamp) {
+        self.words = Self.words(text)
+        self.value = value
+    }
+
+    init() {}
+
+    private static func words(_ text: UnsafePointer<UInt8>) -> (UInt64, UInt64, UInt64, UInt64) {
+        assert(Timestamp.textByteCount == 27)
+        let text = UnsafeRawPointer(text)
+        return (
+            text.loadUnaligned(as: UInt64.self), text.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
+            text.loadUnaligned(fromByteOffset: 16, as: UInt64.self),
+            text.loadUnaligned(fromByteOffset: 19, as: UInt64.self)
+        )
+    }
+
+    /// The value if the text is the same.
+    func value(of text: UnsafePointer<UInt8>) -> Timestamp? {
+        let other = Self.words(text)
+        return self.words == other ? self.value : nil
+    }
+}
+
+/// A place in a text without escapes.
+private struct Cursor {
+    let start: UnsafePointer<UInt8>
+    let end: UnsafePointer<UInt8>
+    /// Whether the text has bytes beyond ASCII.
+    let isWide: Bool
+    private(set) var next: UnsafePointer<UInt8>
+    /// The place of the first quotation mark at ``next`` or later; two that are none follow the last.
+    private var quote: UnsafePointer<UInt16>
+
+    init(start: UnsafePointer<UInt8>, count: Int, quote: UnsafePointer<UInt16>, isWide: Bool) {
+        self.start = start
+        self.next = start
+        self.end = start + count
+        self.quote = quote
+        self.isWide = isWide
+    }
+
+    /// The byte here; zero, which no text has, at the end.
+    private var current: UInt8 { self.next < self.end ? self.next.pointee : 0 }
+
+    private static func word(_ bytes: UnsafePointer<UInt8>, _ offset: Int) -> UInt64 {
+        UnsafeRawPointer(bytes + offset).loadUnaligned(as: UInt64.self)
+    }
+
+    /// Moves past `text` if it comes next.
+    /// - Parameter quotes: Quotation marks in it.
+    @inline(__always)
+    mutating func take(_ text: StaticString, quotes: Int = 2) -> Bool {
+        let count = text.utf8CodeUnitCount
+        guard self.end - self.next >= count else { return false }
+        let wanted = text.utf8Start
+        if count >= 8 {
+            var offset = 0
+            while offset + 8 <= count {
+                guard Self.word(self.next, offset) == Self.word(wanted, offset) else { return false }
+                offset += 8
+            }
+            guard Self.word(self.next, count - 8) == Self.word(wanted, count - 8) else { return false }
+        } else {
+            for offset in 0..<count where self.next[offset] != wanted[offset] { return false }
         }
         self.next += count
+        self.quote += quotes
+        return true
+    }
+
+    @inline(__always)
+    private mutating func take(_ byte: UInt8) -> Bool {
+        guard self.current == byte else { return false }
+        self.next += 1
         return true
     }
 
@@ -118,59 +246,20 @@ private struct Cursor {
     }
 
     /// Moves past a member that may be absent, whose value begins with `first`.
+    @inline(__always)
     mutating func optionalValue(_ name: StaticString, _ first: UInt8) -> Bool {
         guard self.take(name) else { return true }
         return self.current == first && self.value(depth: 0)
     }
 
-    /// Moves past a string without escapes.
-    mutating func string() -> Bool { self.plainString() != nil }
-
-    /// - Returns: Whether all of it is ASCII; nil when it is no string, or has an escape.
-    private mutating func plainString() -> Bool? {
-        guard self.current == JSONText.quote else { return nil }
-        self.next += 1
-        var isASCII = true
-        while true {
-            self.next += ft_plain_count(self.next)
-            let byte = self.current
-            if byte == JSONText.quote {
-                self.next += 1
-                return isASCII
-            }
-            guard byte >= 0x80, let length = self.multibyteLength() else { return nil }
-            isASCII = false
-            self.next += length
-        }
-    }
-
-    /// The length of the well-formed UTF-8 sequence that begins here (RFC 3629).
-    private func multibyteLength() -> Int? {
-        let first = self.next[0]
-        let length: Int
-        var low = UInt8(0x80)
-        var high = UInt8(0xBF)
-        switch first {
-        case 0xC2...0xDF: length = 2
-        case 0xE0:
-            length = 3
-            low = 0xA0
-        case 0xE1...0xEC, 0xEE...0xEF: length = 3
-        case 0xED:
-            length = 3
-            high = 0x9F
-        case 0xF0:
-            length = 4
-            low = 0x90
-        case 0xF1...0xF3: length = 4
-        case 0xF4:
-            length = 4
-            high = 0x8F
-        default: return nil
-        }
-        guard self.next[1] >= low, self.next[1] <= high else { return nil }
-        for offset in 2..<max(length, 2) where self.next[offset] & 0xC0 != 0x80 { return nil }
-        return length
+    /// Moves past a string.
+    @inline(__always)
+    mutating func string() -> Bool {
+        let close = Int(self.quote[1])
+        guard Int(self.quote[0]) == self.next - self.start, close != FT_QUOTE_NONE else { return false }
+        self.next = self.start + close + 1
+        self.quote += 2
+        return true
     }
 
     /// Moves past one value.
@@ -179,9 +268,9 @@ private struct Cursor {
         case JSONText.quote: return self.string()
         case UInt8(ascii: "{"): return self.object(depth: depth + 1)
         case UInt8(ascii: "["): return self.array(depth: depth + 1)
-        case UInt8(ascii: "t"): return self.take("true")
-        case UInt8(ascii: "f"): return self.take("false")
-        case UInt8(ascii: "n"): return self.take("null")
+        case UInt8(ascii: "t"): return self.take("true", quotes: 0)
+        case UInt8(ascii: "f"): return self.take("false", quotes: 0)
+        case UInt8(ascii: "n"): return self.take("null", quotes: 0)
         default: return self.integer()
         }
     }
@@ -189,32 +278,33 @@ private struct Cursor {
     private mutating func array(depth: Int) -> Bool {
         guard depth <= JSONLimits.depthMaxDefault else { return false }
         self.next += 1
-        if self.take("]") { return true }
+        if self.take(UInt8(ascii: "]")) { return true }
         repeat {
             guard self.value(depth: depth) else { return false }
-        } while self.take(",")
-        return self.take("]")
+        } while self.take(UInt8(ascii: ","))
+        return self.take(UInt8(ascii: "]"))
     }
 
     private mutating func object(depth: Int) -> Bool {
         guard depth <= JSONLimits.depthMaxDefault else { return false }
         self.next += 1
-        if self.take("}") { return true }
-        var last: UnsafeBufferPointer<UInt8>?
+        if self.take(UInt8(ascii: "}")) { return true }
+        var last: Name?
         repeat {
-            let start = self.next
-            guard self.plainString() == true else { return false }
-            let key = UnsafeBufferPointer(start: start + 1, count: self.next - start - 2)
-            if let last, !last.lexicographicallyPrecedes(key) { return false }
-            last = key
-            guard self.take(":"), self.value(depth: depth) else { return false }
-        } while self.take(",")
-        return self.take("}")
+            let start = self.next + 1
+            guard self.string() else { return false }
+            let name = Name(start: start, count: self.next - start - 1, textEnd: self.end)
+            if let last, !last.precedes(name) { return false }
+            if self.isWide, !name.isASCII { return false }
+            last = name
+            guard self.take(UInt8(ascii: ":")), self.value(depth: depth) else { return false }
+        } while self.take(UInt8(ascii: ","))
+        return self.take(UInt8(ascii: "}"))
     }
 
     /// Moves past an integer within ±(2^53−1).
     private mutating func integer() -> Bool {
-        let isNegative = self.take("-")
+        let isNegative = self.take(UInt8(ascii: "-"))
         guard let magnitude = self.magnitude(), magnitude <= JSONNumberText.integerMax else { return false }
         return magnitude > 0 || !isNegative
     }
@@ -229,54 +319,71 @@ private struct Cursor {
     /// Up to 16 digits without a leading zero that nothing of a number follows.
     private mutating func magnitude() -> UInt64? {
         let start = self.next
+        let past = self.end - start > 16 ? start + 17 : self.end
+        var next = start
         var magnitude = UInt64(0)
-        while JSONNumberText.isDigit(self.current) {
-            guard self.next - start < 16 else { return nil }
-            magnitude = magnitude * 10 + UInt64(self.current - 0x30)
-            self.next += 1
+        while next < past {
+            let digit = next.pointee &- 0x30
+            guard digit < 10 else { break }
+            magnitude = magnitude &* 10 &+ UInt64(digit)
+            next += 1
         }
-        let digits = self.next - start
-        guard digits > 0, digits == 1 || start.pointee != 0x30 else { return nil }
+        let digits = next - start
+        guard digits > 0, digits <= 16, digits == 1 || start.pointee != 0x30 else { return nil }
+        self.next = next
         guard self.current != UInt8(ascii: "."), self.current | 0x20 != UInt8(ascii: "e") else { return nil }
         return magnitude
     }
 
     /// Moves past a time in exactly the form that ``Timestamp`` writes.
     mutating func time() -> Timestamp? {
-        let start = self.next
-        guard self.string() else { return nil }
-        let inner = 1..<self.next - start - 1
-        guard inner.count == Timestamp.textByteCount else { return nil }
-        return RecordTime.parse(UnsafeBufferPointer(start: start, count: self.next - start), inner)
+        let start = self.next + 1
+        guard self.string(), self.next - start == Timestamp.textByteCount + 1 else { return nil }
+        return RecordTime.parse(
+            UnsafeBufferPointer(start: start, count: Timestamp.textByteCount),
+            0..<Timestamp.textByteCount
+        )
     }
 
-    /// Moves past 64 lowercase hexadecimal digits in quotes.
-    mutating func digest() -> Digest? {
-        guard self.take("\"") else { return nil }
-        var words: InlineArray<4, UInt64> = InlineArray(repeating: 0)
-        for place in 0..<4 {
-            guard let high = Self.value(ofHex: self.word(at: 0)), let low = Self.value(ofHex: self.word(at: 8)) else {
-                return nil
-            }
-            words[place] = high << 32 | low
-            self.next += 16
+    /// The same, with the time that was read before.
+    @inline(__always)
+    mutating func time(_ last: inout ReadTime) -> Timestamp? {
+        let start = self.next + 1
+        guard self.string(), self.next - start == Timestamp.textByteCount + 1 else { return nil }
+        if let known = last.value(of: start) { return known }
+        let text = UnsafeBufferPointer(start: start, count: Timestamp.textByteCount)
+        guard let time = RecordTime.parse(text, 0..<Timestamp.textByteCount) else { return nil }
+        last = ReadTime(start, time)
+        return time
+    }
+}
+
+/// A member's name in a text.
+private struct Name {
+    let start: UnsafePointer<UInt8>
+    let count: Int
+    /// The first eight bytes from ``start`` on, the first the highest, whether they belong to the name or not; nil when the
+    /// text ends before.
+    let head: UInt64?
+
+    init(start: UnsafePointer<UInt8>, count: Int, textEnd: UnsafePointer<UInt8>) {
+        self.start = start
+        self.count = count
+        self.head =
+            textEnd - start >= 8 ? UInt64(bigEndian: UnsafeRawPointer(start).loadUnaligned(as: UInt64.self)) : nil
+    }
+
+    var isASCII: Bool { UnsafeBufferPointer(start: self.start, count: self.count).allSatisfy { $0 < 0x80 } }
+
+    /// Whether the bytes of this name come before those of `other`, and are not the same.
+    func precedes(_ other: Name) -> Bool {
+        let common = min(self.count, other.count)
+        if let head = self.head, let otherHead = other.head {
+            let same = (head ^ otherHead).leadingZeroBitCount >> 3
+            if same < common, same < 8 { return head < otherHead }
+            if common <= 8 { return self.count < other.count }
         }
-        guard self.take("\"") else { return nil }
-        return Digest(words: (words[0], words[1], words[2], words[3]))
-    }
-
-    /// The value of eight lowercase hexadecimal digits, the first in the lowest byte.
-    private static func value(ofHex text: UInt64) -> UInt64? {
-        let letters = (text >> 6) & Self.ones
-        let nibbles = (text & (Self.ones &* 0x0F)) &+ letters &* 9
-        // Written again they must be the same: so anything else is refused.
-        guard nibbles & (Self.ones &* 0xF0) == 0 else { return nil }
-        let above = ((nibbles &+ Self.ones &* 6) >> 4) & Self.ones
-        guard nibbles &+ Self.ones &* 0x30 &+ above &* 0x27 == text else { return nil }
-        var value = nibbles.byteSwapped
-        value = (value | value >> 4) & 0x00FF_00FF_00FF_00FF
-        value = (value | value >> 8) & 0x0000_FFFF_0000_FFFF
-        value = (value | value >> 16) & 0x0000_0000_FFFF_FFFF
-        return value
+        let order = ft_compare(self.start, other.start, common)
+        return order == 0 ? self.count < other.count : order < 0
     }
 }
