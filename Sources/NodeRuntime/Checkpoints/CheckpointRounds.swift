@@ -18,11 +18,14 @@ struct CheckpointRounds: Sendable {
         /// checkpoint is kept.
         var briskRounds = 5
         var intervalMax = Duration.seconds(2)
-        /// How far apart rounds of organizations that do not rest begin on this node, when more than ``burst`` are due:
-        /// signing and checking a round costs the replicas about a millisecond together, so that a thousand of them get
-        /// theirs in turn and cost a small part of a core. One that has rested does not wait for those.
+        /// How far apart rounds that nobody waits for begin on this node, when more than ``burst`` are due:
+        /// signing and checking a round costs the replicas about a millisecond together, so that a thousand organizations
+        /// get theirs in turn and cost a small part of a core. While few change none waits.
         var spacing = Duration.milliseconds(25)
-        /// Rounds that begin without ``spacing`` after a rest.
+        /// Behind rounds that wait so long others follow at ``spacingMin``, so that of many thousands none waits for minutes.
+        var lineMax = Duration.seconds(10)
+        var spacingMin = Duration.microseconds(2_500)
+        /// Rounds that begin without ``spacing`` after a rest of the node.
         var burst = 64
         /// After the first change, so that what comes at once goes together.
         var linger = Duration.milliseconds(20)
@@ -465,7 +468,7 @@ struct CheckpointRounds: Sendable {
         let begin = work.waiting.isEmpty ? max(work.restsUntil, work.blockedUntil) : work.blockedUntil
         guard now >= begin else { return self.due.push(organization, at: begin) }
         if work.waiting.isEmpty {
-            if work.streak > 0, !work.hasPlace {
+            if !work.hasPlace {
                 work.hasPlace = true
                 work.restsUntil = max(work.restsUntil, self.takePlace(now))
                 guard now >= work.restsUntil else { return self.due.push(organization, at: work.restsUntil) }
@@ -481,7 +484,7 @@ struct CheckpointRounds: Sendable {
     /// When one more round that nobody waits for may begin.
     private mutating func takePlace(_ now: Duration) -> Duration {
         let place = max(self.nextPlace, now - self.pace.spacing * self.pace.burst)
-        self.nextPlace = place + self.pace.spacing
+        self.nextPlace = place + (place - now > self.pace.lineMax ? self.pace.spacingMin : self.pace.spacing)
         return max(now, place)
     }
 

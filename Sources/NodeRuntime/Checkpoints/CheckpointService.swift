@@ -49,6 +49,8 @@ final class CheckpointService: Sendable {
         var changedGroups: Set<GroupID> = []
         /// Groups that were ever told of: when keys change, each may have to be signed for.
         var knownGroups: Set<GroupID> = []
+        /// Groups that this node leads, as the last turn found.
+        var led: Set<GroupID> = []
         /// Organizations that have changed and are not in the directory yet.
         var unknown: Set<OrganizationID> = []
         var contradictions: Set<OrganizationID> = []
@@ -120,7 +122,8 @@ final class CheckpointService: Sendable {
             for ((organization, size), entry) in known {
                 if let entry {
                     let isNew = state.rounds.changed(organization, group: entry.group, size: size, at: now)
-                    isNews = isNews || isNew
+                    // A follower only keeps it in mind: should it lead, that is news of the group.
+                    isNews = isNews || isNew && state.led.contains(entry.group)
                 } else {
                     state.unknown.insert(organization)
                     isNews = true
@@ -225,7 +228,10 @@ final class CheckpointService: Sendable {
                 let now = self.ports.now()
                 let known = led
                 let (actions, again) = self.state.withLock { state in
-                    for changed in changed { state.rounds.leadershipChanged(of: changed, at: now) }
+                    for changed in changed {
+                        if known[changed] == nil { state.led.remove(changed) } else { state.led.insert(changed) }
+                        state.rounds.leadershipChanged(of: changed, at: now)
+                    }
                     return state.rounds.next(at: now) { known[$0] }
                 }
                 self.perform(actions, known, in: &group)
