@@ -78,6 +78,7 @@ struct Report: Sendable {
         Row(key: "get", title: "GET, 8 connections x 32 streams", peer: "nghttpd", peerName: "get"),
         Row(key: "get_1", title: "GET, 8 connections x 1 stream", peer: "nghttpd", peerName: "get_1"),
         Row(key: "flight", title: "Flight DoGet over TLS, MB/s", peer: "pyarrow", peerName: "flight"),
+        Row(key: "flight_kept", title: "the same from a kept answer", peer: "pyarrow", peerName: "flight_kept"),
         Row(
             key: "query_one",
             title: "query, one organization (time)",

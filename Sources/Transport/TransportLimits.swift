@@ -63,10 +63,10 @@ package struct TransportLimits: Sendable, Hashable {
         return limits
     }
 
-    /// Frames gathered into one encryption burst and one flush.
-    static let burstBytesMax = 128 * 1024
+    /// Frames that are encrypted together and sent with one call of the system, about: each call wakes the client.
+    static let burstBytesMax = 1024 * 1024
     /// Longest DATA frame that is sent to a peer that takes longer ones than RFC 9113 has all of them take.
-    static let dataFrameBytesMax = 64 * 1024
+    static let dataFrameBytesMax = 256 * 1024
     /// The plaintext of one TLS record (RFC 8446, section 5.1).
     static let recordBytes = 16 * 1024
     /// Connections the kernel completes before they are accepted.

@@ -266,6 +266,44 @@ def pyarrow_flight_reads_statements_and_paths():
     assert "CreatePreparedStatement" in {action.type for action in client.list_actions(options)}
 
 
+def kept_answers():
+    lines = rest("/metrics")[1].decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith('ft_query_cache_total{result="hit"'))
+
+
+@check
+def answers_are_kept_while_no_record_comes():
+    run = "kept-" + RUN
+    sql = f"select entity_id, after, repeat(entity_id, 60) as long from audit_log where entity_id like '{run}-%' order by sequence"
+    options = {f"{HEADER}x-flasktrack-catalog": ORGANIZATION}
+    with bearer(**options) as connection, connection.cursor() as cursor:
+
+        def read():
+            cursor.execute(sql)
+            return cursor.fetch_arrow_table()
+
+        count = 0
+        for size in (2500, 3):
+            cursor.adbc_ingest("audit_log", events(size, run=f"{run}-{size}"), mode="append")
+            count += size
+            first = read()
+            expect(first.num_rows, count)
+            # Others append to this organization too, which ends an answer.
+            for _ in range(10):
+                before = kept_answers()
+                again = read()
+                assert again.equals(first), "a kept answer is another one"
+                if kept_answers() > before:
+                    break
+            else:
+                raise AssertionError("nothing is kept")
+            body = rest("/v1/query", {"sql": sql, "organizations": [ORGANIZATION], "format": "arrow"})[1]
+            assert pyarrow.ipc.open_stream(body).read_all().equals(first), "REST has another answer"
+            with bearer(**options, **{f"{HEADER}x-flasktrack-compression": "zstd"}) as other, other.cursor() as squeezed:
+                squeezed.execute(sql)
+                assert squeezed.fetch_arrow_table().equals(first), "a compressed answer is another one"
+
+
 @check
 def pyarrow_flight_is_refused_what_is_not_its_own():
     client, options = flight_client()

@@ -10,7 +10,7 @@ extension RealCluster.Shared {
 
         @Test(.timeLimit(.minutes(3)))
         func everyClientGetsWhatItAsksFor() async throws {
-            try await Self.run("flight_clients.py", organization: "flight-lab", checks: 14)
+            try await Self.run("flight_clients.py", organization: "flight-lab", checks: 15)
         }
 
         @Test(.timeLimit(.minutes(3)))

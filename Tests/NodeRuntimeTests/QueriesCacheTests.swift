@@ -1,4 +1,5 @@
 import Columnar
+import NIOCore
 import Primitives
 import Testing
 
@@ -118,6 +119,100 @@ import Testing
         #expect(cache.find(Self.key(requests[0]), at: at, within: requests[0]) != nil)
         #expect(cache.find(Self.key(requests[1]), at: at, within: requests[1]) == nil)
         #expect(cache.find(Self.key(requests[39]), at: at, within: requests[39]) != nil)
+    }
+
+    /// A batch in a frame as a worker sends it, which has more room than bytes.
+    private static func lent(_ count: Int, capacity: Int) throws -> (batch: ArrowRecordBatch, frame: ByteBuffer) {
+        let parts = try ArrowStreamEncoder(schema: Self.schema).parts(of: Self.batch(Array(repeating: 1, count: count)))
+        var frame = ByteBufferAllocator().buffer(capacity: capacity)
+        frame.writeBytes(WorkerBatch.head(parts))
+        parts.forEachSpan { frame.writeBytes($0) }
+        var decoder = ArrowMessageDecoder()
+        let head = ArrowStreamEncoder(schema: Self.schema).flightSchemaHeader()
+        _ = try decoder.decode(metadata: head, body: ArrowBuffer.empty)
+        let message = try WorkerBatch(frame)
+        return (try #require(try decoder.decode(metadata: message.metadata, body: message.body)), frame)
+    }
+
+    @Test func aFrameCountsWithAllOfItsRoom() throws {
+        let (batch, frame) = try Self.lent(100, capacity: 1 << 16)
+        #expect(batch.byteCount == 800)
+        #expect(batch.heldBytes { ($0 as? ByteBuffer)?.storageCapacity } == frame.storageCapacity)
+        #expect(batch.heldBytes { _ in nil } == 800)
+        #expect(try Self.batch([1, 2]).heldBytes { _ in 1 << 20 } == 16, "its own memory is nobody's loan")
+    }
+
+    @Test func aKeptAnswerIsSentFromTheFrameInWhichItCame() async throws {
+        let cache = QueryCache(bytesMax: 1 << 20)
+        let key = Self.key(Self.request())
+        let (batch, frame) = try Self.lent(1_000, capacity: 1 << 16)
+        try await Self.read(cache, key, at: 7, [batch])
+        #expect(cache.size.bytes == frame.storageCapacity + QueryCache.entryOverheadBytes)
+        for _ in 0..<2 {
+            let found = try #require(cache.find(key, at: [Self.lab: SequenceNumber(7)], within: Self.request()))
+            let parts = try ArrowStreamEncoder(schema: Self.schema).parts(
+                of: try #require(try await found.batches.collect().first)
+            )
+            let message = FlightSender.message(parts)
+            #expect(message.count == 2)
+            let (sent, kept) = (
+                try #require(message.last), frame.getSlice(at: frame.writerIndex - 8_000, length: 8_000)
+            )
+            #expect(Self.address(sent) == Self.address(try #require(kept)), "nothing is copied")
+        }
+    }
+
+    private static func address(_ buffer: ByteBuffer) -> UInt? {
+        buffer.withUnsafeReadableBytes { $0.baseAddress.map { UInt(bitPattern: $0) } }
+    }
+
+    @Test func answersThatGrowCountAndMakeRoomAndAreForgottenWithTheirReader() async throws {
+        let cache = QueryCache(bytesMax: 16 << 10)
+        try await Self.read(cache, Self.key(Self.request("select 1")), at: 1, [Self.batch([1])])
+        func growing(_ sql: String) throws -> RecordBatchStream.AsyncIterator {
+            let batches = try (0..<6).map { _ in try Self.batch(Array(repeating: 1, count: 128)) }
+            return RecordBatchStream(
+                KeptBatches(
+                    outcome: Self.outcome(RecordBatchStream(batches: batches)),
+                    cache: cache,
+                    key: Self.key(Self.request(sql)),
+                    sequences: [Self.lab: SequenceNumber(1)]
+                )
+            ).makeAsyncIterator()
+        }
+        var readers = try (0..<3).map { try growing("select \($0 + 2)") }
+        for _ in 0..<6 {
+            for index in readers.indices { #expect(try await readers[index].next()?.rowCount == 128) }
+            #expect(cache.size.bytes <= 16 << 10)
+        }
+        #expect(cache.size.answers == 0, "the kept one has made room")
+        for index in readers.indices { #expect(try await readers[index].next() == nil) }
+        // Three of 7 KiB do not fit into 16: one of them was only handed on.
+        #expect(cache.size.answers == 2)
+        #expect(cache.size.bytes == 2 * (6 * 1_024 + QueryCache.entryOverheadBytes))
+        readers = [try growing("select 9")]
+        _ = try await readers[0].next()
+        let before = cache.size.bytes
+        readers = []
+        #expect(cache.size.bytes == before - 1_024 - QueryCache.entryOverheadBytes)
+    }
+
+    @Test func whatIsStillReadStaysCountedWhenItIsNoLongerKept() async throws {
+        let cache = QueryCache(bytesMax: 16 << 10)
+        let at = [Self.lab: SequenceNumber(1)]
+        let big = try Self.batch(Array(repeating: 1, count: 800))
+        try await Self.read(cache, Self.key(Self.request("select 1")), at: 1, [big])
+        try await Self.read(cache, Self.key(Self.request("select 2")), at: 1, [big])
+        var reader =
+            try #require(cache.find(Self.key(Self.request("select 1")), at: at, within: Self.request()))
+            .batches.makeAsyncIterator() as RecordBatchStream.AsyncIterator?
+        // The one that nobody reads goes first; the other one is dropped, and yet there.
+        try await Self.read(cache, Self.key(Self.request("select 3")), at: 1, [big])
+        try await Self.read(cache, Self.key(Self.request("select 4")), at: 1, [big])
+        #expect(cache.size.bytes <= 16 << 10)
+        #expect(try await reader?.next()?.rowCount == 800)
+        reader = nil
+        #expect(cache.size.bytes <= 8 << 10, "its reader has gone, and nothing counts for it any more")
     }
 
     @Test func anAnswerLargerThanTheRequestAllowsIsNotUsed() async throws {

@@ -39,6 +39,16 @@ package struct ArrowColumn: Sendable {
             + self.children.reduce(0) { $0 + $1.byteCount }
     }
 
+    /// Bytes of the memory behind all buffers but that in `seen`, which grows by it.
+    func heldBytes(except seen: inout Set<ObjectIdentifier>, lent: (any Sendable) -> Int?) -> Int {
+        var bytes = 0
+        for memory in [self.validity?.memory, self.values.memory, self.data.memory] {
+            guard let memory, seen.insert(ObjectIdentifier(memory)).inserted else { continue }
+            bytes += max(memory.count, memory.owner.flatMap(lent) ?? 0)
+        }
+        return self.children.reduce(bytes) { $0 + $1.heldBytes(except: &seen, lent: lent) }
+    }
+
     /// Whether the value at `row` is null.
     package func isNull(_ row: Int) -> Bool {
         precondition(row >= 0 && row < self.count, "row outside of the column")

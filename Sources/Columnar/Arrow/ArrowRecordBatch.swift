@@ -38,6 +38,13 @@ package struct ArrowRecordBatch: Sendable {
     /// Bytes of all buffers.
     package var byteCount: Int { self.columns.reduce(0) { $0 + $1.byteCount } }
 
+    /// Bytes of memory that live as long as this batch; at least those of all buffers.
+    /// - Parameter lent: What an owner of lent memory (``ArrowBuffer/init(lent:owner:)``) keeps; nil: as much as it lent.
+    package func heldBytes(lent: (any Sendable) -> Int?) -> Int {
+        var seen: Set<ObjectIdentifier> = []
+        return self.columns.reduce(0) { $0 + $1.heldBytes(except: &seen, lent: lent) }
+    }
+
     /// Copies `count` rows from row `start`.
     package func slice(from start: Int, count: Int) -> ArrowRecordBatch {
         ArrowRecordBatch(

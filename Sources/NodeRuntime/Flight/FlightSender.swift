@@ -67,9 +67,11 @@ struct FlightSender: Sendable {
 
     private func write(_ message: [ByteBuffer]) async throws {
         let writer = self.writer
+        // Most messages find room, and cost no timer.
+        if try writer.queue(message, ahead: FlightLimits.aheadBytes) { return }
         do {
             try await withTimeLimit(FlightLimits.stalledTime, "a client's reading", clock: self.clock) {
-                try await writer.write(message, ahead: FlightLimits.aheadBytes)
+                try await writer.waitForRoom(ahead: FlightLimits.aheadBytes)
             }
         } catch is TimedOut {
             throw Stalled()

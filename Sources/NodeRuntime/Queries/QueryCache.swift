@@ -1,5 +1,6 @@
 internal import Columnar
 internal import CoreMetrics
+internal import NIOCore
 internal import Primitives
 internal import QueryRouter
 internal import Synchronization
@@ -7,11 +8,12 @@ internal import Synchronization
 /// Answers that are kept for the next one who asks the same of the same records.
 ///
 /// An answer is good as long as each organization in its scope is where it was: its ledger only grows, so the same
-/// sequence means the same records. What may vary by itself (`now()`, `random()`, samples) is never kept. Bounded in bytes; the answer that was not
-/// asked for longest goes first. Safe to call from any task.
+/// sequence means the same records. What may vary by itself (`now()`, `random()`, samples) is never kept. Bounded in
+/// bytes, those of answers that are still being read included; the answer that was not asked for longest goes first.
+/// The rows stay in the memory in which they came from a worker, and are sent from there. Safe to call from any task.
 final class QueryCache: Sendable {
-    /// The largest share of the cache that one answer may take.
-    static let shareMax = 8
+    /// One answer may take the cache's bytes divided by this.
+    static let shareMax = 2
 
     /// What makes two questions the same.
     struct Key: Hashable, Sendable {
@@ -28,16 +30,18 @@ final class QueryCache: Sendable {
         let batches: [ArrowRecordBatch]
         /// Where each organization of the scope stood.
         let sequences: [OrganizationKey: SequenceNumber]
-        let bytes: Int
+        /// Memory that it takes, until nobody has it any more.
+        let memory: KeptMemory
     }
 
     private struct State {
         var entries: [Key: (entry: Entry, lastUse: UInt64)] = [:]
-        var bytes = 0
         var uses: UInt64 = 0
     }
 
     private let bytesMax: Int
+    /// Bytes of all answers: kept, growing, or no longer kept and still being read.
+    private let bytes = KeptMemory.Total()
     private let state = Mutex(State())
     private let hits: Counter?
     private let misses: Counter?
@@ -76,7 +80,7 @@ final class QueryCache: Sendable {
     ) -> QueryOutcome? {
         let found = self.state.withLock { state -> Entry? in
             guard let entry = state.entries[key]?.entry, entry.sequences == sequences,
-                entry.bytes <= request.resultBytesMax,
+                entry.memory.rowBytes <= request.resultBytesMax,
                 entry.batches.reduce(0, { $0 + $1.rowCount }) <= request.resultRowsMax
             else { return nil }
             state.uses += 1
@@ -84,28 +88,96 @@ final class QueryCache: Sendable {
             return entry
         }
         (found == nil ? self.misses : self.hits)?.increment()
-        return found.map { $0.outcome.replacing(batches: RecordBatchStream(batches: $0.batches)) }
+        return found.map { $0.outcome.replacing(batches: RecordBatchStream(LentBatches(entry: $0))) }
     }
 
-    /// Keeps an answer, and lets go of others that have no room beside it.
-    func keep(_ entry: Entry, as key: Key) {
-        guard entry.bytes <= self.entryBytesMax else { return }
-        self.state.withLock { state in
-            if let old = state.entries.removeValue(forKey: key) { state.bytes -= old.entry.bytes }
-            while state.bytes + entry.bytes > self.bytesMax,
+    /// Memory for an answer that begins to grow; nil when there is none.
+    func beginAnswer() -> KeptMemory? {
+        let memory = KeptMemory(of: self.bytes)
+        return self.grow(memory, by: Self.entryOverheadBytes, rows: 0) ? memory : nil
+    }
+
+    /// Counts memory as an answer's, and lets go of others that have no room beside it.
+    /// - Returns: False when the answer is too large to be kept.
+    func grow(_ memory: KeptMemory, by count: Int, rows rowBytes: Int) -> Bool {
+        guard memory.bytes + count <= self.entryBytesMax else { return false }
+        return self.state.withLock { state in
+            while self.bytes.value + count > self.bytesMax,
                 let oldest = state.entries.min(by: { $0.value.lastUse < $1.value.lastUse })
             {
                 state.entries[oldest.key] = nil
-                state.bytes -= oldest.value.entry.bytes
             }
-            state.uses += 1
-            state.entries[key] = (entry, state.uses)
-            state.bytes += entry.bytes
+            // What is still being read is not free yet.
+            guard self.bytes.value + count <= self.bytesMax else { return false }
+            memory.add(count, rows: rowBytes)
+            return true
         }
     }
 
-    /// Arrow bytes of all kept answers, and how many there are.
-    var size: (bytes: Int, answers: Int) { self.state.withLock { ($0.bytes, $0.entries.count) } }
+    /// Keeps an answer, whose memory has been counted while it grew.
+    func keep(_ entry: Entry, as key: Key) {
+        self.state.withLock { state in
+            state.uses += 1
+            state.entries[key] = (entry, state.uses)
+        }
+    }
+
+    /// Bytes of all answers, and how many are kept.
+    var size: (bytes: Int, answers: Int) { (self.bytes.value, self.state.withLock { $0.entries.count }) }
+}
+
+/// The memory of one answer, counted until the last who has the answer lets go of it.
+final class KeptMemory: Sendable {
+    /// That of all answers.
+    final class Total: Sendable {
+        private let bytes = Atomic<Int>(0)
+
+        var value: Int { self.bytes.load(ordering: .relaxed) }
+
+        fileprivate func add(_ count: Int) { self.bytes.add(count, ordering: .relaxed) }
+    }
+
+    private let total: Total
+    private let own = Atomic<Int>(0)
+    private let rows = Atomic<Int>(0)
+
+    fileprivate init(of total: Total) { self.total = total }
+
+    deinit { self.total.add(-self.bytes) }
+
+    /// What it takes.
+    var bytes: Int { self.own.load(ordering: .relaxed) }
+
+    /// Arrow bytes of its rows.
+    var rowBytes: Int { self.rows.load(ordering: .relaxed) }
+
+    fileprivate func add(_ count: Int, rows rowBytes: Int) {
+        self.own.add(count, ordering: .relaxed)
+        self.rows.add(rowBytes, ordering: .relaxed)
+        self.total.add(count)
+    }
+}
+
+/// The batches of a kept answer; it counts as memory until they are read, whether it is still kept or not.
+private struct LentBatches: AsyncSequence, Sendable {
+    typealias Element = ArrowRecordBatch
+    typealias Failure = any Error
+
+    let entry: QueryCache.Entry
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        let entry: QueryCache.Entry
+        var next = 0
+
+        mutating func next() async throws -> ArrowRecordBatch? {
+            try Task.checkCancellation()
+            guard self.next < self.entry.batches.count else { return nil }
+            self.next += 1
+            return self.entry.batches[self.next - 1]
+        }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator { AsyncIterator(entry: self.entry) }
 }
 
 /// Hands batches on and keeps them; once all were read, they become an entry of the cache.
@@ -122,31 +194,41 @@ struct KeptBatches: AsyncSequence, Sendable {
         let all: KeptBatches
         var source: RecordBatchStream.AsyncIterator
         /// nil once they are too many to keep.
-        var kept: [ArrowRecordBatch]? = []
-        var bytes = QueryCache.entryOverheadBytes
+        var memory: KeptMemory?
+        var kept: [ArrowRecordBatch] = []
 
         mutating func next() async throws -> ArrowRecordBatch? {
             guard let batch = try await self.source.next() else {
-                if let kept = self.kept {
+                if let memory = self.memory {
                     let entry = QueryCache.Entry(
                         outcome: self.all.outcome.replacing(batches: RecordBatchStream(batches: [])),
-                        batches: kept,
+                        batches: self.kept,
                         sequences: self.all.sequences,
-                        bytes: self.bytes
+                        memory: memory
                     )
                     self.all.cache.keep(entry, as: self.all.key)
                 }
-                self.kept = nil
+                (self.memory, self.kept) = (nil, [])
                 return nil
             }
-            self.bytes += batch.byteCount
-            if self.bytes <= self.all.cache.entryBytesMax { self.kept?.append(batch) } else { self.kept = nil }
+            self.keep(batch)
             return batch
+        }
+
+        private mutating func keep(_ batch: ArrowRecordBatch) {
+            guard let memory = self.memory else { return }
+            // A frame from a worker has the room of the next power of two.
+            let held = batch.heldBytes { ($0 as? ByteBuffer)?.storageCapacity }
+            if self.all.cache.grow(memory, by: held, rows: batch.byteCount) {
+                self.kept.append(batch)
+            } else {
+                (self.memory, self.kept) = (nil, [])
+            }
         }
     }
 
     func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(all: self, source: self.outcome.batches.makeAsyncIterator())
+        AsyncIterator(all: self, source: self.outcome.batches.makeAsyncIterator(), memory: self.cache.beginAnswer())
     }
 }
 

@@ -1,9 +1,8 @@
 internal import NIOCore
 
-/// Writes a session's frames in bursts: one encryption and one flush each.
+/// Writes a session's frames in bursts: one flush each.
 final class FrameWriter {
-    /// Kept between bursts: its storage is free again once TLS has encrypted it.
-    private var frames = ByteBuffer()
+    private var burst = FrameBurst()
     /// A flush can make the channel writable at once, which calls back while a burst is being written.
     private var isSending = false
 
@@ -14,10 +13,13 @@ final class FrameWriter {
         defer { self.isSending = false }
         var hasMore = true
         while hasMore, context.channel.isWritable {
-            self.frames.clear()
-            hasMore = try session.drain(into: &self.frames, limit: TransportLimits.burstBytesMax)
-            guard self.frames.readableBytes > 0 else { break }
-            context.writeAndFlush(NIOAny(self.frames), promise: nil)
+            hasMore = try session.drain(into: &self.burst, limit: TransportLimits.burstBytesMax)
+            guard self.burst.byteCount > 0 else { break }
+            if self.burst.hasManyParts {
+                context.triggerUserOutboundEvent(PlaintextBurst(byteCount: self.burst.byteCount), promise: nil)
+            }
+            self.burst.takeParts { context.write(NIOAny($0), promise: nil) }
+            context.flush()
         }
     }
 }

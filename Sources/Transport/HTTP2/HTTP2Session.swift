@@ -48,7 +48,7 @@ internal import NIOCore
     private(set) var headStartedAt: NIODeadline?
     private var now: NIODeadline
     /// Where frames go during ``drain(into:limit:)``, and how many bytes of them are wanted.
-    private var sink = ByteBuffer()
+    private var sink = FrameBurst()
     private var sinkBytesMax = 0
     /// A DATA frame waits for room in the sink.
     private var isSinkFull = false
@@ -159,18 +159,18 @@ internal import NIOCore
         return events
     }
 
-    /// Appends frames that are ready, until `buffer` holds about `limit` bytes; true if there may be more.
-    func drain(into buffer: inout ByteBuffer, limit: Int) throws(TransportError) -> Bool {
-        swap(&buffer, &self.sink)  // DATA frames write themselves there (`sendData`), others are returned.
-        defer { swap(&buffer, &self.sink) }
+    /// Appends frames that are ready, until `burst` holds about `limit` bytes; true if there may be more.
+    func drain(into burst: inout FrameBurst, limit: Int) throws(TransportError) -> Bool {
+        swap(&burst, &self.sink)  // DATA frames write themselves there (`sendData`), others are returned.
+        defer { swap(&burst, &self.sink) }
         self.sinkBytesMax = limit
         self.isSinkFull = false
-        while self.sink.readableBytes < limit {
+        while self.sink.byteCount < limit {
             var frame: UnsafePointer<UInt8>?  // Valid until the next call.
             let count = unsafe nghttp2_session_mem_send(self.handle, &frame)
             try self.check(Int32(truncatingIfNeeded: min(count, 0)), "send")
             if count == 0 { return self.isSinkFull }
-            unsafe self.sink.writeBytes(UnsafeRawBufferPointer(start: frame, count: count))
+            unsafe self.sink.write(copying: UnsafeRawBufferPointer(start: frame, count: count))
         }
         return true
     }
@@ -641,27 +641,28 @@ extension HTTP2Session {
 
     /// Writes a DATA frame with the next `count` bytes of a body into the sink, unless that has enough.
     func sendData(of id: Int32, header: UnsafeRawBufferPointer, count: Int) -> Int32 {
-        guard self.sink.readableBytes < self.sinkBytesMax else {
+        guard self.sink.byteCount < self.sinkBytesMax else {
             self.isSinkFull = true
             return NGHTTP2_ERR_WOULDBLOCK.rawValue
         }
-        guard let stream = self.streams[id] else { return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue }
-        let start = self.sink.writerIndex
-        _ = unsafe self.sink.writeBytes(header)
-        let isWritten: Bool
-        switch stream.outbound {
-        case .none: isWritten = count == 0
-        case .bytes(var bytes):
-            stream.outbound = .none  // So that moving the reader index copies nothing.
-            isWritten = bytes.readSlice(length: count).map { self.sink.writeImmutableBuffer($0) } != nil
-            if bytes.readableBytes > 0 { stream.outbound = .bytes(bytes) }
-        case .pipe(let pipe): isWritten = pipe.take(count, into: &self.sink)
-        }
-        guard isWritten else {
-            self.sink.moveWriterIndex(to: start)
+        guard let stream = self.streams[id], let parts = Self.take(count, of: stream) else {
             return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
         }
+        unsafe self.sink.write(copying: header)
+        for part in parts { self.sink.write(part) }
         return 0
+    }
+
+    /// The next `count` bytes of a stream's body; nil when there are no longer so many.
+    private static func take(_ count: Int, of stream: HTTP2Stream) -> [ByteBuffer]? {
+        switch stream.outbound {
+        case .none: return count == 0 ? [] : nil
+        case .bytes(var bytes):
+            guard let part = bytes.readSlice(length: count) else { return nil }
+            stream.outbound = bytes.readableBytes > 0 ? .bytes(bytes) : .none
+            return [part]
+        case .pipe(let pipe): return pipe.take(count)
+        }
     }
 }
 

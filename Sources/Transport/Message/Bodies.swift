@@ -75,6 +75,18 @@ package struct ResponseBodyWriter: Sendable {
         try await self.pipe.write(parts, ahead: ahead)
     }
 
+    /// Queues the parts of one message without waiting.
+    /// - Returns: False when more than `ahead` bytes wait: ``waitForRoom(ahead:)`` comes before the next message.
+    /// - Throws: As ``write(_:)``.
+    package func queue(_ parts: [ByteBuffer], ahead: Int) throws -> Bool {
+        if let observer = self.observer { for part in parts { observer(part) } }
+        return try self.pipe.queue(parts, ahead: ahead)
+    }
+
+    /// Returns once few enough bytes wait to be sent, at most `ahead`.
+    /// - Throws: As ``write(_:)``.
+    package func waitForRoom(ahead: Int) async throws { try await self.pipe.waitForRoom(ahead: ahead) }
+
     /// A writer of the same body that shows all bytes to `observer` first, in order, as to those who observe already.
     package func observed(by observer: @escaping @Sendable (ByteBuffer) -> Void) -> ResponseBodyWriter {
         var writer = self

@@ -67,17 +67,24 @@ final class OutboundBody: Sendable {
 
     /// Queues bytes; returns once at most `bytesMax` are waiting, or `ahead` when that is more.
     func write(_ parts: [ByteBuffer], ahead: Int = 0) async throws {
+        if try !self.queue(parts, ahead: ahead) { try await self.waitForRoom(ahead: ahead) }
+    }
+
+    /// Queues bytes without waiting.
+    /// - Returns: False when more than `bytesMax`, or `ahead` when that is more, are waiting: the writer has to wait for
+    ///   room (``waitForRoom(ahead:)``) before it writes more.
+    func queue(_ parts: [ByteBuffer], ahead: Int) throws -> Bool {
         try Task.checkCancellation()
         let bytesMax = max(self.bytesMax, ahead)
-        let (mustWait, wakes) = try self.state.withLock { state in
+        let (hasRoom, wakes) = try self.state.withLock { state in
             if let error = state.closed { throw error }
             precondition(state.end == nil, "a body is written after its end")
             var wakes = false
             for part in parts where Self.enqueue(part, &state) { wakes = true }
-            return (state.waitingBytes > bytesMax, wakes)
+            return (state.waitingBytes <= bytesMax, wakes)
         }
         if wakes { self.onReady() }
-        if mustWait { try await self.waitForRoom(bytesMax) }
+        return hasRoom
     }
 
     /// Queues bytes; returns once at most `bytesMax` are waiting.
@@ -118,7 +125,9 @@ final class OutboundBody: Sendable {
         return state.isStarved
     }
 
-    private func waitForRoom(_ bytesMax: Int) async throws {
+    /// Returns once at most `bytesMax` bytes are waiting, or `ahead` when that is more.
+    func waitForRoom(ahead: Int) async throws {
+        let bytesMax = max(self.bytesMax, ahead)
         let ticket = self.state.withLock { state in
             state.nextTicket += 1
             return state.nextTicket
@@ -148,7 +157,7 @@ final class OutboundBody: Sendable {
     /// Bytes that wait to be sent.
     var waitingBytes: Int { self.state.withLock { $0.waitingBytes } }
 
-    /// Says what ``take(_:into:)`` may take next, at most `bytesMax` bytes; takes nothing.
+    /// Says what ``take(_:)`` may take next, at most `bytesMax` bytes; takes nothing.
     func look(upTo bytesMax: Int) -> ReadResult {
         self.state.withLock { state in
             if case .failed(let error) = state.end { return .failed(error) }
@@ -161,18 +170,17 @@ final class OutboundBody: Sendable {
         }
     }
 
-    /// Moves `count` waiting bytes to the end of `buffer`.
-    /// - Returns: False when there are no longer so many, because the stream is over.
-    func take(_ count: Int, into buffer: inout ByteBuffer) -> Bool {
-        let (isTaken, resumed): (Bool, [Waiter]) = self.state.withLock { state in
-            guard count <= state.waitingBytes else { return (false, []) }
+    /// Takes the next `count` bytes, in parts that are not copied.
+    /// - Returns: Nil when there are no longer so many, because the stream is over.
+    func take(_ count: Int) -> [ByteBuffer]? {
+        let (parts, resumed): ([ByteBuffer]?, [Waiter]) = self.state.withLock { state in
+            guard count <= state.waitingBytes else { return (nil, []) }
+            var parts: [ByteBuffer] = []
             var left = count
             while left > 0 {
-                let part = min(left, state.chunks[state.firstChunk].readableBytes)
-                unsafe state.chunks[state.firstChunk].readWithUnsafeReadableBytes { bytes in
-                    unsafe buffer.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
-                }
-                left -= part
+                let there = min(left, state.chunks[state.firstChunk].readableBytes)
+                if let part = state.chunks[state.firstChunk].readSlice(length: there) { parts.append(part) }
+                left -= there
                 if state.chunks[state.firstChunk].readableBytes == 0 {
                     state.chunks[state.firstChunk] = ByteBuffer()
                     state.firstChunk += 1
@@ -180,10 +188,10 @@ final class OutboundBody: Sendable {
             }
             Self.compact(&state)
             state.waitingBytes -= count
-            return (true, Self.waitersWithRoom(&state))
+            return (parts, Self.waitersWithRoom(&state))
         }
         for waiter in resumed { waiter.continuation.resume() }
-        return isTaken
+        return parts
     }
 
     /// Takes the chunks that wait, at most about `bytesMax` bytes.

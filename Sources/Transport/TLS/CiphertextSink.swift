@@ -32,7 +32,8 @@ internal import NIOCore
     func reserve(plaintextBytes: Int) {
         // Header, content type and tag of TLS 1.3 are 22 bytes; TLS 1.2's explicit nonce makes it 29.
         let recordOverheadMax = 32
-        let records = plaintextBytes / TransportLimits.recordBytes + 1
+        // In several parts, about two for each full record at most, there are more records than full ones.
+        let records = 2 * (plaintextBytes / TransportLimits.recordBytes) + 2
         self.buffer.reserveCapacity(minimumWritableBytes: plaintextBytes + records * recordOverheadMax)
     }
 

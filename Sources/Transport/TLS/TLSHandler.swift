@@ -8,6 +8,11 @@ struct TLSHandshakeCompleted: Sendable {
     var peer: PeerCertificate?
 }
 
+/// Fired outbound before writes that one flush follows: what they come to.
+struct PlaintextBurst: Sendable {
+    let byteCount: Int
+}
+
 /// Turns ciphertext from the socket into plaintext and back.
 ///
 /// Writes are encrypted at once and sent by the next flush, all in one buffer.
@@ -115,6 +120,14 @@ final class TLSHandler: ChannelDuplexHandler {
             promise?.fail(error)
             self.fail(error, context: context)
         }
+    }
+
+    func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+        guard let burst = event as? PlaintextBurst else {
+            return context.triggerUserOutboundEvent(event, promise: promise)
+        }
+        self.session.reserve(plaintextBytes: burst.byteCount)
+        promise?.succeed()
     }
 
     func flush(context: ChannelHandlerContext) {

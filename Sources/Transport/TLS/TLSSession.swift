@@ -125,6 +125,9 @@ internal import NIOCore
         }
     }
 
+    /// Makes room for the records of plaintext that will be encrypted in several parts.
+    func reserve(plaintextBytes: Int) { self.ciphertextOut.reserve(plaintextBytes: plaintextBytes) }
+
     /// Encrypts plaintext; the records wait for `takeCiphertext()`.
     func encrypt(_ plaintext: ByteBuffer) throws(TransportError) {
         ERR_clear_error()
