@@ -22,7 +22,7 @@ extension QuerySession {
             return (parts, scratch)
         }
         // While the store for the answers is opened, the shards are at work already.
-        let opening = Task { () async throws -> any QueryScratch in  // task-owner: this call, which awaits it in every case
+        let opening = Task { () async throws -> any QueryScratch in  // task-owner: this call, awaits it always
             if let bound { return bound }
             return try await self.openParts(plan, parts.body)
         }
