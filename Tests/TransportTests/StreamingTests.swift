@@ -200,9 +200,10 @@ struct StreamingTests {
             return .streaming { request in
                 // Answers only when the whole body is here, without having taken it. A loop that spins on the thread of
                 // the connection would keep it from reading the rest.
-                await withTaskExecutorPreference(globalConcurrentExecutor) {
-                    while !request.body.source.isOver { await Task.yield() }
-                }
+                let source = request.body.source
+                await Task.detached {  // task-owner: awaited here
+                    while !source.isOver { await Task.yield() }
+                }.value
                 return ServerResponse(status: .ok)
             }
         } _: { server in
