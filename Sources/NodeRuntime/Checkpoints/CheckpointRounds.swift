@@ -25,6 +25,9 @@ struct CheckpointRounds: Sendable {
         /// Behind rounds that wait so long others follow at ``spacingMin``, so that of many thousands none waits for minutes.
         var lineMax = Duration.seconds(10)
         var spacingMin = Duration.microseconds(2_500)
+        /// Rounds that wait for their turn begin together at multiples of this: one write of promises, one question to each
+        /// replica and one store of what came of it for all of them.
+        var gather = Duration.milliseconds(250)
         /// Rounds that begin without ``spacing`` after a rest of the node.
         var burst = 64
         /// After the first change, so that what comes at once goes together.
@@ -485,7 +488,8 @@ struct CheckpointRounds: Sendable {
     private mutating func takePlace(_ now: Duration) -> Duration {
         let place = max(self.nextPlace, now - self.pace.spacing * self.pace.burst)
         self.nextPlace = place + (place - now > self.pace.lineMax ? self.pace.spacingMin : self.pace.spacing)
-        return max(now, place)
+        guard place > now else { return now }
+        return self.pace.gather * Int64((place / self.pace.gather).rounded(.up))
     }
 
     /// What a round has come to: goes on, or ends.
