@@ -44,7 +44,7 @@ struct LedgerPackageSpeed {
         var signed = try SignedCheckpoint(Checkpoint(origin: origin, size: size, root: try reader.root(at: size)))
         try signed.sign(try Self.logKey(1, origin))
         for node in Self.nodes { try signed.cosign(try Self.replicaKey(node), timeSeconds: 1_790_000_000) }
-        let request = PackageRequest(
+        var request = PackageRequest(
             cluster: Self.cluster,
             organization: organization,
             checkpoint: signed,
@@ -58,6 +58,7 @@ struct LedgerPackageSpeed {
             exportedAt: Self.madeAt,
             node: "node-1"
         )
+        request.manifestSigner = try Self.replicaKey(1, .ed25519)
         guard FileManager.default.createFile(atPath: self.path, contents: nil),
             let file = FileHandle(forWritingAtPath: self.path)
         else { throw BenchError(.badInput, "cannot write \(self.path)") }
@@ -79,8 +80,11 @@ struct LedgerPackageSpeed {
         try NoteSignerKey(name: origin.keyName, type: .ed25519, seed: self.seed(node))
     }
 
-    private static func replicaKey(_ node: Int) throws -> NoteSignerKey {
-        try NoteSignerKey(name: NoteKeyName("\(self.cluster)/node-\(node)"), type: .cosignature, seed: self.seed(node))
+    private static func replicaKey(
+        _ node: Int,
+        _ type: NoteSignatureType = .cosignature
+    ) throws -> NoteSignerKey {
+        try NoteSignerKey(name: NoteKeyName("\(self.cluster)/node-\(node)"), type: type, seed: self.seed(node))
     }
 
     private static func keys() throws -> [PackageKey] {
