@@ -5,6 +5,7 @@ package enum CertificateInspector {
     /// What the first certificate of a PEM file says.
     /// - Throws: ``TransportError`` `.badConfiguration` naming the file.
     package static func inspect(file: String) throws(TransportError) -> PeerCertificate {
+        try OpenSSLLibrary.start()
         ERR_clear_error()
         guard let bio = unsafe BIO_new_file(file, "r") else {
             throw TransportError(.badConfiguration, "cannot open the certificate file \(file): \(opensslReason())")

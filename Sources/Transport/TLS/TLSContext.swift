@@ -93,6 +93,7 @@ internal import Synchronization
     deinit { unsafe SSL_CTX_free(self.handle) }
 
     private static func make(_ method: OpaquePointer?) throws(TransportError) -> OpaquePointer {
+        try OpenSSLLibrary.start()
         ERR_clear_error()
         guard let handle = unsafe SSL_CTX_new(method) else { throw TransportError(.outOfMemory, "SSL_CTX") }
         unsafe shim_SSL_CTX_read_ahead(handle)  // One BIO read for many records, not two per record.
