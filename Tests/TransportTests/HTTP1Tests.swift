@@ -62,6 +62,51 @@ struct HTTP1Tests {
         #expect(!channel.isActive)
     }
 
+    /// A socket that has taken nothing yet.
+    private final class FullSocket: ChannelOutboundHandler {
+        typealias OutboundIn = IOData
+        private var waiting: [EventLoopPromise<Void>] = []
+
+        func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+            if let promise { self.waiting.append(promise) }
+            context.write(data, promise: nil)
+        }
+
+        func drain() {
+            let all = self.waiting
+            self.waiting = []
+            for promise in all { promise.succeed() }
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func closesOnlyWhenTheSocketHasTheWholeAnswer(isShutdown: Bool) throws {
+        let channel = try self.channel()
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
+        let socket = FullSocket()
+        try channel.pipeline.syncOperations.addHandler(socket, position: .first)
+        let field = isShutdown ? "" : "Connection: close\r\n"
+        _ = try self.exchange("GET / HTTP/1.1\r\nHost: test\r\n\(field)\r\n", on: channel)
+        if isShutdown { channel.pipeline.fireUserInboundEventTriggered(GracefulShutdownRequested()) }
+        channel.embeddedEventLoop.run()
+        #expect(channel.isActive, "what waits would be lost")
+        socket.drain()
+        channel.embeddedEventLoop.run()
+        #expect(!channel.isActive)
+    }
+
+    @Test func aClientThatNeverTakesTheLastAnswerIsClosed() throws {
+        var limits = TransportLimits()
+        limits.idleTimeout = .seconds(30)
+        let channel = try self.channel(limits)
+        defer { _ = try? channel.finish(acceptAlreadyClosed: true) }
+        try channel.pipeline.syncOperations.addHandler(FullSocket(), position: .first)
+        _ = try self.exchange("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", on: channel)
+        #expect(channel.isActive)
+        channel.embeddedEventLoop.advanceTime(by: .seconds(61))
+        #expect(!channel.isActive)
+    }
+
     @Test func answersPipelinedRequestsInOrder() throws {
         let channel = try self.channel()
         defer { _ = try? channel.finish(acceptAlreadyClosed: true) }

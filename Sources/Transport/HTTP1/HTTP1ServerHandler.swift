@@ -77,6 +77,8 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     private var isReadHeld = false
     private var isCatchingUp = false
     private var isClosing = false
+    /// Done once the socket has taken the newest answer's end: closing before would cut off what it has not taken.
+    private var lastEnd: EventLoopFuture<Void>?
     private var nextID = 1
     private var lastActivityAt: NIODeadline
     private var hasHadRequest = false
@@ -330,7 +332,10 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
         exchange.pipe = nil
         exchange.isResponseDone = true
         let isBare = exchange.isHeadRequest
-        context.write(self.wrapOutboundOut(.end(isBare ? nil : trailers.map(convertedHeaders))), promise: nil)
+        let written = context.eventLoop.makePromise(of: Void.self)
+        self.lastEnd = written.futureResult
+        self.lastActivityAt = context.eventLoop.now
+        context.write(self.wrapOutboundOut(.end(isBare ? nil : trailers.map(convertedHeaders))), promise: written)
         context.flush()
         if case .streaming(let body) = exchange.inbound, !exchange.hasInboundEnded {
             exchange.heldBytes = 0
@@ -345,10 +350,7 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     private func finish(_ exchange: Exchange) {
         guard self.exchange === exchange else { return }
         self.exchange = nil
-        guard exchange.isKeepAlive, !self.isClosing else {
-            self.context?.close(promise: nil)
-            return
-        }
+        guard exchange.isKeepAlive, !self.isClosing else { return self.closeOnceWritten() }
         guard !self.isCatchingUp else { return }  // The loop below goes on.
         self.isCatchingUp = true
         while self.exchange?.hasInboundEnded != true, let part = self.waiting.popFirst() { self.receive(part) }
@@ -407,7 +409,19 @@ final class HTTP1ServerHandler: ChannelDuplexHandler {
     private func beginShutdown() {
         self.isClosing = true
         self.exchange?.isKeepAlive = false
-        if self.exchange == nil { self.context?.close(promise: nil) }
+        if self.exchange == nil { self.closeOnceWritten() }
+    }
+
+    /// Closes when the client has, or has been sent, all of the last answer; one that does not read is closed by
+    /// ``checkDeadlines()``.
+    private func closeOnceWritten() {
+        self.isClosing = true
+        guard let context = self.context, let written = self.lastEnd else {
+            self.context?.close(promise: nil)
+            return
+        }
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        written.whenComplete { _ in bound.value.context?.close(promise: nil) }
     }
 
     private func checkDeadlines() {
