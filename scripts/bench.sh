@@ -74,7 +74,7 @@ note_memory() {
     kib="$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)"
     total=$((total + ${kib:-0}))
   done
-  echo "memory: $who, $((total / 1024 / ${processes:-$#})) MiB a node" >>"$work/notes"
+  echo "memory: $who, $((total / 1024 / ${of_nodes:-$#})) MiB a node" >>"$work/notes"
 }
 
 describe_machine() {
@@ -192,7 +192,7 @@ run_appends() {
   mapfile -t ours < <(pgrep -P "${started[-1]}" -x ftnode)
   if [ "${#ours[@]}" -gt 0 ]; then note_memory 'ours after the single appends' "${ours[@]}"; fi
   mapfile -t workers < <(for process in "${ours[@]}"; do pgrep -P "$process"; done)
-  if [ "${#workers[@]}" -gt 0 ]; then processes="${#ours[@]}" note_memory 'their workers' "${workers[@]}"; fi
+  if [ "${#workers[@]}" -gt 0 ]; then of_nodes="${#ours[@]}" note_memory 'their workers' "${workers[@]}"; fi
   mapfile -t options < <(loop_options)
   # Batches twice: on the cluster that has taken all this, and on a new one, as etcd's puts meet a new etcd.
   "$bin/bench" appends --context "$context" "${options[@]}" --clients 8 --organizations 8 --batch 500 \
