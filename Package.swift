@@ -253,7 +253,7 @@ let package = Package(
             dependencies: [
                 "Primitives", "Storage", "Consensus", "AuditLedger", "Laboratory", "Shards", "Columnar", "QueryRouter",
                 "Transport", "NodeRuntime", logging, metrics, x509, crypto, nio("NIOCore"), nio("NIOPosix"),
-                nio("NIOEmbedded"), httpTypes, protobuf,
+                nio("NIOEmbedded"), httpTypes, protobuf, lifecycle,
             ],
             swiftSettings: columnarUserSettings
         ),

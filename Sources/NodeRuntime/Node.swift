@@ -60,6 +60,19 @@ struct ServerService: Service {
     }
 }
 
+/// Something that ends by itself, or is cancelled at graceful shutdown.
+///
+/// As a service it goes on until its turn at shutdown: the group takes the end of any other service in the middle of its
+/// shutdown for a failure, whatever is configured for such ends.
+struct OnceService: Service {
+    let body: @Sendable () async throws -> Void
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await self.body() }
+        try? await gracefulShutdown()
+    }
+}
+
 /// Something that runs until graceful shutdown, then is cancelled.
 struct LoopService: Service {
     let body: @Sendable () async throws -> Void

@@ -85,22 +85,10 @@ extension NodeParts {
                     .init(service: LoopService { await self.audit.service.run() }),
                     .init(service: LoopService { await services.subjects.run() }),
                     .init(service: AccessService(recorder: services.access)),
-                    .init(
-                        service: LoopService { await self.audit.courier.run() },
-                        successTerminationBehavior: .ignore
-                    ),
-                    .init(
-                        service: LoopService { await services.publisher.run() },
-                        successTerminationBehavior: .ignore
-                    ),
-                    .init(
-                        service: LoopService { await self.beginCluster(services.gateway) },
-                        successTerminationBehavior: .ignore
-                    ),
-                    .init(
-                        service: LoopService { await self.recordRecovery(services.gateway) },
-                        successTerminationBehavior: .ignore
-                    ),
+                    .init(service: OnceService { await self.audit.courier.run() }),
+                    .init(service: OnceService { await services.publisher.run() }),
+                    .init(service: OnceService { await self.beginCluster(services.gateway) }),
+                    .init(service: OnceService { await self.recordRecovery(services.gateway) }),
                     .init(service: ServerService(server: apiServer, logger: self.logger, name: "clients")),
                     .init(
                         service: HandOverService(
