@@ -51,6 +51,23 @@ final class EmbeddedServer {
     }
 }
 
+/// A socket that has taken nothing yet.
+final class FullSocket: ChannelOutboundHandler {
+    typealias OutboundIn = IOData
+    private var waiting: [EventLoopPromise<Void>] = []
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        if let promise { self.waiting.append(promise) }
+        context.write(data, promise: nil)
+    }
+
+    func drain() {
+        let all = self.waiting
+        self.waiting = []
+        for promise in all { promise.succeed() }
+    }
+}
+
 /// One HTTP/2 frame as bytes.
 struct Frame: Equatable {
     var type: UInt8

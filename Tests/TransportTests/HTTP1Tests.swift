@@ -62,23 +62,6 @@ struct HTTP1Tests {
         #expect(!channel.isActive)
     }
 
-    /// A socket that has taken nothing yet.
-    private final class FullSocket: ChannelOutboundHandler {
-        typealias OutboundIn = IOData
-        private var waiting: [EventLoopPromise<Void>] = []
-
-        func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-            if let promise { self.waiting.append(promise) }
-            context.write(data, promise: nil)
-        }
-
-        func drain() {
-            let all = self.waiting
-            self.waiting = []
-            for promise in all { promise.succeed() }
-        }
-    }
-
     @Test(arguments: [false, true])
     func closesOnlyWhenTheSocketHasTheWholeAnswer(isShutdown: Bool) throws {
         let channel = try self.channel()

@@ -48,6 +48,42 @@ struct ShutdownTests {
         return text
     }
 
+    /// A server that has answered the last request of a connection and said that it goes away, to a socket that is full.
+    private func finished(_ limits: TransportLimits = TransportLimits()) throws -> (EmbeddedServer, FullSocket) {
+        let server = try EmbeddedServer(limits: limits) { _, _ in
+            .immediate(ServerResponse(status: .ok, body: .bytes(ByteBuffer(string: "the end"))))
+        }
+        let socket = FullSocket()
+        try server.channel.pipeline.syncOperations.addHandler(socket, position: .first)
+        server.send(EmbeddedServer.preface + Frame.emptySettings.bytes + Frame.request(1).bytes)
+        server.channel.pipeline.fireUserInboundEventTriggered(GracefulShutdownRequested())
+        let ping = try #require(try server.receive().first { $0.type == Frame.ping })
+        server.send(Frame(type: Frame.ping, flags: 1, payload: ping.payload).bytes)
+        #expect(try server.receive().contains { $0.type == Frame.goAway })
+        return (server, socket)
+    }
+
+    @Test func closesOnlyWhenTheSocketHasTheWholeAnswer() throws {
+        let (server, socket) = try self.finished()
+        #expect(server.isOpen, "what waits would be lost")
+        socket.drain()
+        server.channel.embeddedEventLoop.run()
+        #expect(!server.isOpen)
+    }
+
+    @Test func aClientThatNeverTakesTheLastAnswerIsClosedThoughItGoesOnSending() throws {
+        var limits = TransportLimits()
+        limits.idleTimeout = .seconds(30)
+        let (server, _) = try self.finished(limits)
+        for _ in 0..<29 {
+            server.advance(by: .seconds(1))
+            server.send(Frame(type: Frame.windowUpdate, payload: [0, 0, 0, 1]).bytes)
+        }
+        #expect(server.isOpen)
+        server.advance(by: .seconds(1))
+        #expect(!server.isOpen)
+    }
+
     @Test func aShutdownWhoseTimeIsUpCancelsHandlers() async throws {
         var limits = TransportLimits.patient
         limits.gracefulShutdownTimeout = .zero

@@ -1,6 +1,7 @@
 import Foundation
 import HTTPTypes
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Testing
 
@@ -279,5 +280,52 @@ struct TLSTests {
             let post = try run("curl", common + ["--data-binary", "@\(file)", "-H", "Expect: 100-continue", url])
             #expect(post.text == "500000")
         }
+    }
+    /// Hands what each side has written to the other until both are silent.
+    private static func exchange(_ one: EmbeddedChannel, _ other: EmbeddedChannel) throws {
+        var isSilent = false
+        while !isSilent {
+            isSilent = true
+            for (from, to) in [(one, other), (other, one)] {
+                while let part = try from.readOutbound(as: ByteBuffer.self) {
+                    if part.readableBytes > 0 { isSilent = false }
+                    try to.writeInbound(part)
+                }
+            }
+        }
+    }
+
+    @Test func writingNothingIsDoneWhenWhatWasWrittenBeforeIs() throws {
+        let pki = try sharedPKI.get()
+        let server = try TLSContext(
+            server: TLSServerConfiguration(
+                certificateChainFile: pki.path("server.pem"),
+                privateKeyFile: pki.path("server.key")
+            )
+        )
+        let client = try TLSContext(client: TLSClientConfiguration(caFile: pki.path("ca.pem")))
+        let channels = try [(server, String?.none), (client, "localhost")].map { context, name in
+            let channel = EmbeddedChannel()
+            try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
+            try channel.pipeline.syncOperations.addHandler(
+                TLSHandler(context: context, peer: "test", serverName: name, handshakeTimeout: .seconds(10))
+            )
+            return channel
+        }
+        defer { for channel in channels { _ = try? channel.finish(acceptAlreadyClosed: true) } }
+        try Self.exchange(channels[1], channels[0])
+
+        let socket = FullSocket()
+        try channels[0].pipeline.syncOperations.addHandler(socket, position: .first)
+        var done: [String] = []
+        for text in ["something", ""] {
+            let written = channels[0].writeAndFlush(ByteBuffer(string: text))
+            written.assumeIsolated().whenSuccess { done.append(text) }
+        }
+        #expect(done.isEmpty)
+        socket.drain()
+        #expect(done == ["something", ""])
+        try Self.exchange(channels[0], channels[1])
+        #expect(try channels[1].readInbound(as: ByteBuffer.self) == ByteBuffer(string: "something"))
     }
 }

@@ -315,7 +315,7 @@ final class HTTP2ClientHandler: ChannelInboundHandler {
             try self.writer.sendFrames(of: self.session, context: context)
             // Sending can close streams too.
             self.processEvents()
-            if self.session.isFinished { context.close(promise: nil) }
+            if self.session.isFinished { self.writer.closeOnceWritten(context, limit: self.limits.idleTimeout) }
         } catch {
             self.errorCaught(context: context, error: error)
         }

@@ -361,7 +361,7 @@ final class HTTP2ServerHandler: ChannelInboundHandler {
                 try self.processEvents()
                 guard self.session.wantsToSend, context.channel.isWritable else { break }
             }
-            if self.session.isFinished { context.close(promise: nil) }
+            if self.session.isFinished { self.writer.closeOnceWritten(context, limit: self.limits.idleTimeout) }
         } catch {
             self.errorCaught(context: context, error: error)
         }

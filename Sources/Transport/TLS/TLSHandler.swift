@@ -163,14 +163,12 @@ final class TLSHandler: ChannelDuplexHandler {
     }
 
     private func sendCiphertext(context: ChannelHandlerContext) {
-        guard let buffer = self.session.takeCiphertext() else {
-            self.unsentPromise?.succeed()
-            self.unsentPromise = nil
-            return
-        }
+        let ciphertext = self.session.takeCiphertext()
+        guard ciphertext != nil || self.unsentPromise != nil else { return }
         let promise = self.unsentPromise
         self.unsentPromise = nil
-        context.writeAndFlush(self.wrapOutboundOut(buffer), promise: promise)
+        // Writing nothing is done, too, only when what was written before is.
+        context.writeAndFlush(self.wrapOutboundOut(ciphertext ?? ByteBuffer()), promise: promise)
     }
 
     /// Sends the alert that OpenSSL has queued, if any, and closes.
