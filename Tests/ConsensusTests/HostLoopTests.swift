@@ -379,6 +379,34 @@ internal import Testing
         #expect(!tail.mayCut(first: LogIndex(41), last: LogIndex(50), configuration: configuration))
     }
 
+    @Test func cutsFewEntriesWhenTheyAreLarge() {
+        var configuration = RaftConfiguration()
+        configuration.logTailBytes = 16_000
+        var tail = LogTail()
+        var (first, kept, largest) = (UInt64(1), 0, 0)
+        for index in 1...200 as ClosedRange<UInt64> {
+            let payload = [UInt8](repeating: 0, count: 1_000 - LogEntry.overheadBytes)
+            let entry = LogEntry(index: LogIndex(index), term: Term(1), kind: .commands, payload: payload)
+            tail.wrote([entry], configuration: configuration)
+            kept += 1_000
+            let cut = tail.cut(
+                first: LogIndex(first),
+                last: LogIndex(index),
+                durable: LogIndex(index),
+                slowest: nil,
+                configuration: configuration
+            )
+            if let cut {
+                #expect(cut.rawValue > first, "a cut that is not worth a write")
+                tail.compacted(through: cut)
+                kept -= Int(cut.rawValue + 1 - first) * 1_000
+                first = cut.rawValue + 1
+            }
+            largest = max(largest, kept)
+        }
+        #expect(largest <= 19_000, "200 entries are far fewer than the tail may have, but not their bytes")
+    }
+
     // MARK: - Leadership
 
     @Test func commandsThatWaitDuringATransferLearnTheNewLeader() throws {

@@ -55,13 +55,21 @@ struct LogTail: Sendable {
                 && self.bytes(after: slowest) <= configuration.logTailBytesMax
             if isNear { through = slowest.rawValue }
         }
+        guard through >= first.rawValue else { return nil }
         let step = UInt64(max(1, configuration.logTailEntries / Self.stepsPerTail))
-        let isWorthIt = through >= first.rawValue.addingReportingOverflow(step - 1).partialValue
+        // Few entries are worth it too when they are large.
+        let isWorthIt = through - first.rawValue >= step - 1 || self.marks(through: through) >= Self.marksPerCut
         return isWorthIt ? LogIndex(through) : nil
     }
 
-    /// A cut takes at least this part of a tail, so that cuts are few.
+    /// A cut takes at least this part of a tail, by entries or by bytes, so that cuts are few.
     private static let stepsPerTail = 8
+    private static let marksPerCut = marksPerTail / stepsPerTail
+
+    /// Marks up to an entry, as far as they count for a cut.
+    private func marks(through index: UInt64) -> Int {
+        self.marks.elements.prefix(Self.marksPerCut).count { $0.index.rawValue <= index }
+    }
 
     private func bytes(after index: LogIndex) -> Int {
         for mark in self.marks.elements where mark.index >= index { return self.total - mark.bytes }
