@@ -219,6 +219,15 @@ extension RealCluster {
             }
         }
 
+        /// A statement that is named by its beginning: whole, the longest would fill the log of the tests.
+        struct Statement: CustomTestStringConvertible, ExpressibleByStringLiteral {
+            let text: String
+            var testDescription: String { self.text.count > 80 ? "\(self.text.prefix(80))…" : self.text }
+
+            init(stringLiteral text: String) { self.text = text }
+            init(_ text: String) { self.text = text }
+        }
+
         /// Statements of which the engine's own limits do not hold; at most their own worker dies of them.
         @Test(arguments: [
             "select length(repeat(action, 1500000000)) from audit_log",
@@ -228,17 +237,19 @@ extension RealCluster {
             "select count(*) from range(100000000) a, range(100000000) b, range(100000000) c",
             "select regexp_matches(repeat('a', 100000) || 'b', '(a*)*(a*)*(a*)*c') from audit_log, range(100000000)",
             "with recursive t(n) as (select 1 union all select n + 1 from t) select max(n) from t",
-            "select " + String(repeating: "(", count: 20_000) + "1" + String(repeating: ")", count: 20_000),
-            "select " + String(repeating: "-", count: 100) + " 1" + String(repeating: " + 1", count: 100_000),
-            "select " + Array(repeating: "(select 1", count: 3_000).joined(separator: " + ")
-                + String(repeating: ")", count: 3_000),
-        ])
-        func containWhatWouldTakeTheMachine(statement: String) async throws {
+            Statement("select " + String(repeating: "(", count: 20_000) + "1" + String(repeating: ")", count: 20_000)),
+            Statement("select " + String(repeating: "-", count: 100) + " 1" + String(repeating: " + 1", count: 100_000)),
+            Statement(
+                "select " + Array(repeating: "(select 1", count: 3_000).joined(separator: " + ")
+                    + String(repeating: ")", count: 3_000)
+            ),
+        ] as [Statement])
+        func containWhatWouldTakeTheMachine(statement: Statement) async throws {
             try await Self.withPool(memoryBytesMax: 1 << 30, timeLimitMilliseconds: 1_500) { pool, _ in
                 try await pool.project(try Self.records(1...5), to: Self.one, isUrgent: true)
                 let limits = QueryLimits(timeLimit: .milliseconds(1_500))
                 do {
-                    _ = try await Self.rows(pool, statement, limits: limits)
+                    _ = try await Self.rows(pool, statement.text, limits: limits)
                 } catch {
                     let code = QueryError.wrapping(error, doing: "the query").code
                     #expect(code != .internal, "\(error)")

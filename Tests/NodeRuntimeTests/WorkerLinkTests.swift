@@ -48,7 +48,7 @@ struct WorkerLinkTests {
 
     private static let one = OrganizationID(1)
 
-    private static func query(_ link: WorkerLink, limit: Duration = .seconds(30)) async throws -> StoreResult {
+    private static func query(_ link: WorkerLink, limit: Duration = .seconds(300)) async throws -> StoreResult {
         try await link.open(WorkerQuestion.query(Self.one, StoreQuestion(sql: "x")).encoded(), limit: limit)
     }
 
@@ -58,7 +58,7 @@ struct WorkerLinkTests {
             let threads = ColumnarThreads()
             let stores = ColumnarStores(directory: directory, threads: threads, configuration: .init())
             _ = try await Self.withLink(stores) { link, _ in
-                let limit = Duration.seconds(30)
+                let limit = Duration.seconds(300)
                 _ = try await link.ask(
                     WorkerQuestion.project(Self.one, records, isUrgent: true).encoded(),
                     limit: limit
