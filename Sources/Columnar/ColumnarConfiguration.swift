@@ -12,8 +12,11 @@ package struct ColumnarConfiguration: Sendable {
     package var access: Access
     /// Buffer memory of the instance, in bytes; at least ``memoryLimitBytesMin``.
     package var memoryLimitBytes: Int
-    /// Threads that work on one query, including the calling one.
+    /// Threads that work on one query, including the calling one: of a file from ``parallelBytesMin`` on, and in memory.
     package var threads: Int
+    /// Bytes of a file from which more than one thread work on a query. Each thread takes a few groups of some 120,000 rows;
+    /// with fewer rows it would only wait, in each of the stores that are open.
+    package var parallelBytesMin: Int
     /// Directory for spilled data, owned by this instance alone and wiped at open; nil: never spill.
     package var temporaryDirectory: String?
     /// Most bytes of spilled data.
@@ -31,6 +34,7 @@ package struct ColumnarConfiguration: Sendable {
         access: Access = .sandboxed,
         memoryLimitBytes: Int = 256 << 20,
         threads: Int = 1,
+        parallelBytesMin: Int = 32 << 20,
         temporaryDirectory: String? = nil,
         temporaryBytesMax: Int = 1 << 30,
         timeLimit: Duration = .seconds(30)
@@ -38,6 +42,7 @@ package struct ColumnarConfiguration: Sendable {
         self.access = access
         self.memoryLimitBytes = memoryLimitBytes
         self.threads = threads
+        self.parallelBytesMin = parallelBytesMin
         self.temporaryDirectory = temporaryDirectory
         self.temporaryBytesMax = temporaryBytesMax
         self.timeLimit = timeLimit

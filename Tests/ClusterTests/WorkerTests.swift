@@ -229,21 +229,27 @@ extension RealCluster {
         }
 
         /// Statements of which the engine's own limits do not hold; at most their own worker dies of them.
-        @Test(arguments: [
-            "select length(repeat(action, 1500000000)) from audit_log",
-            "select len(range(200000000)) from audit_log",
-            "select len(list_transform(range(300000000), x -> x || action)) from audit_log",
-            "select len(string_agg(repeat(action, 100000), ',')) from audit_log, range(100000)",
-            "select count(*) from range(100000000) a, range(100000000) b, range(100000000) c",
-            "select regexp_matches(repeat('a', 100000) || 'b', '(a*)*(a*)*(a*)*c') from audit_log, range(100000000)",
-            "with recursive t(n) as (select 1 union all select n + 1 from t) select max(n) from t",
-            Statement("select " + String(repeating: "(", count: 20_000) + "1" + String(repeating: ")", count: 20_000)),
-            Statement("select " + String(repeating: "-", count: 100) + " 1" + String(repeating: " + 1", count: 100_000)),
-            Statement(
-                "select " + Array(repeating: "(select 1", count: 3_000).joined(separator: " + ")
-                    + String(repeating: ")", count: 3_000)
-            ),
-        ] as [Statement])
+        @Test(
+            arguments: [
+                "select length(repeat(action, 1500000000)) from audit_log",
+                "select len(range(200000000)) from audit_log",
+                "select len(list_transform(range(300000000), x -> x || action)) from audit_log",
+                "select len(string_agg(repeat(action, 100000), ',')) from audit_log, range(100000)",
+                "select count(*) from range(100000000) a, range(100000000) b, range(100000000) c",
+                "select regexp_matches(repeat('a', 100000) || 'b', '(a*)*(a*)*(a*)*c') from audit_log, range(100000000)",
+                "with recursive t(n) as (select 1 union all select n + 1 from t) select max(n) from t",
+                Statement(
+                    "select " + String(repeating: "(", count: 20_000) + "1" + String(repeating: ")", count: 20_000)
+                ),
+                Statement(
+                    "select " + String(repeating: "-", count: 100) + " 1" + String(repeating: " + 1", count: 100_000)
+                ),
+                Statement(
+                    "select " + Array(repeating: "(select 1", count: 3_000).joined(separator: " + ")
+                        + String(repeating: ")", count: 3_000)
+                ),
+            ] as [Statement]
+        )
         func containWhatWouldTakeTheMachine(statement: Statement) async throws {
             try await Self.withPool(memoryBytesMax: 1 << 30, timeLimitMilliseconds: 1_500) { pool, _ in
                 try await pool.project(try Self.records(1...5), to: Self.one, isUrgent: true)

@@ -31,6 +31,46 @@ struct ColumnarStoreTests {
         }
     }
 
+    private static func threads(_ store: ColumnarStore) async throws -> [[ArrowValue]] {
+        // What the engine says of itself, which users may not ask.
+        try await store.threads.run(on: .query) {
+            let connection = try store.database().connect()
+            return [[.int(Int64(try connection.number("SELECT current_setting('threads')", doing: "ask") ?? 0))]]
+        }
+    }
+
+    @Test func takesMoreThreadsWhenItsFileHasGrown() async throws {
+        try await withDirectory { directory in
+            try await withThreads { threads in
+                let location = ColumnarStore.Location.file(directory + "/a.duckdb")
+                let configuration = ColumnarConfiguration(threads: 3, parallelBytesMin: 1_500_000)
+                let store = try await ColumnarStore.open(location, configuration: configuration, threads: threads)
+                try await store.createTable(eventTable)
+                #expect(try await rows(store, "SELECT count(*) FROM events") == [[.int(0)]])
+                #expect(try await Self.threads(store) == [[.int(1)]])
+                let batch = try eventBatch(first: 1, count: 200_000)
+                try await store.ingest(table: "events", batch: batch, position: 200_000)
+                try await store.checkpoint()
+                // The next statement finds it.
+                #expect(
+                    try await rows(store, "SELECT count(*), max(sequence)::BIGINT FROM events") == [
+                        [.int(200_000), .int(200_000)]
+                    ]
+                )
+                #expect(try await Self.threads(store) == [[.int(3)]])
+                await #expect(throws: ColumnarError.self) { try await store.execute("SET memory_limit = '1GB'") }
+                await store.close()
+
+                let again = try await ColumnarStore.open(location, configuration: configuration, threads: threads)
+                #expect(try await Self.threads(again) == [[.int(3)]], "as large from the beginning")
+                await again.close()
+                let memory = try await ColumnarStore.open(.memory, configuration: configuration, threads: threads)
+                #expect(try await Self.threads(memory) == [[.int(3)]])
+                await memory.close()
+            }
+        }
+    }
+
     @Test func appliesABatchExactlyOnce() async throws {
         try await withStore { store in
             try await store.createTable(eventTable)

@@ -234,6 +234,7 @@ struct ConfigurationLoaderTests {
             write.batch_records_max      1000 records                                      default           most records of one append
             query.columnar_memory_mb     256 MiB                                           default           memory of one organization's columnar store
             query.gather_memory_mb       1024 MiB                                          default           memory of the query router for one statement over several organizations
+            query.threads                0 threads                                         default           threads that work on a statement of an organization with many records; 0: one a core
             query.time_limit_ms          30000 ms                                          default           longest a statement may run
             query.running_max            16 statements                                     default           statements that a node answers at once
             query.waiting_max            128 statements                                    default           statements that wait for a place; one more is refused

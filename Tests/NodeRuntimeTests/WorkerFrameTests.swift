@@ -189,6 +189,7 @@ struct WorkerFrameTests {
         settings.memoryBytesMax = 1 << 33
         settings.isSandboxed = false
         settings.idleSeconds = 7
+        settings.statementThreads = 3
         #expect(try WorkerSettings.decode(settings.encoded()) == settings)
         #expect(throws: MalformedBytes.self) { try WorkerSettings.decode(Array(settings.encoded().dropLast())) }
     }

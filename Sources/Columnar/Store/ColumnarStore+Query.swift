@@ -57,6 +57,7 @@ extension ColumnarStore {
         let (cursor, schema, position) = try await withTaskCancellationHandler {
             try await self.threads.run(on: .query) {
                 let connection = try self.database().connect()
+                try self.breadth.grow(connection)
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
                     try self.begin(
                         Prepared(sql, parameters, origin, delivery, limits.hidden, scope),

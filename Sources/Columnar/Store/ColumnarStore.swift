@@ -44,13 +44,16 @@ package final class ColumnarStore: Sendable {
     let numbers = SnapshotNumbers()
     let threads: ColumnarThreads
     let configuration: ColumnarConfiguration
+    let breadth: StoreBreadth
 
     private init(
         database: EngineDatabase,
         connection: EngineConnection,
         threads: ColumnarThreads,
-        configuration: ColumnarConfiguration
+        configuration: ColumnarConfiguration,
+        breadth: StoreBreadth
     ) {
+        self.breadth = breadth
         self.state = Mutex(State(database: database, ingestConnection: connection))
         self.threads = threads
         self.configuration = configuration
@@ -81,7 +84,11 @@ package final class ColumnarStore: Sendable {
         var path: String?
         if case .file(let file) = location { path = file }
         do {
-            let database = try EngineDatabase(path: path, options: Self.options(configuration))
+            let breadth = StoreBreadth(path: path, configuration)
+            let database = try EngineDatabase(
+                path: path,
+                options: Self.options(configuration) + [(name: "threads", value: "\(breadth.threads)")]
+            )
             let connection = try database.connect()
             // Not the machine's zone: the same statement must give the same answer on every node.
             try connection.execute("SET GLOBAL TimeZone = 'UTC'", doing: "set the time zone")
@@ -90,14 +97,18 @@ package final class ColumnarStore: Sendable {
             if configuration.access == .sandboxed {
                 // After the opening: as an option of it, the engine would forget to leave the directory for spilling open.
                 try connection.execute("SET enable_external_access = false", doing: "close the file system")
-                try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
+                try connection.execute(
+                    "SET allowed_configs = ['threads']; SET lock_configuration = true",
+                    doing: "lock the configuration"
+                )
             }
             try Self.preparePosition(connection)
             return ColumnarStore(
                 database: database,
                 connection: connection,
                 threads: threads,
-                configuration: configuration
+                configuration: configuration,
+                breadth: breadth
             )
         } catch let error as ColumnarError {
             throw path.map { Self.openFailure(error, path: $0) } ?? error
@@ -108,8 +119,8 @@ package final class ColumnarStore: Sendable {
         let milliseconds = configuration.timeLimit.components.seconds * 1_000
         var options = [
             (name: "errors_as_json", value: "true"),
-            (name: "threads", value: "\(configuration.threads)"),
             (name: "async_threads", value: "0"),
+            (name: "pin_threads", value: "off"),
             (name: "memory_limit", value: "\(configuration.memoryLimitBytes)B"),
             (name: "autoload_known_extensions", value: "false"),
             (name: "autoinstall_known_extensions", value: "false"),

@@ -199,6 +199,13 @@ package struct ConfigurationKey: Sendable {
             "memory of the query router for one statement over several organizations"
         ),
         ConfigurationKey(
+            "query.threads",
+            .integer(0...NodeConfiguration.queryThreadsMax),
+            unit: "threads",
+            default: "0",
+            "threads that work on a statement of an organization with many records; 0: one a core"
+        ),
+        ConfigurationKey(
             "query.time_limit_ms",
             .integer(100...3_600_000),
             unit: "ms",

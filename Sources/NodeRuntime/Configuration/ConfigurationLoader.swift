@@ -437,7 +437,7 @@ struct ConfigurationReading {
             ("write.batch_bytes_max", \.batchBytesMax, 1), ("write.batch_records_max", \.batchRecordsMax, 1),
             ("query.columnar_memory_mb", \.columnarMemoryBytes, mebibyte),
             ("query.gather_memory_mb", \.gatherMemoryBytes, mebibyte),
-            ("query.time_limit_ms", \.queryTimeLimitMilliseconds, 1),
+            ("query.threads", \.queryThreads, 1), ("query.time_limit_ms", \.queryTimeLimitMilliseconds, 1),
             ("query.running_max", \.queriesRunningMax, 1), ("query.waiting_max", \.queriesWaitingMax, 1),
             ("query.wait_ms", \.queryWaitMilliseconds, 1), ("query.unread_ms", \.queryUnreadMilliseconds, 1),
             ("query.cache_mb", \.queryCacheBytes, mebibyte),

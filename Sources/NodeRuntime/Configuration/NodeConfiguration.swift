@@ -132,6 +132,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var columnarMemoryBytes: Int = 256 * 1024 * 1024
     /// Memory of the router's gathering store for one query, in bytes.
     package var gatherMemoryBytes: Int = 1024 * 1024 * 1024
+    /// Threads that work on a statement of an organization with many records; 0: one a core.
+    package var queryThreads = 0
     /// Longest a statement may run, in milliseconds.
     package var queryTimeLimitMilliseconds: Int = 30_000
     /// Statements that run at once.
@@ -151,6 +153,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package var workers: Int = 2
     /// The most worker processes.
     package static let workersMax = 64
+    /// Largest ``queryThreads``.
+    package static let queryThreadsMax = 64
     /// Private writable memory that one worker process may have, in bytes.
     package var workerMemoryBytes: Int = 4096 * 1024 * 1024
     /// A columnar store that nobody has used for so many seconds is closed.

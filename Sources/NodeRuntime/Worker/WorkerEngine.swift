@@ -150,6 +150,7 @@ extension WorkerSettings {
         self.memoryBytesMax = UInt64(configuration.workerMemoryBytes)
         self.isSandboxed = configuration.workerSandbox
         self.storeMemoryBytes = configuration.gatherMemoryBytes
+        self.statementThreads = configuration.statementThreads
         self.timeLimitMilliseconds = configuration.queryTimeLimitMilliseconds
     }
 }

@@ -24,6 +24,8 @@ struct WorkerSettings: Sendable, Equatable {
     var isSandboxed = true
     /// Buffer memory of one organization's store, in bytes.
     var storeMemoryBytes: Int = 256 << 20
+    /// Threads that work on a statement when there is enough to do.
+    var statementThreads: Int = 1
     /// Longest time of one statement.
     var timeLimitMilliseconds: Int = 30_000
     /// A store that nobody has used for so long is closed.
@@ -38,6 +40,7 @@ struct WorkerSettings: Sendable, Equatable {
         writer.write(self.memoryBytesMax)
         writer.write(UInt8(self.isSandboxed ? 1 : 0))
         writer.write(UInt64(self.storeMemoryBytes))
+        writer.write(UInt64(self.statementThreads))
         writer.write(UInt64(self.timeLimitMilliseconds))
         writer.write(UInt64(self.idleSeconds))
         writer.write(UInt64(self.openMax))
@@ -53,6 +56,7 @@ struct WorkerSettings: Sendable, Equatable {
         settings.memoryBytesMax = try reader.read(UInt64.self)
         settings.isSandboxed = try reader.read(UInt8.self) == 1
         settings.storeMemoryBytes = Int(clamping: try reader.read(UInt64.self))
+        settings.statementThreads = Int(clamping: try reader.read(UInt64.self))
         settings.timeLimitMilliseconds = Int(clamping: try reader.read(UInt64.self))
         settings.idleSeconds = Int(clamping: try reader.read(UInt64.self))
         settings.openMax = Int(clamping: try reader.read(UInt64.self))

@@ -115,6 +115,14 @@ final class WorkerPool: OrganizationStores {
     }
 }
 
+extension NodeConfiguration {
+    /// Threads that a worker uses for one statement.
+    var statementThreads: Int {
+        self.queryThreads > 0
+            ? self.queryThreads : min(max(ProcessInfo.processInfo.activeProcessorCount, 1), Self.queryThreadsMax)
+    }
+}
+
 extension WorkerSettings {
     /// Of a worker's memory there is one open store for so much; one that nobody asks takes a third of it.
     private static let openStoreBytes = 16 << 20
@@ -126,6 +134,7 @@ extension WorkerSettings {
         self.memoryBytesMax = UInt64(configuration.workerMemoryBytes)
         self.isSandboxed = configuration.workerSandbox
         self.storeMemoryBytes = configuration.columnarMemoryBytes
+        self.statementThreads = configuration.statementThreads
         self.timeLimitMilliseconds = configuration.queryTimeLimitMilliseconds
         self.idleSeconds = configuration.workerIdleSeconds
         // A statement over more organizations than are open would open every store anew, each time.

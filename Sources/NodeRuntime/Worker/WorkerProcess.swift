@@ -51,6 +51,7 @@ package enum WorkerProcess {
         case .stores:
             var configuration = ColumnarConfiguration()
             configuration.memoryLimitBytes = settings.storeMemoryBytes
+            configuration.threads = settings.statementThreads
             configuration.timeLimit = .milliseconds(settings.timeLimitMilliseconds)
             let stores = ColumnarStores(
                 directory: settings.directory,
@@ -73,7 +74,8 @@ package enum WorkerProcess {
             }
             let configuration = InProcessQueryEngine.Configuration(
                 memoryLimitBytes: settings.storeMemoryBytes,
-                temporaryDirectory: settings.directory
+                temporaryDirectory: settings.directory,
+                threads: settings.statementThreads
             )
             guard let engine = self.open(configuration, threads) else { return }
             WorkerServer(pipe: pipe, service: .engine(EngineServer(engine: engine))).run()
