@@ -35,6 +35,7 @@ extension RealCluster.Shared {
             sql("select * from nothing", 400, "sql_invalid", position: true),
             sql("select * from 'file.csv'", 400, "sql_invalid", position: true),
             sql("select * from main._position", 400, "sql_invalid", position: true),
+            sql("select * from main._texts", 400, "sql_invalid", position: true),
             sql("select cast(action as integer) from audit_log", 400, "sql_invalid"),
             sql("select cast('x' as integer)", 400, "sql_invalid"),
             sql("select 9223372036854775807::bigint + sequence::bigint from audit_log", 400, "sql_invalid"),

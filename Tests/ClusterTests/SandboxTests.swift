@@ -70,6 +70,7 @@ extension RealCluster {
         private static let strangeTables = [
             "SELECT * FROM '/etc/passwd'", "SELECT * FROM \"/etc/passwd\"", "SELECT * FROM 'organization-2.duckdb'",
             "SELECT * FROM 'x.parquet'", "SELECT * FROM _position", "SELECT * FROM sqlite_master",
+            "SELECT * FROM _texts", "SELECT blocks FROM main._text_blocks",
         ]
 
         /// What no gate can tell from honest work: it ends by itself, by a limit, or with its worker.

@@ -11,12 +11,12 @@ struct DatasetColumnarAuditTests {
     private static let organization = OrganizationID(1)
 
     /// What the comparison finds after `damage` was done to the organization's columnar store.
-    private static func outcome(_ damage: String?) async throws -> ColumnarAudit.Outcome {
+    private static func outcome(_ damage: String?, count: Int = 60) async throws -> ColumnarAudit.Outcome {
         let store = InMemoryStore()
         var appender = LedgerAppender(head: LedgerHead(empty: self.organization))
         var batch = WriteBatch()
         var records: [StoredRecord] = []
-        for (place, event) in DatasetHarness.events(60, seed: 5).enumerated() {
+        for (place, event) in DatasetHarness.events(count, seed: 5).enumerated() {
             let stamp = Timestamp(microseconds: Int64(place + 1) * 1_000_000)
             let record = appender.append(try Fixture.draft(event), stampedAt: stamp, into: &batch)
             records.append(StoredRecord(sequence: record.sequence, bytes: record.bytes))
@@ -29,18 +29,21 @@ struct DatasetColumnarAuditTests {
             let stores = ColumnarStores(
                 directory: directory,
                 threads: columnarThreads,
-                configuration: ColumnarConfiguration(memoryLimitBytes: 64 << 20)
+                configuration: ColumnarConfiguration(memoryLimitBytes: 64 << 20),
+                geometry: TextFixture.geometry
             )
             try await stores.project(records, to: self.organization, isUrgent: true)
             try await stores.withDatasets(self.organization) { datasets in
                 try await datasets.fold()
+                try await datasets.indexTexts()
                 if let damage { try await datasets.store.execute(damage) }
             }
             let audit = ColumnarAudit(
                 store: store,
                 threads: threads,
                 stores: stores,
-                columnarThreads: columnarThreads
+                columnarThreads: columnarThreads,
+                geometry: TextFixture.geometry
             )
             let outcome = try await audit.run(self.organization)
             await stores.closeAll()
@@ -54,6 +57,15 @@ struct DatasetColumnarAuditTests {
         let outcome = try await Self.outcome(nil)
         #expect(outcome.finding == nil)
         #expect(outcome.rows > 60)
+    }
+
+    @Test func aWrongIndexOfTextsIsFoundWithItsPlace() async throws {
+        let right = try await Self.outcome(nil, count: 1_100)
+        #expect(right.finding == nil)
+        let damage = "DELETE FROM _texts WHERE page = (SELECT max(page) FROM _texts)"
+        let finding = try #require(try await Self.outcome(damage, count: 1_100).finding)
+        #expect(finding.kind == .staleProjection)
+        #expect(finding.place == "columnar _texts/0")
     }
 
     @Test(arguments: [

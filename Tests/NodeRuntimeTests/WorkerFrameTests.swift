@@ -170,6 +170,10 @@ struct WorkerFrameTests {
         question.statement.parameters = [.int(-4), .null, .string("x")]
         question.statement.origin = .router
         question.statement.asOf = .sequence(SequenceNumber(7))
+        question.statement.texts = TextSearch(
+            .all([.contains(.reason, "ä\""), .any([.equals(.entityID, "s-1"), .anything])]),
+            first: SequenceNumber(3)
+        )
         question.limits = QueryLimits(timeLimit: .milliseconds(1500), rowsMax: 7, bytesMax: 8, batchBytesTarget: 9)
         question.limits.hidden = [HiddenRows(table: "audit_log", condition: "action = 'x'")]
         guard

@@ -26,6 +26,7 @@ struct StatementGateTests {
         "information_schema.tables", "information_schema.columns", "pg_catalog.pg_tables", "pg_tables", "pg_class",
         "sqlite_master", "duckdb_tables", "duckdb_settings", "system.main.duckdb_settings", "system.audit_log",
         "other.main.audit_log", "memory.audit_log", "temp.audit_log", "_position", "main._position",
+        "_texts", "main._texts", "_text_blocks",
         "recurring.audit_log",
         "no_such_table", "audit_log at (version => 1)", "main.range(3)", "(show tables)", "(show all tables)",
         "(describe duckdb_settings)", "(summarize pg_tables)",

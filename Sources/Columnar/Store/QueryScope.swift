@@ -26,6 +26,12 @@ package struct StoreSnapshot {
         return number
     }
 
+    /// Hands the rows of a SELECT of our own to `body`, some thousand at a time, until it returns false.
+    package func rows(_ sql: String, _ body: (ArrowRecordBatch) throws -> Bool) throws {
+        guard self.known == nil else { throw Unknown() }
+        try self.connection.rows(sql, body)
+    }
+
     /// The name under which a replacement's statement reaches the tables that it stands before.
     package func database() throws -> String {
         let doing = "name the database"

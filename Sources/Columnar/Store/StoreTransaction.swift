@@ -30,7 +30,22 @@ package struct StoreTransaction {
 
     /// Hands the rows of a SELECT to `body`, some thousand at a time, until it returns false.
     package func rows(_ sql: String, _ body: (ArrowRecordBatch) throws -> Bool) throws {
-        let statement = try EngineStatement(self.connection, sql: sql, values: [])
+        try self.connection.rows(sql, body)
+    }
+
+    /// Appends a batch to a table; the position stays as it is.
+    package func append(_ batch: ColumnBatch, to table: String) throws {
+        guard batch.rows > 0 else { return }
+        let appender = try EngineAppender(self.connection, table: table)
+        try appender.append(batch)
+        try appender.flush()
+    }
+}
+
+extension EngineConnection {
+    /// Hands the rows of a SELECT of our own to `body`, some thousand at a time, until it returns false.
+    func rows(_ sql: String, _ body: (ArrowRecordBatch) throws -> Bool) throws {
+        let statement = try EngineStatement(self, sql: sql, values: [])
         defer { statement.close() }
         let schema = try statement.schema()
         try statement.start()
@@ -41,13 +56,5 @@ package struct StoreTransaction {
             let batch = ArrowRecordBatch(unchecked: schema, rowCount: rows, columns: columns.map { $0.finish() })
             guard try body(batch) else { return }
         }
-    }
-
-    /// Appends a batch to a table; the position stays as it is.
-    package func append(_ batch: ColumnBatch, to table: String) throws {
-        guard batch.rows > 0 else { return }
-        let appender = try EngineAppender(self.connection, table: table)
-        try appender.append(batch)
-        try appender.flush()
     }
 }

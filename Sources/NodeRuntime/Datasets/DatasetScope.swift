@@ -2,6 +2,19 @@ internal import Columnar
 internal import Primitives
 internal import QueryRouter
 
+extension QueryScope {
+    /// Leaves out the rows of `audit_log` that are no candidates.
+    ///
+    /// The limit, which no table reaches, keeps the engine from moving the statement's own conditions into the same scan: there
+    /// they would have it decompress the texts of all rows, not of the candidates alone.
+    mutating func narrow(to candidates: TextCandidates, in database: String) {
+        let table = AuditLogDataset.table.name
+        self.replacements[table] = """
+            SELECT * FROM \(quoteIdentifier(database)).main.\(table) WHERE \(candidates.condition) LIMIT \(Int64.max / 2)
+            """
+    }
+}
+
 /// What a statement sees of a store: everything as of one sequence.
 struct DatasetScope: Sendable {
     /// Whether the statement reads what is folded.

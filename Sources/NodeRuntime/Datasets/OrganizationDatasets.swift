@@ -16,34 +16,52 @@ final class OrganizationDatasets: Sendable {
     let store: ColumnarStore
     /// Folding is done by one task at a time.
     private let turns = Turns()
+    /// So is the indexing of texts, beside it.
+    private let textTurns = Turns()
+    private let textIndex: TextIndex
     private let known: Mutex<Known>
 
     private struct Known {
         var catalog: TypeCatalog
         /// The last record that was folded.
         var position: SequenceNumber
+        /// How many blocks of texts are indexed, at least.
+        var textBlocks: UInt64
     }
 
     /// Called when a table or a column appears, before any answer that may name it.
     private let onTables: @Sendable () -> Void
 
-    private init(store: ColumnarStore, known: Known, onTables: @escaping @Sendable () -> Void) {
+    private init(
+        store: ColumnarStore,
+        textIndex: TextIndex,
+        known: Known,
+        onTables: @escaping @Sendable () -> Void
+    ) {
         self.store = store
+        self.textIndex = textIndex
         self.known = Mutex(known)
         self.onTables = onTables
     }
 
     /// Makes the tables that the store lacks, and reads what types it has.
+    /// - Parameter geometry: How sequences are divided for the index of texts.
     /// - Throws: ``ColumnarError``.
     static func open(
         _ store: ColumnarStore,
+        geometry: TextGeometry = .standard,
         onTables: @escaping @Sendable () -> Void = {}
     ) async throws -> OrganizationDatasets {
+        let textIndex = TextIndex(geometry: geometry)
         let known = try await store.transaction(on: .query) { transaction in
             let catalog = try DatasetStorage.prepare(transaction)
-            return Known(catalog: catalog, position: try DatasetStorage.position(transaction))
+            return Known(
+                catalog: catalog,
+                position: try DatasetStorage.position(transaction),
+                textBlocks: try textIndex.prepare(transaction)
+            )
         }
-        return OrganizationDatasets(store: store, known: known, onTables: onTables)
+        return OrganizationDatasets(store: store, textIndex: textIndex, known: known, onTables: onTables)
     }
 
     /// The last sequence in `audit_log`; zero when it is empty.
@@ -87,13 +105,50 @@ final class OrganizationDatasets: Sendable {
                 guard self.foldedPosition < wanted else { return true }
                 let catalog = self.known.withLock { $0.catalog }
                 let step = try await self.store.transaction(on: lane) { try FoldStep.run($0, catalog) }
-                self.known.withLock { $0 = Known(catalog: step.catalog, position: step.position) }
+                self.known.withLock { ($0.catalog, $0.position) = (step.catalog, step.position) }
                 if step.catalog.count != catalog.count { self.onTables() }
                 return step.isAtEnd
             }
             if isAtEnd { break }
         }
         return self.foldedPosition
+    }
+
+    // MARK: - Texts
+
+    /// Whether records up to `position` complete a block of texts that is not indexed.
+    func hasTextsToIndex(at position: SequenceNumber) -> Bool {
+        position >= self.textIndex.geometry.last(ofBlock: self.indexedTextBlocks)
+    }
+
+    /// How many blocks of texts are indexed.
+    var indexedTextBlocks: UInt64 { self.known.withLock { $0.textBlocks } }
+
+    /// Indexes the texts of complete blocks that are not indexed yet.
+    ///
+    /// Rows are read on snapshots, a slice at a time; writers wait only while a block is stored. A cancelled call leaves whole
+    /// blocks behind.
+    /// - Throws: ``ColumnarError``, `CancellationError`.
+    func indexTexts(blocksMax: Int = .max, on lane: ColumnarThreads.Lane = .ingest) async throws {
+        var blocks = 0
+        while blocks < blocksMax, self.hasTextsToIndex(at: try await self.position()) {
+            blocks += 1
+            try await self.textTurns.take {
+                let block = self.indexedTextBlocks
+                guard self.hasTextsToIndex(at: try await self.position()) else { return }
+                let index = self.textIndex
+                var slices: [TextSlice] = []
+                for place in 0..<UInt64(TextGeometry.slicesOfBlock) {
+                    try Task.checkCancellation()
+                    let slice = block * UInt64(TextGeometry.slicesOfBlock) + place
+                    slices.append(try await self.store.snapshot(on: lane) { try index.slice(slice, $0) })
+                }
+                let whole = slices
+                let pages = try await self.store.run(on: lane) { TextPage.pages(of: whole) }
+                let stored = try await self.store.transaction(on: lane) { try index.write(pages, of: block, $0) }
+                self.known.withLock { $0.textBlocks = stored }
+            }
+        }
     }
 
     // MARK: - Tables
@@ -150,14 +205,21 @@ final class OrganizationDatasets: Sendable {
         _ limits: QueryLimits,
         readsFolded: Bool
     ) async throws -> ColumnarResult {
-        try await self.store.query(
+        let (index, blocks) = (self.textIndex, self.indexedTextBlocks)
+        return try await self.store.query(
             statement.sql,
             parameters: statement.parameters,
             origin: statement.origin,
             limits: limits,
             delivery: statement.delivery
         ) { snapshot in
-            try DatasetScope(readsFolded: readsFolded, moment: statement.asOf).scope(snapshot)
+            var scope = try DatasetScope(readsFolded: readsFolded, moment: statement.asOf).scope(snapshot)
+            if let texts = statement.texts, scope.replacements.isEmpty,
+                let candidates = try index.candidates(texts, blocks: blocks, snapshot)
+            {
+                scope.narrow(to: candidates, in: try snapshot.database())
+            }
+            return scope
         }
     }
 }

@@ -148,7 +148,8 @@ extension PeerService {
                     parameters: try WireParameters.decode(request.parameters),
                     origin: request.generated ? .router : .user,
                     asOf: request.moment,
-                    delivery: request.whole ? .whole : .streamed
+                    delivery: request.whole ? .whole : .streamed,
+                    texts: request.texts.isEmpty ? nil : try TextSearch(encoded: [UInt8](request.texts))
                 ),
                 requirement: requirement,
                 limits: ShardQueryLimits(

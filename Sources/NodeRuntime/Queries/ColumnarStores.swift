@@ -25,6 +25,7 @@ actor ColumnarStores: OrganizationStores {
     private let threads: ColumnarThreads
     private let configuration: ColumnarConfiguration
     private let openMax: Int
+    private let geometry: TextGeometry
     private let onTables: @Sendable (OrganizationID) -> Void
     private var open: [OrganizationID: Open] = [:]
     /// Organizations whose store is being opened or closed, and who waits for that.
@@ -35,15 +36,18 @@ actor ColumnarStores: OrganizationStores {
 
     /// - Parameters:
     ///   - openMax: Files held open at once; more only while they are in use.
+    ///   - geometry: How sequences are divided for the index of texts.
     ///   - onTables: Called when a table or a column of an organization appears, before any answer that may name it.
     init(
         directory: String,
         threads: ColumnarThreads,
         configuration: ColumnarConfiguration,
         openMax: Int = openMaxDefault,
+        geometry: TextGeometry = .standard,
         onTables: @escaping @Sendable (OrganizationID) -> Void = { _ in }
     ) {
         self.openMax = openMax
+        self.geometry = geometry
         self.onTables = onTables
         self.directory = directory
         self.threads = threads
@@ -79,7 +83,9 @@ actor ColumnarStores: OrganizationStores {
         )
         do {
             let onTables = self.onTables
-            let datasets = try await OrganizationDatasets.open(store) { onTables(organization) }
+            let datasets = try await OrganizationDatasets.open(store, geometry: self.geometry) {
+                onTables(organization)
+            }
             self.open[organization] = Open(
                 store: store,
                 datasets: datasets,
@@ -119,7 +125,7 @@ actor ColumnarStores: OrganizationStores {
     }
 
     /// Folds a part of what came to the stores that are open and that no record came to since the last call, so that a
-    /// statement need not wait for it; to be called at equal intervals.
+    /// statement need not wait for it, and indexes texts of those to which few came; to be called at equal intervals.
     ///
     /// What fails here fails again for the statement that needs it, and is told there.
     func foldQuiet() async {
@@ -127,20 +133,30 @@ actor ColumnarStores: OrganizationStores {
             guard self.busy[organization] == nil, self.open[organization]?.store === entry.store,
                 let position = try? await entry.datasets.position()
             else { continue }
-            let isQuiet = self.open[organization]?.seenPosition == position
+            guard self.open[organization]?.store === entry.store else { continue }
+            let seen = self.open[organization]?.seenPosition
             self.open[organization]?.seenPosition = position
-            guard isQuiet, entry.datasets.foldedPosition < position,
-                self.open[organization]?.store === entry.store
-            else { continue }
+            guard let seen else { continue }
+            let folds = seen == position && entry.datasets.foldedPosition < position
+            // Not only in quiet times: a store to which a few records come all the time would never be searched fast.
+            let indexes =
+                position.rawValue <= seen.rawValue + Self.slowRecordsMax
+                && entry.datasets.hasTextsToIndex(at: position)
+            guard folds || indexes else { continue }
             let end = min(position.rawValue, entry.datasets.foldedPosition.rawValue + UInt64(Self.quietRecordsMax))
             self.open[organization]?.users += 1
-            _ = try? await entry.datasets.fold(upTo: SequenceNumber(end), on: .ingest)
+            if folds { _ = try? await entry.datasets.fold(upTo: SequenceNumber(end), on: .ingest) }
+            if indexes { try? await entry.datasets.indexTexts(blocksMax: Self.quietBlocksMax) }
             await self.release(entry.store, of: organization)
         }
     }
 
     /// Records that ``foldQuiet()`` folds of one organization in one call.
     private static let quietRecordsMax = 4 * FoldStep.recordsMax
+    /// Blocks of texts that it indexes of one organization in one call.
+    private static let quietBlocksMax = 2
+    /// Records that may have come since the last call to a store whose texts are indexed.
+    private static let slowRecordsMax: UInt64 = 8_192
 
     /// Closes the stores that nobody has used since this was called `turns` times; to be called at equal intervals.
     func closeUnused(for turns: UInt64) async {

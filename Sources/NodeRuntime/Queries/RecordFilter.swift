@@ -13,7 +13,7 @@ struct RecordFilter: Sendable {
     func sequences(matching search: RecordSearch, in entry: OrganizationEntry) async throws -> [SequenceNumber] {
         let result = try await self.queries.query(
             organization: entry.key,
-            statement: ShardStatement(sql: Self.statement(search)),
+            statement: ShardStatement(sql: Self.statement(search), texts: Self.texts(search)),
             requirement: search.isLatest ? .latest : .eventual,
             limits: ShardQueryLimits(
                 timeLimit: self.timeLimit,
@@ -59,6 +59,50 @@ struct RecordFilter: Sendable {
             WHERE \(conditions.joined(separator: " AND "))
             ORDER BY sequence \(search.isDescending ? "DESC" : "ASC") LIMIT \(search.limit)
             """
+    }
+
+    /// What the same search says of texts; nil when that is nothing.
+    static func texts(_ search: RecordSearch) -> TextSearch? {
+        var conditions: [TextSearch.Condition] = search.equal.compactMap { equal in
+            // Other columns hold few different texts: each stands everywhere.
+            equal.column == RecordCondition.Column.entityID.rawValue ? .equals(.entityID, equal.value) : nil
+        }
+        if let reason = search.reason { conditions.append(.contains(.reason, reason)) }
+        if let condition = search.condition { conditions.append(self.texts(of: condition)) }
+        if let compliance = search.compliance, compliance.pointer == nil {
+            conditions.append(.contains(.compliance, compliance.text))
+        }
+        let condition = TextSearch.Condition.all(conditions)
+        guard condition.saysSomething else { return nil }
+        return TextSearch(
+            condition,
+            first: search.isDescending ? nil : search.cursor,
+            last: search.isDescending ? search.cursor : nil
+        )
+    }
+
+    private static func texts(of condition: RecordCondition) -> TextSearch.Condition {
+        switch condition {
+        case .equal(let column, let value): self.column(column).map { .equals($0, value) } ?? .anything
+        case .oneOf(let column, let values):
+            self.column(column).map { column in .any(values.map { .equals(column, $0) }) } ?? .anything
+        case .contains(let column, let text): self.column(column).map { .contains($0, text) } ?? .anything
+        case .any(let parts): .any(parts.map(self.texts))
+        case .all(let parts): .all(parts.map(self.texts))
+        }
+    }
+
+    private static func column(_ column: RecordCondition.Column) -> TextSearch.Column? {
+        switch column {
+        case .action: .action
+        case .actorID: nil
+        case .after: .after
+        case .before: .before
+        case .compliance: .compliance
+        case .entityID: .entityID
+        case .entityType: .entityType
+        case .reason: .reason
+        }
     }
 
     private static func text(of condition: RecordCondition) -> String {

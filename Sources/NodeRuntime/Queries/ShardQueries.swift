@@ -1,6 +1,7 @@
 internal import AuditLedger
 internal import Columnar
 internal import Consensus
+internal import Foundation
 internal import HTTPTypes
 internal import Laboratory
 internal import NIOCore
@@ -283,6 +284,7 @@ struct ShardQueries: ShardQueryService {
         request.parameters = try WireParameters.encode(statement.parameters)
         request.generated = statement.origin == .router
         request.whole = statement.delivery == .whole
+        if let texts = statement.texts { request.texts = Data(texts.encoded()) }
         switch requirement {
         case .latest: request.latest = true
         case .atLeast(let sequence): request.atLeast = sequence.rawValue

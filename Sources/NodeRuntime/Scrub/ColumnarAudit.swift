@@ -9,7 +9,7 @@ internal import Storage
 ///
 /// Rows up to the store's position must be exactly those that the records give: the records are projected once more, into
 /// a store in memory, and the same statement must give the same rows from both. What is folded from them is compared by
-/// ``EntityAudit``.
+/// ``EntityAudit``, the index of texts by ``TextIndexAudit``.
 struct ColumnarAudit: Sendable {
     /// Records that are compared at once, and projected into one store in memory.
     private static let windowRecords = 8_192
@@ -18,6 +18,8 @@ struct ColumnarAudit: Sendable {
     let threads: StoreThreads
     let stores: any OrganizationStores
     let columnarThreads: ColumnarThreads
+    /// How the stores' index of texts divides sequences.
+    var geometry = TextGeometry.standard
 
     struct Outcome: Sendable {
         var rows: UInt64 = 0
@@ -65,7 +67,7 @@ struct ColumnarAudit: Sendable {
         return Self.finding(result.position.next, "a row stands where no record gives one")
     }
 
-    /// Compares `entities`, `entity_history` and the columns of the views with the records.
+    /// Compares `entities`, `entity_history`, the columns of the views and the index of texts with the records.
     private func compareEntities(
         _ organization: OrganizationID,
         to position: UInt64,
@@ -76,8 +78,15 @@ struct ColumnarAudit: Sendable {
             let statement = ShardStatement(sql: sql, asOf: .sequence(last))
             return try await Self.batches(self.stores.query(StoreQuestion(statement), of: organization))
         }
+        let asIs: EntityAudit.Rows = { sql in
+            try await Self.batches(self.stores.query(StoreQuestion(sql: sql), of: organization))
+        }
         var audit = EntityAudit()
+        var table = EntityDataset.history.name
         do {
+            table = TextIndex.pages.name
+            var texts = try await TextIndexAudit(TextIndex(geometry: self.geometry), to: last, asIs)
+            table = EntityDataset.history.name
             var next = SequenceNumber(1)
             while next <= last {
                 let (store, first) = (self.store, next)
@@ -87,14 +96,18 @@ struct ColumnarAudit: Sendable {
                         .records(from: first, limit: count, bytesMax: .max)
                 }
                 try await audit.compare(records, asOf)
+                table = TextIndex.pages.name
+                try await texts.compare(records, asIs)
+                table = EntityDataset.history.name
                 guard let end = records.last?.sequence else { break }
                 next = end.next
             }
-            try await audit.finish(last) { sql in
-                try await Self.batches(self.stores.query(StoreQuestion(sql: sql), of: organization))
-            }
+            try await audit.finish(last, asIs)
+            table = TextIndex.pages.name
+            try await texts.finish(asIs)
+            outcome.rows += texts.rows
         } catch let difference as EntityAudit.Difference {
-            outcome.finding = Self.finding(difference.sequence, difference.detail, of: EntityDataset.history.name)
+            outcome.finding = Self.finding(difference.sequence, difference.detail, of: table)
         }
         outcome.rows += audit.rows
     }

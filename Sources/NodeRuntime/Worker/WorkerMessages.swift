@@ -174,6 +174,7 @@ extension StoreQuestion {
             writer.write(UInt8(2))
             writer.write(sequence.rawValue)
         }
+        writer.write(prefixed: self.statement.texts?.encoded() ?? [])
         writer.write(limits: self.limits)
     }
 
@@ -188,6 +189,8 @@ extension StoreQuestion {
         case 2: statement.asOf = .sequence(SequenceNumber(try reader.read(UInt64.self)))
         default: throw MalformedBytes(what: "moment", offset: reader.offset)
         }
+        let texts = Array(try reader.readPrefixed())
+        if !texts.isEmpty { statement.texts = try TextSearch(encoded: texts) }
         self.init(statement, limits: try reader.readLimits())
     }
 }

@@ -36,19 +36,23 @@ package struct ShardStatement: Sendable, Hashable {
     package var asOf: QueryMoment?
     /// Whether the rows may be made before the first is read: where they are surely few.
     package var delivery: AnswerDelivery
+    /// What the rows of `audit_log` must be that it finds, beside what it says itself; nil: nothing is known of that.
+    package var texts: TextSearch?
 
     package init(
         sql: String,
         parameters: [ArrowValue] = [],
         origin: StatementOrigin = .user,
         asOf: QueryMoment? = nil,
-        delivery: AnswerDelivery = .streamed
+        delivery: AnswerDelivery = .streamed,
+        texts: TextSearch? = nil
     ) {
         self.sql = sql
         self.parameters = parameters
         self.origin = origin
         self.asOf = asOf
         self.delivery = delivery
+        self.texts = texts
     }
 }
 

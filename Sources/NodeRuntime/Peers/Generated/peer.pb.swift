@@ -713,6 +713,9 @@ nonisolated struct WireQueryRequest: Sendable {
   /// The answer is surely short: it may be made as a whole before its first row.
   var whole: Bool = false
 
+  /// What the rows of audit_log must be that the statement finds, beside what it says itself; empty: nothing is known of that.
+  var texts: Data = Data()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   /// The moment to read; only in requests of the path for them, which older programs do not have.
@@ -2092,7 +2095,7 @@ nonisolated extension WireFinding: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".QueryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0\u{1}whole\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}organization\0\u{1}key\0\u{1}sql\0\u{3}at_least\0\u{3}time_limit_ms\0\u{3}result_bytes_max\0\u{3}result_rows_max\0\u{1}latest\0\u{1}parameters\0\u{1}generated\0\u{3}as_of_sequence\0\u{3}as_of_time\0\u{3}without_reserved\0\u{1}whole\0\u{1}texts\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2128,6 +2131,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
       }()
       case 13: try { try decoder.decodeSingularBoolField(value: &self.withoutReserved) }()
       case 14: try { try decoder.decodeSingularBoolField(value: &self.whole) }()
+      case 15: try { try decoder.decodeSingularBytesField(value: &self.texts) }()
       default: break
       }
     }
@@ -2185,6 +2189,9 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.whole != false {
       try visitor.visitSingularBoolField(value: self.whole, fieldNumber: 14)
     }
+    if !self.texts.isEmpty {
+      try visitor.visitSingularBytesField(value: self.texts, fieldNumber: 15)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2202,6 +2209,7 @@ nonisolated extension WireQueryRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.asOf != rhs.asOf {return false}
     if lhs.withoutReserved != rhs.withoutReserved {return false}
     if lhs.whole != rhs.whole {return false}
+    if lhs.texts != rhs.texts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
