@@ -2,7 +2,7 @@ internal import Testing
 
 @testable internal import Columnar
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct AnswerDeliveryTests {
     private static func values(_ result: ColumnarResult) async throws -> [[ArrowValue]] {
         try await result.collect().flatMap { batch in

@@ -2,6 +2,7 @@ internal import AuditLedger
 internal import Columnar
 internal import Foundation
 internal import Primitives
+internal import QueryRouter
 internal import Testing
 
 @testable internal import NodeRuntime
@@ -119,8 +120,10 @@ struct QueriesColumnarStoresTests {
             try await stores.project(records, to: self.one, isUrgent: true)
             let first = try await stores.lend(self.one)
             await stores.release(first, of: self.one)
-            _ = try await stores.position(of: self.two)
-            _ = try await stores.position(of: self.three)
+            for other in [self.two, self.three] {
+                let events = try Fixture.records(Fixture.events(1), organization: other)
+                try await stores.project(events, to: other, isUrgent: true)
+            }
             #expect(await stores.openCount == 2)
             let again = try await stores.lend(self.one)
             #expect(again !== first)
@@ -159,11 +162,48 @@ struct QueriesColumnarStoresTests {
         }
     }
 
+    @Test func anOrganizationWithoutRecordsIsAnsweredWithoutAStore() async throws {
+        let records = try Fixture.records(Fixture.events(3), organization: self.one)
+        try await Self.withStores { stores, directory in
+            func count(_ organization: OrganizationID, _ table: String) async throws -> (ArrowValue?, SequenceNumber) {
+                let question = StoreQuestion(sql: "SELECT CAST(count(*) AS BIGINT) FROM \(table)")
+                let result = try await stores.query(question, of: organization)
+                return (try await result.batches.collect().first?.value(row: 0, column: 0), result.position)
+            }
+            for table in ["audit_log", "entities", "entity_history"] {
+                let (rows, position) = try await count(self.one, table)
+                #expect(rows == .int(0))
+                #expect(position == .zero)
+            }
+            let (position, tables) = (
+                try await stores.position(of: self.one), try await stores.tables(of: self.one, isCurrent: true)
+            )
+            #expect(position == .zero)
+            #expect(await stores.openCount == 0)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory).isEmpty)
+            await #expect(throws: ColumnarError.self) { _ = try await count(self.one, "no_such_table") }
+            // The first records make its store, and the others stay without one.
+            try await stores.project(records, to: self.one, isUrgent: true)
+            let (rows, after) = try await count(self.one, "audit_log")
+            #expect(rows == .int(3))
+            #expect(after == SequenceNumber(3))
+            let (none, _) = try await count(self.two, "audit_log")
+            #expect(none == .int(0))
+            #expect(await stores.openCount == 1)
+            // Without a store the tables are those that every store begins with.
+            let made = try await stores.tables(of: self.three, isCurrent: false)
+            #expect(made == tables)
+            try await stores.reset(self.one)
+            #expect(try await count(self.one, "audit_log").0 == .int(0))
+        }
+    }
+
     @Test func resetDeletesTheFiles() async throws {
         let records = try Fixture.records(Fixture.events(3), organization: self.one)
         try await Self.withStores { stores, directory in
             try await stores.project(records, to: self.one, isUrgent: true)
-            _ = try await stores.position(of: self.two)
+            let others = try Fixture.records(Fixture.events(1), organization: self.two)
+            try await stores.project(others, to: self.two, isUrgent: true)
             try await stores.reset(self.one)
             let files = try FileManager.default.contentsOfDirectory(atPath: directory)
             #expect(files.filter { $0.hasPrefix("organization-1.") } == [])

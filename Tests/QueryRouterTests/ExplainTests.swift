@@ -41,6 +41,36 @@ struct ExplainTests {
         }
     }
 
+    @Test("shows whether LIMIT is pushed down, and why not")
+    func explainsLimit() async throws {
+        try await RandomShards.generated(3, seed: 6) { shards in
+            try await shards.withRouter { router in
+                let cases = [
+                    (
+                        "select k, count(*) from m group by k order by k limit 3 offset 2", "pushed down",
+                        "at most 5 rows"
+                    ),
+                    ("select u from m order by u desc limit 4", "pushed down", "at most 4 rows"),
+                    (
+                        "select k, count(*) from m group by k order by 2 limit 3", "not pushed down",
+                        "it is sorted by what is not grouped by"
+                    ),
+                    ("select u from m order by u limit 20%", "not pushed down", "no number of rows"),
+                    ("select sum(u) from (select u from m order by u limit 3)", "pushed down", "at most 3 rows"),
+                ]
+                for (sql, beginning, part) in cases {
+                    let lines = try await Self.lines(router, "explain \(sql)", shards.keys)
+                    let limit = Self.details(lines, "limit").first ?? ""
+                    #expect(limit.hasPrefix(beginning) && limit.contains(part), "\(sql): \(limit)")
+                    let isPushed = Self.details(lines, "shard").allSatisfy { $0.contains("LIMIT") }
+                    #expect(isPushed == (beginning == "pushed down"), "\(sql)")
+                }
+                let none = try await Self.lines(router, "explain select k, count(*) from m group by k", shards.keys)
+                #expect(Self.details(none, "limit").isEmpty)
+            }
+        }
+    }
+
     @Test(
         "ANALYZE runs the statement, and tells rows, bytes and time of every shard",
         arguments: [

@@ -8,13 +8,15 @@ import Testing
 /// An engine that counts what it is asked for.
 private final class CountingEngine: QueryEngine {
     let engine: InProcessQueryEngine
-    private let counts = Mutex((planning: 0, scratches: 0))
+    private let counts = Mutex((planning: 0, scratches: 0, answers: 0))
 
     init(_ engine: InProcessQueryEngine) { self.engine = engine }
 
     /// Questions that a plan needs and a run does not.
     var planning: Int { self.counts.withLock { $0.planning } }
     var scratches: Int { self.counts.withLock { $0.scratches } }
+    /// Final steps that were asked for with their rows.
+    var answers: Int { self.counts.withLock { $0.answers } }
 
     func syntaxTree(of sql: String) async throws -> String {
         self.counts.withLock { $0.planning += 1 }
@@ -38,6 +40,17 @@ private final class CountingEngine: QueryEngine {
     func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch {
         self.counts.withLock { $0.scratches += 1 }
         return try await self.engine.openScratch(settings)
+    }
+
+    func answer(
+        _ sql: String,
+        over rows: TransientRows,
+        in settings: ScratchSettings,
+        delivery: AnswerDelivery,
+        limits: QueryLimits
+    ) async throws -> ScratchResult {
+        self.counts.withLock { $0.answers += 1 }
+        return try await self.engine.answer(sql, over: rows, in: settings, delivery: delivery, limits: limits)
     }
 
     func close() async { await self.engine.close() }
@@ -114,7 +127,7 @@ struct PlanCacheTests {
                     #expect(again.outcome.plan == first.outcome.plan)
                 }
                 #expect(engine.planning == planned)
-                #expect(engine.scratches == opened * 4, "no scratch is opened to bind what is bound")
+                #expect(engine.scratches + engine.answers == opened * 4, "no scratch is opened to bind what is bound")
             }
         }
     }
@@ -268,7 +281,8 @@ struct PlanCacheTests {
                     columns: ["n"],
                     final: final,
                     organizations: shards.keys,
-                    tables: [RandomShards.m]
+                    tables: [RandomShards.m],
+                    cut: .none
                 )
                 let planned = QuerySession.Planned(
                     statement: shard,

@@ -79,11 +79,16 @@ struct RandomDifferentialTests {
         }
     }
 
-    @Test("a wrong rule is noticed", arguments: [StatementSplitter.Rules.averagesOfAverages, .everyListIsOwn])
+    @Test(
+        "a wrong rule is noticed",
+        arguments: [
+            StatementSplitter.Rules.averagesOfAverages, .everyListIsOwn, .cutsByAnyOrder,
+        ]
+    )
     func noticesAWrongRule(rules: StatementSplitter.Rules) async throws {
         var options = QueryPlanner.Options()
         options.rules = rules
-        let tally = try await Self.run(shards: 3, statements: 120, seed: Self.seed, options: options)
+        let tally = try await Self.run(shards: 3, statements: 300, seed: Self.seed, options: options)
         #expect(!tally.wrong.isEmpty)
     }
 }

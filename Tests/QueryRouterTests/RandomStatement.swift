@@ -92,6 +92,7 @@ struct RandomStatement {
         if items.isEmpty { items = ["count(*) as a0"] }
         let hasWhere = source.contains(" where ") && !source.hasPrefix("(")
         var sql = "select \(items.joined(separator: ", ")) from \(source)\(hasWhere ? "" : self.where_())"
+        var isPlain = false
         if !keys.isEmpty {
             let places = keys.indices.map { index in
                 [keys[index], "\(index + 1)", "g\(index)"].randomElement(using: &self.random) ?? ""
@@ -101,7 +102,9 @@ struct RandomStatement {
             case 1: sql += " group by cube (\(places))"
             case 2: sql += " group by grouping sets ((\(places)), ())"
             case 3: sql += " group by all"
-            default: sql += " group by \(places)"
+            default:
+                sql += " group by \(places)"
+                isPlain = true
             }
         }
         if !aggregates.isEmpty, self.chance(25) {
@@ -110,8 +113,23 @@ struct RandomStatement {
                 "avg(d) < 5", "min(n) < max(n)",
             ])
             sql += " having \(condition)"
+        } else if isPlain, self.chance(45) {
+            return self.sortedByKeys(sql, keys)
         }
         return self.sorted(sql, columns: items.count)
+    }
+
+    /// Adds an ORDER BY that tells all groups apart, often by nothing but the group keys, and a LIMIT.
+    private mutating func sortedByKeys(_ sql: String, _ keys: [String]) -> (String, Bool) {
+        let order = keys.indices.shuffled(using: &self.random).map { index in
+            let key = self.pick([keys[index], "\(index + 1)", "g\(index)"])
+            return key + self.pick(["", " desc", " nulls first", " desc nulls last"])
+        }
+        let first = self.chance(30) ? [self.pick(["count(*) desc", "count(k)", "count(distinct k)"])] : []
+        let last = self.chance(15) ? [self.pick(["count(*)", "count(distinct n)"])] : []
+        let limit = Int.random(in: 1...6, using: &self.random)
+        let offset = self.chance(30) ? " offset \(Int.random(in: 1...4, using: &self.random))" : ""
+        return ("\(sql) order by \((first + order + last).joined(separator: ", ")) limit \(limit)\(offset)", true)
     }
 
     /// Adds ORDER BY and LIMIT so that the answer stays certain.
@@ -253,6 +271,17 @@ struct RandomStatement {
             "with a as (select organization, k, n from m where n > 1), b as (select k, sum(n) as s from a group by k) select k, s from b where s >= (select avg(s) from b)",
             "with a as (select k, n from m where b), b as (select k, count(distinct n) as s from a group by k) select count(*), (select count(*) from a) from b",
             "select sum(c) from (values (1), (2)) v(x), lateral (select count(*) as c from m where n > x)",
+            "select k, count(*), sum(u) from (select k, u from m order by u desc limit 9) group by k",
+            "select avg(c), count(*) from (select k, b, count(*) as c from m group by k, b order by b, k nulls first limit 3)",
+            "with top as (select organization, u, n from m where n > 1 order by u limit 6 offset 2) select organization, count(*), sum(n) from top group by organization",
+            "select x.u, y.c from (select u, k from m order by u limit 4) x join (values ('a', 1), ('b', 2)) y(k, c) on y.k = x.k",
+            "select k, sum(c) over (order by k) from (select k, count(*) as c from m group by k order by k desc nulls last limit 2)",
+            "with w as (select k, avg(n) as a from m group by k) select m.k, count(*) from m join w on w.k = m.k where m.n > w.a group by m.k",
+            "select m.organization, m.u, b.c from m join (select s, count(*) as c from m group by s) b on b.s = m.s where b.c > 1",
+            "with a as (select k, max(n) as t from m group by k), b as (select count(*) as q from a) select organization, count(*) from m, b where m.n < b.q group by organization",
+            "select count(*), sum(c) from e left join (select k, count(*) as c from m group by k) w on w.k = e.k",
+            "select count(*), sum(c) from e full join (select k, count(*) as c from m group by k) w on w.k = e.k",
+            "with top as (select u, organization as o from m order by u desc limit 7) select m.k, count(*), min(o) from m join top on top.u >= m.u group by m.k",
             "with w as (select k, count(*) as c from m group by k), x as (select c, count(*) as q from w group by c) select * from x where q > 0",
         ])
         return (sql, false)

@@ -111,7 +111,93 @@ struct SplitClassTests {
             "select u from m order by u limit 20% -- ordered",
             "select count(*) from (select u from m order by u limit 7)",
         ])
-        #expect(plans == [.concat, .concat, .partial, .concat, .concat, .gather])
+        #expect(plans == [.concat, .concat, .partial, .concat, .concat, .partial])
+    }
+
+    @Test("9: groups are cut on the shards where the order hangs on nothing but what is grouped by")
+    func limitsOfGroups() async throws {
+        let pushed = [
+            "select k, count(*) from m group by k order by k limit 2 -- ordered",
+            "select k, b, sum(n) from m group by k, b order by k desc nulls last, b limit 3 offset 1 -- ordered",
+            "select n % 3 as r, k, count(*) from m group by r, k order by 1, k limit 4 -- ordered",
+            "select k, b, count(*) from m group by k, b order by all limit 3",
+            "select count(*), k from m group by k order by k, avg(n) limit 2 -- ordered",
+        ]
+        let whole = [
+            "select k, count(*) from m group by k order by count(*) desc, k limit 2 -- ordered",
+            "select count(*) as k, max(k) from m group by k order by k, 2 limit 2 -- ordered",
+            "select k, count(*) from m group by rollup (k) order by all limit 3",
+            "select k, count(*) as c from m group by k having count(*) > 2 order by k limit 2 -- ordered",
+            "select k, row_number() over (order by k desc) from m group by k order by k limit 2 -- ordered",
+            "select distinct min(b) from m group by k, s order by 1 limit 2 -- ordered",
+            "select k, unnest([1, 1]) from m group by k order by k limit 3 -- ordered",
+            "select k, count(distinct n) from m group by k order by k limit 2 -- ordered",
+            "select count(*), k from m group by k order by k, count(distinct s) limit 2 -- ordered",
+            "select count(*) from m limit 3 -- ordered",
+        ]
+        let plans = try await Self.compare(pushed + whole)
+        #expect(plans == (pushed + whole).map { _ in .partial })
+        try await RandomShards.generated(4, seed: 4) { shards in
+            try await shards.withRouter { router in
+                for (sql, isPushed) in pushed.map({ ($0, true) }) + whole.map({ ($0, false) }) {
+                    let plan = try await router.plan(QueryRequest(sql: sql, organizations: shards.keys))
+                    guard case .scatter(let scatter) = plan else {
+                        Issue.record("\(sql) is not split")
+                        continue
+                    }
+                    switch scatter.cut {
+                    case .rows: #expect(isPushed, "\(sql)")
+                    case .whole: #expect(!isPushed, "\(sql)")
+                    case .none: Issue.record("\(sql): its LIMIT is not seen")
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(
+        "9: of groups that ORDER BY leaves equal whole ones are answered",
+        arguments: ["", "order by k", "order by k desc", "order by 2 nulls first"]
+    )
+    func tiesOfGroups(order: String) async throws {
+        let groups = "select u % 5 as r, k, count(*), sum(n) from m group by r, k"
+        for seed in UInt64(1)...6 {
+            try await RandomShards.generated(4, seed: seed) { shards in
+                try await shards.withRouter { router in
+                    let all = try await shards.expected(groups, sorted: true)
+                    for limit in 1...4 {
+                        let sql = "\(groups) \(order) limit \(limit)"
+                        let request = QueryRequest(sql: sql, organizations: shards.keys)
+                        let (answer, outcome) = try await router.rows(request, sorted: false)
+                        #expect(outcome.plan == .partial)
+                        #expect(answer.rows.count == min(limit, all.rows.count))
+                        for row in answer.rows { #expect(all.rows.contains(row), "seed \(seed): \(sql): \(row)") }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("queries in WITH and FROM that need all organizations are answered first, and the rest is split")
+    func pulledTables() async throws {
+        let plans = try await Self.compare([
+            "select count(*), sum(m.n) from m join (select k, max(v) as top from e group by k) b on b.k = m.k where m.n < b.top",
+            "with w as (select k, count(*) as c from m group by k) select m.k, count(*), max(c) from m join w on w.k = m.k group by m.k",
+            "with w as (select k, max(u) as top from m group by k) select m.organization, m.u from m join w on w.k = m.k and w.top = m.u order by all",
+            "with a as (select k, sum(n) as s from m group by k), b as (select max(s) as s from a) select count(*) from m, b where m.u < b.s",
+            "with w as (select k, count(*) as c from m where false group by k) select count(*), count(c) from m left join w on w.k = m.k",
+            "with w as (select max(d) as d, max(s) as s, bool_or(b) as b, max(u::hugeint) as h from m) select count(*) from m, w where m.d <= w.d and m.s <= w.s and w.b and m.u < w.h",
+            "with w as (select u, max(k) as k from m group by u) select count(*), min(w.k) from m join w on w.u = m.u",
+            "select count(*) from m join (select k, n from m order by u limit 5) t on t.k = m.k",
+            // Rows that would be kept without a partner would come from every shard.
+            "with w as (select k, count(*) as c from m group by k) select count(*), sum(c) from m right join w on w.k = m.k",
+            // Hangs on rows outside.
+            "select sum(c) from m, lateral (select count(*) as c from e where e.k = m.k)",
+            // A moment has no form as a literal.
+            "with w as (select max(t) as t from m) select count(*) from m, w where m.t = w.t",
+        ])
+        #expect(plans[..<8].allSatisfy { $0 == .partial || $0 == .concat }, "\(plans)")
+        #expect(plans[8...].allSatisfy { $0 == .gather }, "\(plans)")
     }
 
     @Test("10: a common table expression that is named like a dataset hides it")

@@ -19,6 +19,20 @@ package enum AnswerDelivery: Sendable, Hashable {
     case whole
 }
 
+/// Rows that one statement sees in a table, and nobody else: they are gone with it.
+package struct TransientRows: Sendable {
+    /// An existing table.
+    package let table: String
+    /// Their columns fit the table's, or are converted where the engine can.
+    package let batches: [ArrowRecordBatch]
+
+    /// Creates rows of a table.
+    package init(table: String, batches: [ArrowRecordBatch]) {
+        self.table = table
+        self.batches = batches
+    }
+}
+
 /// What a statement needs and gives, without running it.
 package struct StatementDescription: Sendable, Hashable {
     /// Names and types of the columns; none when they hang on parameters whose type is open.
@@ -42,6 +56,7 @@ extension ColumnarStore {
     ///   `.execution`; `.timeLimit`, `.memoryLimit`, `.resultLimit`, `.cancelled`; `.busy`; `.closed`.
     /// - Parameters:
     ///   - delivery: How the rows are made.
+    ///   - rows: Appended for this statement alone; it then sees the store as it is, at position 0.
     ///   - scope: Says, inside of the snapshot, what the statement sees instead of the store as it is.
     package func query(
         _ sql: String,
@@ -49,6 +64,7 @@ extension ColumnarStore {
         origin: StatementOrigin = .user,
         limits: QueryLimits = .init(),
         delivery: AnswerDelivery = .streamed,
+        rows: TransientRows? = nil,
         scope: (@Sendable (StoreSnapshot) throws -> QueryScope)? = nil
     ) async throws -> ColumnarResult {
         let limit = limits.timeLimit.map { min($0, self.configuration.timeLimit) } ?? self.configuration.timeLimit
@@ -60,7 +76,7 @@ extension ColumnarStore {
                 try self.breadth.grow(connection)
                 let (statement, schema, position) = try start.run(connection, deadline: deadline) {
                     try self.begin(
-                        Prepared(sql, parameters, origin, delivery, limits.hidden, scope),
+                        Prepared(sql, parameters, origin, delivery, rows, limits.hidden, scope),
                         on: connection
                     )
                 }
@@ -94,6 +110,7 @@ extension ColumnarStore {
         let parameters: [ArrowValue]
         let origin: StatementOrigin
         var delivery: AnswerDelivery
+        let rows: TransientRows?
         let hidden: [HiddenRows]
         let scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?
 
@@ -102,11 +119,12 @@ extension ColumnarStore {
             _ parameters: [ArrowValue],
             _ origin: StatementOrigin,
             _ delivery: AnswerDelivery,
+            _ rows: TransientRows?,
             _ hidden: [HiddenRows],
             _ scope: (@Sendable (StoreSnapshot) throws -> QueryScope)?
         ) {
             (self.sql, self.parameters, self.origin) = (sql, parameters, origin)
-            (self.delivery, self.hidden, self.scope) = (delivery, hidden, scope)
+            (self.delivery, self.rows, self.hidden, self.scope) = (delivery, rows, hidden, scope)
         }
     }
 
@@ -126,6 +144,7 @@ extension ColumnarStore {
 
     private func prepare(_ query: Prepared, on connection: EngineConnection) throws -> Started {
         if query.origin == .user { try self.passGate(query.sql, on: connection) }
+        if let rows = query.rows { return try self.start(query, with: rows, on: connection) }
         if let started = try self.startKnown(query, on: connection) { return started }
         let writes = self.numbers.quietWrites()
         try connection.execute(Self.begin, doing: "begin")
@@ -146,6 +165,20 @@ extension ColumnarStore {
     }
 
     private static let begin = "BEGIN TRANSACTION READ ONLY"
+
+    /// Starts a statement in a transaction that has more rows than the store; it is rolled back when the connection ends.
+    private func start(
+        _ query: Prepared,
+        with rows: TransientRows,
+        on connection: EngineConnection
+    ) throws -> Started {
+        try connection.execute("BEGIN TRANSACTION", doing: "begin")
+        let appender = try EngineAppender(connection, table: rows.table)
+        for batch in rows.batches { try appender.append(batch) }
+        try appender.flush()
+        let statement = try self.start(query, on: connection)
+        return (statement, try statement.resultSchema(), 0)
+    }
 
     /// Starts a statement without reading the numbers of its snapshot, which are known as long as nobody writes.
     /// - Returns: nil when they are not, or when the statement sees something else than the store as it is.

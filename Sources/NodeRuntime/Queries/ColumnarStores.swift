@@ -18,6 +18,12 @@ actor ColumnarStores: OrganizationStores {
         var seenPosition: SequenceNumber?
     }
 
+    /// A store in memory with every organization's tables, and no rows.
+    private struct Empty: Sendable {
+        let store: ColumnarStore
+        let datasets: OrganizationDatasets
+    }
+
     /// Most files held open at once, unless told otherwise; each costs about 5 MB.
     static let openMaxDefault = 64
 
@@ -30,6 +36,8 @@ actor ColumnarStores: OrganizationStores {
     private var open: [OrganizationID: Open] = [:]
     /// Organizations whose store is being opened or closed, and who waits for that.
     private var busy: [OrganizationID: [CheckedContinuation<Void, Never>]] = [:]
+    /// What answers for organizations that have no store; opened when one is asked.
+    private var empty: Task<Empty, any Error>?
     private var uses: UInt64 = 0
     /// How often ``closeUnused(for:)`` was called.
     private var turns: UInt64 = 0
@@ -99,6 +107,32 @@ actor ColumnarStores: OrganizationStores {
         }
         await self.closeIdle()
         return store
+    }
+
+    /// Whether nothing was ever projected for the organization: making a store to find it empty takes longer than most
+    /// statements.
+    private func hasNoStore(_ organization: OrganizationID) -> Bool {
+        guard self.open[organization] == nil, self.busy[organization] == nil else { return false }
+        return access(self.file(of: organization), F_OK) != 0 && errno == ENOENT
+    }
+
+    /// The datasets of an organization without a store.
+    private func emptyDatasets() async throws -> OrganizationDatasets {
+        let (configuration, threads) = (self.configuration, self.threads)
+        let opening =
+            self.empty
+            ?? Task {  // task-owner: whoever asks for it awaits it; closed by closeAll()
+                let store = try await ColumnarStore.open(.memory, configuration: configuration, threads: threads)
+                return Empty(store: store, datasets: try await OrganizationDatasets.open(store))
+            }
+        self.empty = opening
+        do {
+            return try await opening.value.datasets
+        } catch {
+            // The next one tries again.
+            self.empty = nil
+            throw error
+        }
     }
 
     /// Gives back a store that was lent; one that was closed meanwhile counts no more.
@@ -180,10 +214,14 @@ actor ColumnarStores: OrganizationStores {
     /// Closes every store; nobody may use one any more.
     func closeAll() async {
         for organization in self.open.keys.sorted() { await self.close(organization) }
+        let empty = self.empty
+        self.empty = nil
+        try? await empty?.value.store.close()
     }
 
     func position(of organization: OrganizationID) async throws -> SequenceNumber {
-        try await self.withStore(organization) { SequenceNumber(try await $0.position()) }
+        if self.hasNoStore(organization) { return .zero }
+        return try await self.withStore(organization) { SequenceNumber(try await $0.position()) }
     }
 
     func project(_ records: [StoredRecord], to organization: OrganizationID, isUrgent: Bool) async throws {
@@ -208,10 +246,20 @@ actor ColumnarStores: OrganizationStores {
     }
 
     func tables(of organization: OrganizationID, isCurrent: Bool) async throws -> ShardTables {
-        try await self.withDatasets(organization) { try await $0.tables(isCurrent: isCurrent) }
+        if self.hasNoStore(organization) { return OrganizationDatasets.tables(of: DatasetStorage.emptyCatalog()) }
+        return try await self.withDatasets(organization) { try await $0.tables(isCurrent: isCurrent) }
     }
 
     func query(_ question: StoreQuestion, of organization: OrganizationID) async throws -> StoreResult {
+        if self.hasNoStore(organization) {
+            let result = try await self.emptyDatasets().query(question.statement, limits: question.limits)
+            return StoreResult(
+                schema: result.schema,
+                position: .zero,
+                batches: RecordBatchStream(result.batches),
+                isWhole: question.statement.delivery == .whole
+            )
+        }
         let store = try await self.lend(organization)
         do {
             let result = try await self.datasets(of: store, organization)

@@ -15,6 +15,8 @@ enum EngineQuestion: Sendable {
     case query(scratch: UInt64, StoreQuestion)
     case describeScratch(UInt64, String, StatementOrigin)
     case closeScratch(UInt64)
+    /// A statement over few rows of a table that the settings' definition makes, as Arrow streams.
+    case answer(ScratchSettings, table: String, [[UInt8]], StoreQuestion)
 
     /// Apart from the kinds of ``WorkerQuestion``.
     private enum Kind: UInt8 {
@@ -27,6 +29,7 @@ enum EngineQuestion: Sendable {
         case query = 39
         case describeScratch = 40
         case closeScratch = 41
+        case answer = 42
     }
 
     func encoded() throws -> [UInt8] {
@@ -47,13 +50,7 @@ enum EngineQuestion: Sendable {
             for definition in schema.definitions { writer.write(prefixed: definition) }
         case .openScratch(let settings):
             begin(.openScratch)
-            writer.write(Int64(settings.memoryBytesMax ?? -1))
-            writer.write(settings.timeLimit.milliseconds)
-            writer.write(UInt8(settings.schema == nil ? 0 : 1))
-            let definitions = settings.schema?.definitions ?? []
-            writer.write(UInt32(definitions.count))
-            for definition in definitions { writer.write(prefixed: definition) }
-            writer.write(prefixed: settings.definition)
+            writer.write(settings: settings)
         case .define(let scratch, let sql):
             begin(.define)
             writer.write(scratch)
@@ -76,6 +73,14 @@ enum EngineQuestion: Sendable {
         case .closeScratch(let scratch):
             begin(.closeScratch)
             writer.write(scratch)
+        case .answer(let settings, let table, let streams, let question):
+            writer = ByteWriter(capacity: streams.reduce(1_024) { $0 + $1.count + 8 })
+            begin(.answer)
+            writer.write(settings: settings)
+            writer.write(prefixed: table)
+            writer.write(UInt32(streams.count))
+            for stream in streams { writer.write(prefixed: stream) }
+            try question.write(to: &writer)
         }
         return writer.bytes
     }
@@ -104,19 +109,7 @@ enum EngineQuestion: Sendable {
             for _ in 0..<(try reader.read(UInt32.self)) { definitions.append(try reader.readPrefixedText()) }
             return .describe(sql, EngineSchema(definitions: definitions), origin)
         case .openScratch:
-            let memory = try reader.read(Int64.self)
-            let milliseconds = try reader.read(Int64.self)
-            let hasSchema = try reader.read(UInt8.self) != 0
-            var definitions: [String] = []
-            for _ in 0..<(try reader.read(UInt32.self)) { definitions.append(try reader.readPrefixedText()) }
-            return .openScratch(
-                ScratchSettings(
-                    memoryBytesMax: memory < 0 ? nil : Int(memory),
-                    timeLimit: .milliseconds(milliseconds),
-                    schema: hasSchema ? EngineSchema(definitions: definitions) : nil,
-                    definition: try reader.readPrefixedText()
-                )
-            )
+            return .openScratch(try reader.readScratchSettings())
         case .define: return .define(scratch: try reader.read(UInt64.self), try reader.readPrefixedText())
         case .append:
             let scratch = try reader.read(UInt64.self)
@@ -129,7 +122,41 @@ enum EngineQuestion: Sendable {
             let sql = try reader.readPrefixedText()
             return .describeScratch(scratch, sql, try reader.readOrigin())
         case .closeScratch: return .closeScratch(try reader.read(UInt64.self))
+        case .answer:
+            let settings = try reader.readScratchSettings()
+            let table = try reader.readPrefixedText()
+            var streams: [[UInt8]] = []
+            for _ in 0..<(try reader.read(UInt32.self)) { streams.append(Array(try reader.readPrefixed())) }
+            return .answer(settings, table: table, streams, try StoreQuestion(from: &reader))
         }
+    }
+}
+
+extension ByteWriter {
+    fileprivate mutating func write(settings: ScratchSettings) {
+        self.write(Int64(settings.memoryBytesMax ?? -1))
+        self.write(settings.timeLimit.milliseconds)
+        self.write(UInt8(settings.schema == nil ? 0 : 1))
+        let definitions = settings.schema?.definitions ?? []
+        self.write(UInt32(definitions.count))
+        for definition in definitions { self.write(prefixed: definition) }
+        self.write(prefixed: settings.definition)
+    }
+}
+
+extension ByteReader {
+    fileprivate mutating func readScratchSettings() throws(MalformedBytes) -> ScratchSettings {
+        let memory = try self.read(Int64.self)
+        let milliseconds = try self.read(Int64.self)
+        let hasSchema = try self.read(UInt8.self) != 0
+        var definitions: [String] = []
+        for _ in 0..<(try self.read(UInt32.self)) { definitions.append(try self.readPrefixedText()) }
+        return ScratchSettings(
+            memoryBytesMax: memory < 0 ? nil : Int(memory),
+            timeLimit: .milliseconds(milliseconds),
+            schema: hasSchema ? EngineSchema(definitions: definitions) : nil,
+            definition: try self.readPrefixedText()
+        )
     }
 }
 

@@ -57,6 +57,27 @@ final class EngineServer: Sendable {
                     isWhole: statement.delivery == .whole
                 )
             )
+        case .answer(let settings, let table, let streams, let question):
+            var batches: [ArrowRecordBatch] = []
+            for stream in streams {
+                var decoder = ArrowStreamDecoder()
+                batches += try decoder.feed(stream)
+            }
+            let result = try await self.engine.answer(
+                question.statement.sql,
+                over: TransientRows(table: table, batches: batches),
+                in: settings,
+                delivery: question.statement.delivery,
+                limits: question.limits
+            )
+            return .rows(
+                StoreResult(
+                    schema: result.schema,
+                    position: .zero,
+                    batches: result.batches,
+                    isWhole: question.statement.delivery == .whole
+                )
+            )
         case .describeScratch(let scratch, let sql, let origin):
             return .bytes(WireDescription.encode(try await self.scratch(scratch).describe(sql, origin: origin)))
         case .closeScratch(let id):

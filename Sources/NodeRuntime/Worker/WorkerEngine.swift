@@ -63,6 +63,48 @@ final class WorkerEngine: QueryEngine {
         }
     }
 
+    func answer(
+        _ sql: String,
+        over rows: TransientRows,
+        in settings: ScratchSettings,
+        delivery: AnswerDelivery,
+        limits: QueryLimits
+    ) async throws -> ScratchResult {
+        let statement = ShardStatement(sql: sql, origin: .router, delivery: delivery)
+        let question = EngineQuestion.answer(
+            settings,
+            table: rows.table,
+            try Self.streams(of: rows.batches),
+            StoreQuestion(statement, limits: limits)
+        )
+        do {
+            let result = try await self.slot.current().open(
+                try question.encoded(),
+                limit: limits.timeLimit ?? settings.timeLimit,
+                statement: statement.digest
+            )
+            return ScratchResult(schema: result.schema, batches: result.batches)
+        } catch let error as WorkerGone {
+            throw QueryError.workerGone(error)
+        }
+    }
+
+    /// An Arrow stream for each run of batches with one schema.
+    static func streams(of batches: [ArrowRecordBatch]) throws -> [[UInt8]] {
+        var streams: [[UInt8]] = []
+        var rest = batches[...]
+        while let first = rest.first {
+            let encoder = ArrowStreamEncoder(schema: first.schema)
+            var stream = encoder.schemaMessage()
+            while let batch = rest.first, batch.schema == first.schema {
+                stream.append(contentsOf: try encoder.message(for: batch))
+                rest = rest.dropFirst()
+            }
+            streams.append(stream)
+        }
+        return streams
+    }
+
     func close() async { await self.slot.stop() }
 }
 
@@ -90,11 +132,9 @@ private final class WorkerScratch: QueryScratch {
     func define(_ sql: String) async throws { _ = try await self.ask(.define(scratch: self.id, sql)) }
 
     func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
-        guard let first = batches.first else { return }
-        let encoder = ArrowStreamEncoder(schema: first.schema)
-        var stream = encoder.schemaMessage()
-        for batch in batches { stream.append(contentsOf: try encoder.message(for: batch)) }
-        _ = try await self.ask(.append(scratch: self.id, table: table, stream))
+        for stream in try WorkerEngine.streams(of: batches) {
+            _ = try await self.ask(.append(scratch: self.id, table: table, stream))
+        }
     }
 
     func query(

@@ -112,9 +112,36 @@ package final class InProcessQueryEngine: QueryEngine {
     }
 
     package func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch {
+        try await self.defined(settings)
+    }
+
+    package func answer(
+        _ sql: String,
+        over rows: TransientRows,
+        in settings: ScratchSettings,
+        delivery: AnswerDelivery,
+        limits: QueryLimits
+    ) async throws -> ScratchResult {
+        let scratch = try await self.defined(settings)
+        do {
+            let result = try await scratch.query(sql, over: rows, delivery: delivery, limits: limits)
+            return ScratchResult(
+                schema: result.schema,
+                batches: RecordBatchStream {
+                    ClosingSource(iterator: result.batches.makeAsyncIterator(), scratch: scratch)
+                }
+            )
+        } catch {
+            await scratch.close()
+            throw error
+        }
+    }
+
+    /// A scratch store in which the settings' definition has been run.
+    private func defined(_ settings: ScratchSettings) async throws -> InProcessScratch {
         let scratch = try await self.scratch(settings)
         do {
-            if !settings.definition.isEmpty { try await scratch.define(settings.definition) }
+            if !settings.definition.isEmpty { try await scratch.prepare(settings.definition) }
         } catch {
             await scratch.close()
             throw error
@@ -126,11 +153,12 @@ package final class InProcessQueryEngine: QueryEngine {
         let limit = self.configuration.memoryLimitBytes
         // A store that is used again has the engine's own limits; the query's time limit is that of each statement.
         let isCommon = settings.memoryBytesMax.map { $0 >= limit } ?? true
-        if isCommon, let (store, directory) = try await self.pool.take(settings.schema) {
+        if isCommon, let taken = try await self.pool.take(settings.schema, settings.definition) {
             return InProcessScratch(
-                store: store,
-                directory: directory,
+                store: taken.store,
+                directory: taken.directory,
                 schema: settings.schema,
+                definition: taken.definition,
                 threads: self.threads,
                 pool: self.pool
             )
@@ -161,9 +189,32 @@ package final class InProcessQueryEngine: QueryEngine {
             store: store,
             directory: directory,
             schema: settings.schema,
+            definition: "",
             threads: self.threads,
             pool: isCommon ? self.pool : nil
         )
+    }
+
+    /// Batches of a scratch store that is closed after the last one, or an error.
+    private struct ClosingSource: BatchSource {
+        var iterator: RecordBatchStream.AsyncIterator?
+        let scratch: InProcessScratch
+
+        mutating func next() async throws -> ArrowRecordBatch? {
+            guard var iterator = self.iterator else { return nil }
+            do {
+                let batch = try await iterator.next()
+                self.iterator = iterator
+                if let batch { return batch }
+            } catch {
+                self.iterator = nil
+                await self.scratch.close()
+                throw error
+            }
+            self.iterator = nil
+            await self.scratch.close()
+            return nil
+        }
     }
 
     package func close() async {

@@ -14,24 +14,40 @@ final class InProcessScratch: QueryScratch {
     /// Takes the emptied store back; nil: it is not used again.
     private let pool: ScratchPool?
     private let isClosed = Atomic<Bool>(false)
+    /// What was defined besides the schema, where nothing else was written since; empty: unknown.
+    private let definition: Mutex<String>
 
+    /// - Parameter definition: Has been run in the store, in which nothing else is but its schema.
     init(
         store: ColumnarStore,
         directory: String?,
         schema: EngineSchema?,
+        definition: String,
         threads: ColumnarThreads,
         pool: ScratchPool?
     ) {
         self.store = store
         self.directory = directory
         self.schema = schema
+        self.definition = Mutex(definition)
         self.threads = threads
         self.pool = pool
     }
 
-    func define(_ sql: String) async throws { try await self.store.define(sql) }
+    func define(_ sql: String) async throws {
+        self.definition.withLock { $0 = "" }
+        try await self.store.define(sql)
+    }
+
+    /// Runs the definition with which the store is opened, unless it has been.
+    func prepare(_ definition: String) async throws {
+        guard self.definition.withLock({ $0 }) != definition else { return }
+        try await self.store.define(definition)
+        if self.schema != nil { self.definition.withLock { $0 = definition } }
+    }
 
     func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
+        self.definition.withLock { $0 = "" }
         try await self.store.append(batches, to: table)
     }
 
@@ -52,13 +68,25 @@ final class InProcessScratch: QueryScratch {
         return ScratchResult(schema: result.schema, batches: RecordBatchStream(result.batches))
     }
 
+    /// Runs a statement of the router's own over rows that nobody else sees: the store stays as it is.
+    func query(
+        _ sql: String,
+        over rows: TransientRows,
+        delivery: AnswerDelivery,
+        limits: QueryLimits
+    ) async throws -> ScratchResult {
+        let result = try await self.store.query(sql, origin: .router, limits: limits, delivery: delivery, rows: rows)
+        return ScratchResult(schema: result.schema, batches: RecordBatchStream(result.batches))
+    }
+
     func describe(_ sql: String, origin: StatementOrigin) async throws -> StatementDescription {
         try await self.store.describe(sql, origin: origin)
     }
 
     func close() async {
         guard !self.isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        if let pool = self.pool, await pool.takeBack(self.store, self.directory, self.schema) { return }
+        let definition = self.definition.withLock { $0 }
+        if let pool = self.pool, await pool.takeBack(self.store, self.directory, self.schema, definition) { return }
         await Self.close(self.store, self.directory, self.threads)
     }
 
@@ -87,6 +115,8 @@ final class ScratchPool: Sendable {
         let store: ColumnarStore
         let directory: String?
         let schema: EngineSchema?
+        /// Has been run there, and its table is empty; empty: there is none.
+        let definition: String
         var uses: Int
     }
 
@@ -101,22 +131,34 @@ final class ScratchPool: Sendable {
 
     init(threads: ColumnarThreads) { self.threads = threads }
 
-    /// A store with the tables of `schema` and nothing else, if one waits.
-    func take(_ schema: EngineSchema?) async throws -> (store: ColumnarStore, directory: String?)? {
+    /// A store with the tables of `schema` and nothing else, if one waits, but for what `definition` makes: the result says
+    /// whether that has been run.
+    func take(
+        _ schema: EngineSchema?,
+        _ definition: String
+    ) async throws -> (store: ColumnarStore, directory: String?, definition: String)? {
         let taken = self.state.withLock { state -> Idle? in
-            guard let place = state.idle.lastIndex(where: { $0.schema == schema }) ?? state.idle.indices.first else {
-                return nil
-            }
+            // The first is the one that was not used longest.
+            let place =
+                state.idle.lastIndex { $0.schema == schema && $0.definition == definition }
+                ?? state.idle.firstIndex { $0.schema == schema } ?? state.idle.indices.first
+            guard let place else { return nil }
             let idle = state.idle.remove(at: place)
             state.uses[ObjectIdentifier(idle.store)] = idle.uses + 1
             return idle
         }
         guard let taken else { return nil }
-        guard taken.schema != schema else { return (taken.store, taken.directory) }
+        if taken.schema == schema, taken.definition == definition || taken.definition.isEmpty {
+            return (taken.store, taken.directory, taken.definition)
+        }
         do {
-            try await Self.empty(taken.store)
-            try await Self.define(schema, in: taken.store)
-            return (taken.store, taken.directory)
+            if taken.schema == schema {
+                try await taken.store.define(Self.dropParts)
+            } else {
+                try await Self.empty(taken.store)
+                try await Self.define(schema, in: taken.store)
+            }
+            return (taken.store, taken.directory, "")
         } catch {
             self.state.withLock { _ = $0.uses.removeValue(forKey: ObjectIdentifier(taken.store)) }
             await InProcessScratch.close(taken.store, taken.directory, self.threads)
@@ -128,6 +170,8 @@ final class ScratchPool: Sendable {
         guard let schema, !schema.definitions.isEmpty else { return }
         try await store.define(schema.definitions.joined(separator: ";\n"))
     }
+
+    private static let dropParts = "DROP TABLE IF EXISTS \(ScatterPlan.table)"
 
     /// Drops all tables.
     private static func empty(_ store: ColumnarStore) async throws {
@@ -142,22 +186,30 @@ final class ScratchPool: Sendable {
     }
 
     /// Empties a store and keeps it; one with a schema keeps the tables of that.
+    /// - Parameter definition: Has been run there, and its table is as it was made; empty: what there is goes.
     /// - Returns: false: the caller closes it.
-    func takeBack(_ store: ColumnarStore, _ directory: String?, _ schema: EngineSchema?) async -> Bool {
+    func takeBack(
+        _ store: ColumnarStore,
+        _ directory: String?,
+        _ schema: EngineSchema?,
+        _ definition: String
+    ) async -> Bool {
         let uses = self.state.withLock { $0.uses.removeValue(forKey: ObjectIdentifier(store)) ?? 0 }
         guard uses < Self.usesMax else { return false }
         do {
             if schema == nil {
                 try await Self.empty(store)
-            } else {
-                try await store.define("DROP TABLE IF EXISTS \(ScatterPlan.table)")
+            } else if definition.isEmpty {
+                try await store.define(Self.dropParts)
             }
         } catch {
             return false
         }
         return self.state.withLock { state in
             guard !state.isClosed, state.idle.count < Self.idleMax else { return false }
-            state.idle.append(Idle(store: store, directory: directory, schema: schema, uses: uses))
+            state.idle.append(
+                Idle(store: store, directory: directory, schema: schema, definition: definition, uses: uses)
+            )
             return true
         }
     }

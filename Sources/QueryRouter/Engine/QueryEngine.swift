@@ -26,6 +26,18 @@ package protocol QueryEngine: Sendable {
     /// - Throws: Columnar's error of the definition.
     func openScratch(_ settings: ScratchSettings) async throws -> any QueryScratch
 
+    /// Answers one statement of the router's own over few rows: as ``openScratch(_:)``, ``QueryScratch/append(_:to:)``,
+    /// ``QueryScratch/query(_:parameters:origin:delivery:limits:)`` and ``QueryScratch/close()`` in a row, in one question.
+    ///
+    /// - Parameter rows: Of a table that the settings' definition makes.
+    func answer(
+        _ sql: String,
+        over rows: TransientRows,
+        in settings: ScratchSettings,
+        delivery: AnswerDelivery,
+        limits: QueryLimits
+    ) async throws -> ScratchResult
+
     /// Frees what the engine keeps. Scratch stores that are open stay usable.
     func close() async
 }

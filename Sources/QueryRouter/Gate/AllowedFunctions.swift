@@ -25,6 +25,9 @@ enum AllowedFunctions {
         "generate_series", "json_each", "json_tree", "range", "unnest",
     ]
 
+    /// Functions of a SELECT list that make several rows of one, or none.
+    static let generating: Set<String> = ["generate_subscripts", "regexp_split_to_table", "unnest"]
+
     /// Functions whose value changes from call to call or from node to node: never evaluated on a shard ahead of time.
     static let volatile: Set<String> = [
         "ago", "current_date", "current_localtime", "current_localtimestamp", "error", "gen_random_uuid",

@@ -10,6 +10,7 @@ struct ConcatPlanner {
         var shard: SyntaxNode
         var columns: [String]
         var final: SyntaxNode?
+        var cut = ShardCut.none
     }
 
     /// - Parameter node: A query that ``Locality`` calls local but for its ORDER BY, LIMIT and DISTINCT.
@@ -31,6 +32,7 @@ struct ConcatPlanner {
             }
             shard = shard.setting("select_list", .array(node.list("select_list") + sorts))
         }
+        let cut = Self.cut(clauses)
         guard !orders.isEmpty || clauses.limit != nil || mustMergeDistinct else {
             return Parts(shard: shard, columns: columns, final: nil)
         }
@@ -47,7 +49,12 @@ struct ConcatPlanner {
             "modifiers",
             .array(modifiers)
         )
-        return Parts(shard: shard, columns: columns, final: final)
+        return Parts(shard: shard, columns: columns, final: final, cut: cut)
+    }
+
+    private static func cut(_ clauses: QueryClauses) -> ShardCut {
+        guard clauses.limit != nil else { return .none }
+        return clauses.rowsNeeded.map { .rows($0) } ?? .whole(Obstacle("LIMIT is no number of rows"))
     }
 
     /// What a shard sorts and cuts: only where the cut is certain, and then by the statement's own words.

@@ -9,6 +9,7 @@ struct PartialPlanner {
     private let from: Relation
     private let names: [String]
     private let clauses: QueryClauses
+    private let rules: StatementSplitter.Rules
     /// Items of the SELECT list by alias.
     private let aliases: [String: Int]
 
@@ -23,11 +24,13 @@ struct PartialPlanner {
     /// - Parameters:
     ///   - node: A SELECT whose FROM is local and that aggregates.
     ///   - names: The names of the statement's columns, as the binder gives them.
-    init(_ node: SyntaxNode, from: Relation, names: [String]) throws {
+    ///   - rules: Exact, but in tests.
+    init(_ node: SyntaxNode, from: Relation, names: [String], rules: StatementSplitter.Rules = .exact) throws {
         let node = Self.unqualified(node, from)
         self.node = node
         self.from = from
         self.names = names
+        self.rules = rules
         self.clauses = QueryClauses(node)
         self.aliases = ConcatPlanner.aliases(of: node)
         guard !self.aliases.values.contains(ConcatPlanner.unknownPlace) else {
@@ -80,11 +83,14 @@ struct PartialPlanner {
             guard let expression = self.node.node(clause) else { continue }
             final = final.setting(clause, try self.rewrittenOutside(expression, clause: clause))
         }
-        final = final.setting("modifiers", .array(try self.finalModifiers()))
+        // After ORDER BY was read, which may have aggregates of its own.
+        let modifiers = try self.finalModifiers()
+        let (cut, orders) = self.cut(items, sets)
+        final = final.setting("modifiers", .array(Self.adding(orders.ties, to: modifiers)))
         guard !self.partials.isEmpty || !self.groups.isEmpty || !self.distincts.isEmpty else {
             throw Obstacle("it groups rows, and aggregates nothing")
         }
-        return ConcatPlanner.Parts(shard: self.shard(), columns: self.columns, final: final)
+        return ConcatPlanner.Parts(shard: self.shard(cut, orders.shard), columns: self.columns, final: final, cut: cut)
     }
 
     private var columns: [String] {
@@ -93,7 +99,7 @@ struct PartialPlanner {
     }
 
     /// What a shard computes: its groups, and the parts of each.
-    private func shard() -> SyntaxNode {
+    private func shard(_ cut: ShardCut, _ orders: [SyntaxNode]) -> SyntaxNode {
         let keys = self.groups + self.distincts
         var list: [SyntaxNode] = []
         for (expression, name) in zip(keys + self.partials, self.columns) {
@@ -102,6 +108,8 @@ struct PartialPlanner {
         // By place: a name could mean a column or an alias.
         let places = keys.indices.map { SyntaxNode.integer($0 + 1) }
         let all = keys.indices.map { SyntaxNode.number(String($0)) }
+        var modifiers: [SyntaxNode] = []
+        if case .rows(let rows) = cut { modifiers = [QueryClauses.order(orders), QueryClauses.limit(rows)] }
         return self.node
             .setting("select_list", .array(list))
             .setting("group_expressions", .array(places))
@@ -109,7 +117,7 @@ struct PartialPlanner {
             .setting("aggregate_handling", .string("STANDARD_HANDLING"))
             .setting("having", .null)
             .setting("qualify", .null)
-            .setting("modifiers", .array([]))
+            .setting("modifiers", .array(modifiers))
     }
 
     // MARK: - GROUP BY
@@ -255,6 +263,87 @@ struct PartialPlanner {
         // A name alone is a name of the SELECT list first; the final step has the same names.
         if let name = ConcatPlanner.singleName(expression), self.aliases[name] != nil { return expression }
         return try self.rewrittenOutside(expression, clause: "ORDER BY")
+    }
+
+    // MARK: - LIMIT
+
+    /// How many groups a shard need send, in which order, and what must break ties in the final step.
+    ///
+    /// Where ORDER BY sorts by what is grouped by, and by nothing else before that, the rows of the answer are the first
+    /// groups in an order that hangs on no aggregate. With all other group keys behind it, that order leaves no two groups equal.
+    /// So a group of the answer has fewer groups before it than the LIMIT needs, on every shard too: each shard that has
+    /// it sends it. Other groups may come in part; they are behind those in the final step, which sorts likewise.
+    private func cut(
+        _ items: [SyntaxNode],
+        _ sets: SyntaxNode
+    ) -> (cut: ShardCut, orders: (shard: [SyntaxNode], ties: [SyntaxNode])) {
+        guard self.clauses.limit != nil else { return (.none, ([], [])) }
+        if let obstacle = self.cutObstacle(items, sets) { return (.whole(obstacle), ([], [])) }
+        guard let rows = self.clauses.rowsNeeded, rows <= ShardCut.groupsMax else {
+            return (.whole(Obstacle("LIMIT is no number, or a large one")), ([], []))
+        }
+        var shard: [SyntaxNode] = []
+        var left = Set(self.groups.indices)
+        let isAll = QueryClauses.orderAll(self.clauses.order)
+        let keys = isAll.map { all in items.map { all.setting("expression", $0) } } ?? self.clauses.order
+        for order in keys where !left.isEmpty {
+            guard let place = self.groupPlace(of: order.node("expression") ?? .null, items) else {
+                if self.rules == .cutsByAnyOrder { continue }
+                let what = Obstacle("it is sorted by what is not grouped by", at: order.node("expression"))
+                return (.whole(what), ([], []))
+            }
+            guard left.remove(place) != nil else { continue }
+            shard.append(order.setting("expression", .integer(place + 1)))
+        }
+        guard isAll == nil || left.isEmpty else {
+            return (.whole(Obstacle("ORDER BY ALL leaves out what is grouped by")), ([], []))
+        }
+        let rest = left.sorted()
+        let ties = rest.map { QueryClauses.orderItem(.column(OwnName.group($0))) }
+        return (.rows(rows), (shard + rest.map { QueryClauses.orderItem(.integer($0 + 1)) }, ties))
+    }
+
+    /// The final step's modifiers with more items behind those of its ORDER BY.
+    private static func adding(_ ties: [SyntaxNode], to modifiers: [SyntaxNode]) -> [SyntaxNode] {
+        guard !ties.isEmpty else { return modifiers }
+        let isOrder = { (modifier: SyntaxNode) in modifier.text("type") == "ORDER_MODIFIER" }
+        let own = modifiers.filter(isOrder).flatMap { $0.list("orders") }
+        // LIMIT stands behind it.
+        return [QueryClauses.order(own + ties)] + modifiers.filter { !isOrder($0) }
+    }
+
+    /// What else than the order keeps shards from leaving groups out.
+    private func cutObstacle(_ items: [SyntaxNode], _ sets: SyntaxNode) -> Obstacle? {
+        guard !self.groups.isEmpty else { return Obstacle("it has one group") }
+        let places = Set(self.groups.indices.map { SyntaxNode.number(String($0)) })
+        guard sets.elements.count == 1, Set(sets.elements[0].elements) == places else {
+            return Obstacle("it has several grouping sets")
+        }
+        if let having = self.node.node("having") { return Obstacle("HAVING leaves out groups", at: having) }
+        if let qualify = self.node.node("qualify") { return Obstacle("QUALIFY leaves out groups", at: qualify) }
+        if let window = Locality.windows(in: self.node).first {
+            return Obstacle("a window sees all groups", at: window)
+        }
+        if self.clauses.isDistinct { return Obstacle("DISTINCT makes several groups one row") }
+        if let distinct = self.distincts.first { return Obstacle("distinct values are sent one by one", at: distinct) }
+        var generating: SyntaxNode?
+        SyntaxNode.array(items).walk { node in
+            if AllowedFunctions.generating.contains(node.text("function_name").lowercased()) { generating = node }
+            return generating == nil
+        }
+        if let generating { return Obstacle("a group may give several rows, or none", at: generating) }
+        return nil
+    }
+
+    /// The group key that an item of ORDER BY is.
+    private func groupPlace(of expression: SyntaxNode, _ items: [SyntaxNode]) -> Int? {
+        if let place = QueryClauses.integer(expression) {
+            return (1...items.count).contains(place) ? self.groupPlaces[items[place - 1].meaning] : nil
+        }
+        if let name = ConcatPlanner.singleName(expression), let place = self.aliases[name] {
+            return self.groupPlaces[items[place].meaning]
+        }
+        return self.groupPlaces[expression.meaning]
     }
 
     // MARK: - Aggregates

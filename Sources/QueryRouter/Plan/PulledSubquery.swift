@@ -47,7 +47,7 @@ struct PulledSubquery: Sendable {
     }
 
     /// The sub-query with the outer common table expressions before its own.
-    private static func adding(_ root: SyntaxNode, to query: SyntaxNode) -> SyntaxNode {
+    static func adding(_ root: SyntaxNode, to query: SyntaxNode) -> SyntaxNode {
         let outer = root.node("cte_map")?.list("map") ?? []
         guard !outer.isEmpty else { return query }
         let own = query.node("cte_map")?.list("map") ?? []
@@ -77,14 +77,9 @@ struct PulledSubquery: Sendable {
             return (literals.first ?? null).setting("alias", .string(self.node.text("alias")))
         }
         let empty = Self.noTable
-        let none = SyntaxNode.expression(
-            "CONSTANT",
-            "VALUE_CONSTANT",
-            ["literal": .object(["kind": .string("BOOLEAN"), "text": .string("false")])]
-        )
         let select =
             literals.isEmpty
-            ? SyntaxNode.select([null], from: empty, condition: none)
+            ? SyntaxNode.select([null], from: empty, condition: Self.never)
             : SyntaxNode.select([.call("unnest", [.call("list_value", literals)])], from: empty)
         return self.node.setting(
             "subquery",
@@ -92,10 +87,34 @@ struct PulledSubquery: Sendable {
         )
     }
 
-    private static let noTable = SyntaxNode.object([
+    static let noTable = SyntaxNode.object([
         "type": .string("EMPTY"), "alias": .string(""), "sample": .null, "query_location": .number("0"),
         "query_location_length": .number("0"),
     ])
+
+    /// A condition that no row satisfies.
+    static let never = SyntaxNode.expression(
+        "CONSTANT",
+        "VALUE_CONSTANT",
+        ["literal": .object(["kind": .string("BOOLEAN"), "text": .string("false")])]
+    )
+
+    /// The rows of one column as an item of a SELECT list that reads no table; nil when they have no such form.
+    ///
+    /// - Parameter bytes: Of the texts of all columns so far.
+    static func items(_ values: [ArrowValue], of type: String, bytes: inout Int) -> SyntaxNode? {
+        guard values.count <= self.rowsMax else { return nil }
+        var literals: [SyntaxNode] = []
+        for value in values {
+            guard let text = self.text(value) else { return nil }
+            bytes += (text?.utf8.count ?? 0) + 1
+            literals.append(.cast(text.map { SyntaxNode.text($0) } ?? .nullConstant, to: type))
+        }
+        guard bytes <= self.bytesMax else { return nil }
+        if literals.isEmpty { return .cast(.nullConstant, to: type) }
+        guard literals.count > self.literalsMax else { return .call("unnest", [.call("list_value", literals)]) }
+        return self.list(values, of: type).map { .cast(.call("unnest", [$0]), to: type) }
+    }
 
     /// Many values as one text that is cut: the engine reads a literal each some hundred times as slowly.
     ///
@@ -110,7 +129,7 @@ struct PulledSubquery: Sendable {
         return .call("string_split", [.text(texts.joined(separator: separator)), .text(separator)])
     }
 
-    private static func typeName(_ type: ArrowType) -> String? {
+    static func typeName(_ type: ArrowType) -> String? {
         switch type {
         case .bool, .int8, .int16, .int32, .int64, .uint8, .uint16, .uint32, .uint64, .float64, .utf8, .date32:
             type.sqlName

@@ -17,16 +17,30 @@ struct ScatterPlan: Sendable {
     let organizations: [OrganizationKey]
     /// The datasets that the shards' statement reads.
     let tables: [TableSchema]
+    /// What a shard's answer is cut at.
+    let cut: ShardCut
 
     /// Rows of a shard's answer up to which it counts as short.
     private static let shortRowsMax = 10_000
 
     /// How shards and the final step make their rows: groups, and rows that a LIMIT cuts, are few.
     var delivery: AnswerDelivery {
-        if self.kind == .partial { return .whole }
-        guard let rows = QueryClauses(self.shard).rowsNeeded, rows <= Self.shortRowsMax else { return .streamed }
-        return .whole
+        if case .rows(let rows) = self.cut { return rows <= Self.shortRowsMax ? .whole : .streamed }
+        return self.kind == .partial ? .whole : .streamed
     }
+}
+
+/// Whether a shard sends only so much as the statement's LIMIT needs.
+enum ShardCut: Sendable {
+    /// The statement has no LIMIT that could be pushed down.
+    case none
+    /// A shard sends at most so many rows: the first in the statement's order.
+    case rows(Int)
+    /// A shard sends all of its rows, and why.
+    case whole(Obstacle)
+
+    /// The most groups to which shards cut what they send: sorting more of them costs more than it saves.
+    static let groupsMax = 10_000
 }
 
 /// Names of the router's own in statements.
@@ -96,6 +110,13 @@ struct QueryClauses {
         .object([
             "type": .string("LIMIT_MODIFIER"), "limit": .integer(rows), "offset": .null,
             "limit_type": .string("ROW_COUNT"),
+        ])
+    }
+
+    /// One item of ORDER BY, in the usual direction.
+    static func orderItem(_ expression: SyntaxNode) -> SyntaxNode {
+        .object([
+            "type": .string("ORDER_DEFAULT"), "null_order": .string("ORDER_DEFAULT"), "expression": expression,
         ])
     }
 

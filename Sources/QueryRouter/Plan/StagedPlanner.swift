@@ -1,7 +1,7 @@
 internal import Columnar
 
-/// Plan (c) below the top: everything that a statement reads of datasets is in one query inside of it, and that one's
-/// aggregates decompose. Its parts are put together by the router, and the rest of the statement runs over them there.
+/// Plan (c) below the top: everything that a statement reads of datasets is in one query inside of it, whose aggregates
+/// decompose, or which a LIMIT cuts. Its parts are put together by the router, and the rest of the statement runs over them there.
 ///
 /// The rest is the user's own, with the final step of that query in the query's place: as a query by itself gives the same
 /// rows wherever it stands, nothing else can differ. One that hangs on rows outside does not bind on a shard, and is gathered.
@@ -22,7 +22,7 @@ struct StagedPlanner {
         // A sample is drawn from all rows together.
         guard !root.contains({ $0.node("sample") != nil }) else { return nil }
         for stage in self.commonTables(of: root) + self.queries(in: root) {
-            guard stage.query.text("type") == "SELECT_NODE", Locality.aggregates(stage.query),
+            guard stage.query.text("type") == "SELECT_NODE", Self.isShort(stage.query),
                 !self.readsDatasets(stage.statement(Self.nothing)), let names = Self.names(of: stage.query),
                 var (_, parts) = try? self.split(stage.query, names)
             else { continue }
@@ -31,6 +31,11 @@ struct StagedPlanner {
             return parts
         }
         return nil
+    }
+
+    /// Whether a query's parts are fewer rows than those that it reads: it aggregates, or a LIMIT cuts it.
+    private static func isShort(_ query: SyntaxNode) -> Bool {
+        Locality.aggregates(query) || QueryClauses(query).rowsNeeded != nil
     }
 
     /// What stands in place of a query while it is looked what the rest reads.

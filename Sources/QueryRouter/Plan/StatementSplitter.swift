@@ -12,6 +12,8 @@ struct StatementSplitter {
         case averagesOfAverages
         /// Sub-queries that look at the rows of all organizations taken for ones that look at the row's own: likewise.
         case everyListIsOwn
+        /// Groups cut by the group keys whatever the statement sorts by: likewise.
+        case cutsByAnyOrder
     }
 
     let statement: CheckedStatement
@@ -38,7 +40,8 @@ struct StatementSplitter {
             columns: parts.columns,
             final: self.rules == .averagesOfAverages ? parts.final.map(Self.averagingAgain) : parts.final,
             organizations: organizations,
-            tables: tables
+            tables: tables,
+            cut: parts.cut
         )
     }
 
@@ -94,7 +97,7 @@ struct StatementSplitter {
             if case .across(let obstacle) = from.spread { throw obstacle }
             guard from.spread == .local else { throw obstacle }
             if let obstacle = locality.subqueryObstacle(in: root, from, scope) { throw obstacle }
-            var planner = try PartialPlanner(root, from: from, names: names)
+            var planner = try PartialPlanner(root, from: from, names: names, rules: self.rules)
             return (.partial, try planner.plan())
         }
     }

@@ -16,9 +16,22 @@ final class PartsBuffer: Sendable {
 
     private let scratch: @Sendable () async throws -> any QueryScratch
     private let waiting = Mutex<[String: Waiting]>([:])
+    private let isLazy: Bool
+    private let hasAppended = Atomic<Bool>(false)
 
-    /// - Parameter scratch: Returns the store, when it is open.
-    init(scratch: @escaping @Sendable () async throws -> any QueryScratch) { self.scratch = scratch }
+    /// - Parameters:
+    ///   - isLazy: Whether what is less than ``appendBytes`` in all is never appended, but left to ``take(_:)``.
+    ///   - scratch: Returns the store, when it is open.
+    init(isLazy: Bool = false, scratch: @escaping @Sendable () async throws -> any QueryScratch) {
+        self.isLazy = isLazy
+        self.scratch = scratch
+    }
+
+    /// All batches of a table, where none had to be appended; nil: they are in the store.
+    func take(_ table: String) -> [ArrowRecordBatch]? {
+        guard self.isLazy, !self.hasAppended.load(ordering: .acquiring) else { return nil }
+        return self.waiting.withLock { $0.removeValue(forKey: table)?.batches ?? [] }
+    }
 
     /// Takes a batch; returns when there is room for the next.
     func add(_ batch: ArrowRecordBatch, to table: String) async throws {
@@ -32,8 +45,9 @@ final class PartsBuffer: Sendable {
         if let full { try await self.append(full.batches, to: table) }
     }
 
-    /// Appends what waits.
+    /// Appends what waits, unless it is left to ``take(_:)``; after the last ``add(_:to:)``.
     func flush() async throws {
+        if self.isLazy, !self.hasAppended.load(ordering: .acquiring) { return }
         let rest = self.waiting.withLock { waiting in
             defer { waiting = [:] }
             return waiting
@@ -42,6 +56,7 @@ final class PartsBuffer: Sendable {
     }
 
     private func append(_ batches: [ArrowRecordBatch], to table: String) async throws {
+        self.hasAppended.store(true, ordering: .releasing)
         var rest = batches[...]
         while let first = rest.first {
             let same = rest.prefix { $0.schema == first.schema }

@@ -71,6 +71,8 @@ extension QuerySession {
         var rejections: [ChosenPlan.Rejection]
         var statements: [(OrganizationKey, String)] = []
         var final: String?
+        /// What becomes of LIMIT.
+        var limit: String?
     }
 
     private static func describe(
@@ -91,6 +93,7 @@ extension QuerySession {
             let place = rejection.obstacle.position.map { " (byte \($0))" } ?? ""
             explanation.add("not \(rejection.kind.rawValue)", rejection.obstacle.reason + place)
         }
+        if let limit = bound.limit { explanation.add("limit", limit) }
         for absence in planned.absences {
             for organization in absence.organizations {
                 explanation.add("absent", "it has no table \(absence.table)", organization: organization)
@@ -117,6 +120,7 @@ extension QuerySession {
                     self.shardSQL(plan, parts.body, organization).map { (organization, $0) }
                 }
                 bound.final = parts.final
+                bound.limit = Self.limit(plan.cut)
             } catch let failure as SplitFailure {
                 bound.kind = .gather
                 bound.rejections.append(.init(kind: plan.kind, obstacle: failure.obstacle))
@@ -126,14 +130,25 @@ extension QuerySession {
         return bound
     }
 
+    private static func limit(_ cut: ShardCut) -> String? {
+        switch cut {
+        case .none: nil
+        case .rows(let rows): "pushed down: every shard sends at most \(rows) rows, the first in the order of the whole"
+        case .whole(let obstacle):
+            "not pushed down: \(obstacle.reason)" + (obstacle.position.map { " (byte \($0))" } ?? "")
+        }
+    }
+
     private func bindGather(_ tables: [GatheredTable], _ planned: Planned, _ bound: inout Bound) async throws {
         let visits = try await self.gathering(into: nil).prepare(tables)
         if planned.chosen.plan.kind == .gather, let root = planned.statement.query,
             self.request.planChoice == .automatic
         {
-            let pulled = PulledSubquery.find(in: root, catalog: self.catalog)
-            if !pulled.isEmpty {
-                let what = "\(pulled.count) sub-queries are answered first where that lets the rest be split"
+            let pulled = PulledSubquery.find(in: root, catalog: self.catalog).count
+            let tables = PulledTable.find(in: root, catalog: self.catalog) == nil ? 0 : 1
+            if pulled + tables > 0 {
+                let what =
+                    "\(tables == 0 ? "" : "queries in WITH or FROM and ")\(pulled) sub-queries are answered first where that lets the rest be split"
                 bound.rejections.append(.init(kind: .gather, obstacle: Obstacle(what)))
             }
         }

@@ -1,5 +1,6 @@
 internal import Columnar
 internal import Primitives
+internal import Synchronization
 
 /// A split statement does not bind, or would give other columns: it is answered by gathering.
 struct SplitFailure: Error {
@@ -21,30 +22,19 @@ extension QuerySession {
             let (parts, scratch) = try await self.bindPartial(plan, wanted)
             return (parts, scratch)
         }
-        // While the store for the answers is opened, the shards are at work already.
-        let opening = Task { () async throws -> any QueryScratch in  // task-owner: this call, awaits it always
-            if let bound { return bound }
-            return try await self.openParts(plan, parts.body)
-        }
+        // Parts that are few need no store of their own: they and the final step are one question.
+        let store = PartsStore(bound) { try await self.openParts(plan, parts.body) }
         do {
             var gathering = self.gathering(into: nil)
             gathering.delivery = plan.delivery
-            let gathered = try await gathering.run(
-                visits: self.visits(plan, parts.body),
-                into: PartsBuffer { try await opening.value }
+            let buffer = PartsBuffer(isLazy: bound == nil) { try await store.open() }
+            let gathered = try await gathering.run(visits: self.visits(plan, parts.body), into: buffer)
+            let limits = QueryLimits(
+                timeLimit: try self.deadline.remaining(),
+                rowsMax: self.request.resultRowsMax,
+                bytesMax: self.request.resultBytesMax
             )
-            let scratch = try await opening.value
-            let result = try await scratch.query(
-                parts.final ?? "",
-                parameters: [],
-                origin: .router,
-                delivery: plan.delivery,
-                limits: QueryLimits(
-                    timeLimit: try self.deadline.remaining(),
-                    rowsMax: self.request.resultRowsMax,
-                    bytesMax: self.request.resultBytesMax
-                )
-            )
+            let (result, scratch) = try await self.merge(plan, parts, buffer, store, limits)
             return QueryOutcome(
                 schema: result.schema,
                 batches: self.bounded(result.batches, scratch: scratch),
@@ -61,9 +51,40 @@ extension QuerySession {
                 )
             )
         } catch {
-            try? await opening.value.close()
+            await store.close()
             throw error
         }
+    }
+
+    /// Runs the final step over the shards' answers.
+    /// - Returns: With the store to be closed after the last row; nil: there is none.
+    private func merge(
+        _ plan: ScatterPlan,
+        _ parts: BoundParts,
+        _ buffer: PartsBuffer,
+        _ store: PartsStore,
+        _ limits: QueryLimits
+    ) async throws -> (ScratchResult, (any QueryScratch)?) {
+        let final = parts.final ?? ""
+        if let few = buffer.take(ScatterPlan.table) {
+            let result = try await self.engine.answer(
+                final,
+                over: TransientRows(table: ScatterPlan.table, batches: few),
+                in: self.partsSettings(plan, parts.body),
+                delivery: plan.delivery,
+                limits: limits
+            )
+            return (result, nil)
+        }
+        let scratch = try await store.open()
+        let result = try await scratch.query(
+            final,
+            parameters: [],
+            origin: .router,
+            delivery: plan.delivery,
+            limits: limits
+        )
+        return (result, scratch)
     }
 
     /// Writes the split statement out and binds it, without asking a shard.
@@ -158,16 +179,16 @@ extension QuerySession {
 
     /// Opens a store with an empty table for the shards' answers, whose types are the engine's own.
     private func openParts(_ plan: ScatterPlan, _ body: String) async throws -> any QueryScratch {
-        try await self.splitting {
-            try await self.engine.openScratch(
-                ScratchSettings(
-                    memoryBytesMax: self.request.memoryBytesMax,
-                    timeLimit: self.deadline.limit,
-                    schema: EngineSchema(definitions: plan.tables.map(\.createStatement)),
-                    definition: "CREATE TABLE \(ScatterPlan.table) AS \(Self.named(body, plan.columns)) LIMIT 0"
-                )
-            )
-        }
+        try await self.splitting { try await self.engine.openScratch(self.partsSettings(plan, body)) }
+    }
+
+    private func partsSettings(_ plan: ScatterPlan, _ body: String) -> ScratchSettings {
+        ScratchSettings(
+            memoryBytesMax: self.request.memoryBytesMax,
+            timeLimit: self.deadline.limit,
+            schema: EngineSchema(definitions: plan.tables.map(\.createStatement)),
+            definition: "CREATE TABLE \(ScatterPlan.table) AS \(Self.named(body, plan.columns)) LIMIT 0"
+        )
     }
 
     /// Binds the final step over the table for the shards' answers, which is there then.
@@ -275,6 +296,35 @@ extension QuerySession {
                 gathering: self.deadline.elapsed - planning
             )
         )
+    }
+}
+
+/// The store for the shards' answers, opened by whoever needs it first.
+private final class PartsStore: Sendable {
+    private let opening: Mutex<Task<any QueryScratch, any Error>?>
+    private let make: @Sendable () async throws -> any QueryScratch
+
+    /// - Parameter open: One that is open already.
+    init(_ open: (any QueryScratch)?, make: @escaping @Sendable () async throws -> any QueryScratch) {
+        var opening: Task<any QueryScratch, any Error>?
+        if let open { opening = Task { open } }  // task-owner: none is needed, it ends at once
+        self.opening = Mutex(opening)
+        self.make = make
+    }
+
+    func open() async throws -> any QueryScratch {
+        let task = self.opening.withLock { opening in
+            let task = opening ?? Task { try await self.make() }  // task-owner: the callers of open(), who await it
+            opening = task
+            return task
+        }
+        return try await task.value
+    }
+
+    /// Closes it, if it was opened.
+    func close() async {
+        let task = self.opening.withLock { $0 }
+        try? await task?.value.close()
     }
 }
 
