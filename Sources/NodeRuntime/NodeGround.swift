@@ -101,7 +101,14 @@ struct NodeGround: Sendable {
     static func openLogs(_ root: String) throws(NodeError) -> any RaftLogStorage {
         let path = root + "/" + Node.logFolder
         do {
-            return try SegmentLog.open(files: try DiskLogFiles(path: path))
+            let files = try DiskLogFiles(path: path)
+            let preparer = try SerialThread(name: "ft-log-spare")
+            do {
+                return try SegmentLog.open(files: files, preparer: preparer)
+            } catch {
+                preparer.shutdown()
+                throw error
+            }
         } catch {
             throw NodeError(.dataDirectory, "the Raft logs in \(path) cannot be used", cause: error)
         }

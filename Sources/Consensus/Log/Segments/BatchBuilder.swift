@@ -150,6 +150,7 @@ struct BatchBuilder {
             checksum: 0
         )
         state.segments[self.segment]?.usedBytes += header.sizeBytes
+        state.segments[self.segment]?.batches += 1
         return (SegmentCoding.encode(header, meta: self.meta.bytes, payloads: self.payloads), file, self.offset)
     }
 }

@@ -33,6 +33,8 @@ package final class SegmentLog: RaftLogStorage {
         var liveBytes = 0
         /// Groups whose last write is here.
         var states = 0
+        /// Batches that were written here since the log was opened.
+        var batches = 0
     }
 
     struct State: Sendable {
@@ -44,6 +46,8 @@ package final class SegmentLog: RaftLogStorage {
         /// Of the batch written last.
         var sequence: UInt64 = 0
         var spares: [(name: String, file: any LogFile)] = []
+        /// Another one is being made.
+        var isPreparing = false
         /// Groups that have something in the oldest segment, which is being emptied.
         var collecting: [GroupID] = []
         var failure: ConsensusError?
@@ -52,22 +56,28 @@ package final class SegmentLog: RaftLogStorage {
     let files: any LogFiles
     let configuration: Configuration
     let state: Mutex<State>
+    /// Where segments are made ahead.
+    let preparer: SerialThread?
 
     /// Opens the log in `files`, or begins one when there is none.
     ///
     /// A torn batch at the end, which no sync had returned for, is cut off; anything else that is damaged or missing is
     /// reported.
+    /// - Parameter preparer: Where segments are made before they are wanted; ``close()`` ends it. Without it they are made
+    ///   when they are.
     /// - Throws: ``ConsensusError`` `.corruption`, `.logLost`, `.incompatible` or `.store`.
     package static func open(
         files: any LogFiles,
-        configuration: Configuration = Configuration()
+        configuration: Configuration = Configuration(),
+        preparer: SerialThread? = nil
     ) throws(ConsensusError) -> SegmentLog {
         let recovery = SegmentRecovery(files: files)
         let state = try recovery.run(segmentBytes: configuration.segmentBytes, sparesMax: configuration.sparesMax)
-        return SegmentLog(files: files, configuration: configuration, state: state)
+        return SegmentLog(files: files, configuration: configuration, state: state, preparer: preparer)
     }
 
-    private init(files: any LogFiles, configuration: Configuration, state: State) {
+    private init(files: any LogFiles, configuration: Configuration, state: State, preparer: SerialThread?) {
+        self.preparer = preparer
         self.files = files
         self.configuration = configuration
         self.state = Mutex(state)
@@ -86,6 +96,8 @@ package final class SegmentLog: RaftLogStorage {
     }
 
     package func close() throws(ConsensusError) {
+        // Nothing is made any more once others may use the directory.
+        self.preparer?.shutdown()
         self.state.withLock { state in
             if state.failure == nil {
                 state.failure = ConsensusError(code: .store, message: "the log was closed")
@@ -162,6 +174,7 @@ package final class SegmentLog: RaftLogStorage {
             state.current += 1
             state.segments[state.current] = next
         }
+        self.prepareSpare(afterBatches: segment.batches)
     }
 
     private func nextSegment(_ number: UInt64, bytes: Int) throws(StorageError) -> Segment {
