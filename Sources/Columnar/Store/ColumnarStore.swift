@@ -80,6 +80,11 @@ package final class ColumnarStore: Sendable {
         if let directory = configuration.temporaryDirectory { try Self.wipe(directory) }
         var path: String?
         if case .file(let file) = location { path = file }
+        // A log alone is not of a new store.
+        let isNew =
+            path.map { path in
+                ![path, path + ".wal"].contains { FileManager.default.fileExists(atPath: $0) }
+            } ?? true
         do {
             let database = try EngineDatabase(path: path, options: Self.options(configuration))
             let connection = try database.connect()
@@ -92,7 +97,7 @@ package final class ColumnarStore: Sendable {
                 try connection.execute("SET enable_external_access = false", doing: "close the file system")
                 try connection.execute("SET lock_configuration = true", doing: "lock the configuration")
             }
-            try Self.preparePosition(connection)
+            try Self.preparePosition(connection, isNew: isNew)
             return ColumnarStore(
                 database: database,
                 connection: connection,
@@ -136,7 +141,11 @@ package final class ColumnarStore: Sendable {
     }
 
     /// Finds the position table, or makes it in an empty database.
-    private static func preparePosition(_ connection: EngineConnection) throws {
+    ///
+    /// Where there can be none it is not looked for: a name that is not found costs the engine as much as all else of an
+    /// opening, for it makes its own catalog then.
+    private static func preparePosition(_ connection: EngineConnection, isNew: Bool) throws {
+        if isNew { return try self.makePosition(connection) }
         let doing = "read the position"
         do {
             let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
@@ -147,12 +156,16 @@ package final class ColumnarStore: Sendable {
             guard tables == 0 else {
                 throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
             }
-            try connection.execute(
-                "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
-                    + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
-                doing: "make the position table"
-            )
+            try self.makePosition(connection)
         }
+    }
+
+    private static func makePosition(_ connection: EngineConnection) throws {
+        try connection.execute(
+            "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
+                + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
+            doing: "make the position table"
+        )
     }
 
     /// Tells a file that is of no use from one that only cannot be had now: the caller deletes the former.
