@@ -198,6 +198,43 @@ struct WorkerFrameTests {
         #expect(throws: MalformedBytes.self) { try WorkerSettings.decode(Array(settings.encoded().dropLast())) }
     }
 
+    @Test func finalStepsComeOutWithTheirRowsAsTheyWentIn() throws {
+        let schemas = [[ArrowField("a", .int64)], [ArrowField("a", .int64), ArrowField("b", .utf8)]].map {
+            ArrowSchema(fields: $0)
+        }
+        let batches = [
+            try ArrowRecordBatch.make(schema: schemas[0], columns: [[.int(1), .null]]),
+            try ArrowRecordBatch.make(schema: schemas[0], columns: [[.int(3)]]),
+            try ArrowRecordBatch.make(schema: schemas[1], columns: [[.int(4)], [.string("ä")]]),
+        ]
+        let settings = ScratchSettings(
+            memoryBytesMax: 1 << 20,
+            timeLimit: .seconds(3),
+            schema: EngineSchema(definitions: ["CREATE TABLE m (a BIGINT)"]),
+            definition: "CREATE TABLE p AS SELECT 1"
+        )
+        let statement = ShardStatement(sql: "SELECT 1", origin: .router, delivery: .whole)
+        let limits = QueryLimits(timeLimit: .seconds(2), rowsMax: 5, bytesMax: 6)
+        let bytes = try EngineQuestion.answer(
+            settings,
+            table: "p",
+            try WorkerEngine.streams(of: batches),
+            StoreQuestion(statement, limits: limits)
+        ).encoded()
+        guard case .answer(let readSettings, let table, let streams, let question) = try EngineQuestion.decode(bytes)
+        else { return #expect(Bool(false), "another question") }
+        #expect(readSettings == settings && table == "p" && question.statement == statement)
+        #expect(question.limits.rowsMax == 5 && question.limits.bytesMax == 6)
+        #expect(streams.count == 2, "one for each run of batches with one schema")
+        let read = try streams.flatMap { stream in
+            var decoder = ArrowStreamDecoder()
+            return try decoder.feed(stream)
+        }
+        #expect(read.map(\.rowCount) == [2, 1, 1])
+        #expect(read.last?.string(row: 0, column: 1) == "ä")
+        #expect(throws: MalformedBytes.self) { _ = try EngineQuestion.decode(Array(bytes.dropLast())) }
+    }
+
     @Test func failuresKeepWhatTheUserNeeds() {
         let failure = ColumnarError(.binder, "no column \"x\"", position: 7)
         let read = WorkerFailure.decode(WorkerFailure.encode(failure))

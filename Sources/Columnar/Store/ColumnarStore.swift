@@ -83,6 +83,11 @@ package final class ColumnarStore: Sendable {
         if let directory = configuration.temporaryDirectory { try Self.wipe(directory) }
         var path: String?
         if case .file(let file) = location { path = file }
+        // A log alone is not of a new store.
+        let isNew =
+            path.map { path in
+                ![path, path + ".wal"].contains { FileManager.default.fileExists(atPath: $0) }
+            } ?? true
         do {
             let breadth = StoreBreadth(path: path, configuration)
             let database = try EngineDatabase(
@@ -102,7 +107,7 @@ package final class ColumnarStore: Sendable {
                     doing: "lock the configuration"
                 )
             }
-            try Self.preparePosition(connection)
+            try Self.preparePosition(connection, isNew: isNew)
             return ColumnarStore(
                 database: database,
                 connection: connection,
@@ -147,7 +152,11 @@ package final class ColumnarStore: Sendable {
     }
 
     /// Finds the position table, or makes it in an empty database.
-    private static func preparePosition(_ connection: EngineConnection) throws {
+    ///
+    /// Where there can be none it is not looked for: a name that is not found costs the engine as much as all else of an
+    /// opening, for it makes its own catalog then.
+    private static func preparePosition(_ connection: EngineConnection, isNew: Bool) throws {
+        if isNew { return try self.makePosition(connection) }
         let doing = "read the position"
         do {
             let rows = try connection.number("SELECT count(position) FROM \(self.positionTable)", doing: doing)
@@ -158,12 +167,16 @@ package final class ColumnarStore: Sendable {
             guard tables == 0 else {
                 throw ColumnarError(.damaged, "the file is a database, but not a columnar store", cause: error)
             }
-            try connection.execute(
-                "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
-                    + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
-                doing: "make the position table"
-            )
+            try self.makePosition(connection)
         }
+    }
+
+    private static func makePosition(_ connection: EngineConnection) throws {
+        try connection.execute(
+            "BEGIN; CREATE TABLE \(self.positionTable) (position UBIGINT NOT NULL);"
+                + "INSERT INTO \(self.positionTable) VALUES (0); COMMIT",
+            doing: "make the position table"
+        )
     }
 
     /// Tells a file that is of no use from one that only cannot be had now: the caller deletes the former.

@@ -47,11 +47,14 @@ enum DatasetStorage {
     private static func makeAnew(_ transaction: StoreTransaction) throws {
         var views: [String] = []
         let own = self.tableNames.map(quoteLiteral).joined(separator: ", ")
-        try transaction.rows(
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal AND view_name NOT IN (\(own))"
-        ) { batch in
-            views += (0..<batch.rowCount).compactMap { batch.string(row: $0, column: 0) }
-            return true
+        // Views are of rows. The first list of them takes as long as all else of a new store.
+        if try transaction.number("SELECT count(*) FROM \(AuditLogDataset.table.name)") != 0 {
+            try transaction.rows(
+                "SELECT view_name FROM duckdb_views() WHERE NOT internal AND view_name NOT IN (\(own))"
+            ) { batch in
+                views += (0..<batch.rowCount).compactMap { batch.string(row: $0, column: 0) }
+                return true
+            }
         }
         for view in views { try transaction.execute("DROP VIEW \(quoteIdentifier(view))") }
         for statement in EntityDataset.removals { try transaction.execute(statement) }
