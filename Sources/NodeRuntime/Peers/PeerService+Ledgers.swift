@@ -149,7 +149,8 @@ extension PeerService {
                     origin: request.generated ? .router : .user,
                     asOf: request.moment,
                     delivery: request.whole ? .whole : .streamed,
-                    texts: request.texts.isEmpty ? nil : try TextSearch(encoded: [UInt8](request.texts))
+                    // What a newer program says that this one does not know: the statement alone is right too.
+                    texts: request.texts.isEmpty ? nil : try? TextSearch(encoded: [UInt8](request.texts))
                 ),
                 requirement: requirement,
                 limits: ShardQueryLimits(

@@ -63,19 +63,18 @@ struct RecordFilter: Sendable {
 
     /// What the same search says of texts; nil when that is nothing.
     static func texts(_ search: RecordSearch) -> TextSearch? {
-        var conditions: [TextSearch.Condition] = search.equal.compactMap { equal in
-            // Other columns hold few different texts: each stands everywhere.
-            equal.column == RecordCondition.Column.entityID.rawValue ? .equals(.entityID, equal.value) : nil
-        }
+        var conditions: [TextSearch.Condition] = []
         if let reason = search.reason { conditions.append(.contains(.reason, reason)) }
         if let condition = search.condition { conditions.append(self.texts(of: condition)) }
         if let compliance = search.compliance, compliance.pointer == nil {
             conditions.append(.contains(.compliance, compliance.text))
         }
-        let condition = TextSearch.Condition.all(conditions)
-        guard condition.saysSomething else { return nil }
+        guard conditions.contains(where: \.saysSomething) else { return nil }
+        // Alone it is compared as fast as it is looked up; other columns hold few different texts, which stand everywhere.
+        conditions += search.equal.filter { $0.column == RecordCondition.Column.entityID.rawValue }
+            .map { .equals(.entityID, $0.value) }
         return TextSearch(
-            condition,
+            .all(conditions),
             first: search.isDescending ? nil : search.cursor,
             last: search.isDescending ? search.cursor : nil
         )
