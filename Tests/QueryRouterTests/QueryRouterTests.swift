@@ -306,6 +306,29 @@ struct QueryRouterTests {
         }
     }
 
+    @Test(
+        "what is too much to gather is answered by pulling its queries of WITH and FROM first, where that lets it be split"
+    )
+    func pullsWhatIsTooMuch() async throws {
+        try await TestShards.with(counts: [500, 500], seed: Self.seed) { shards in
+            let sql = """
+                with w as (select action, count(*) as c from audit_log group by action)
+                select count(*) as n, sum(w.c) as total from audit_log a join w on w.action = a.action
+                """
+            let expected = try await shards.expected(sql, sorted: true)
+            for (limit, plan) in [(10_000, QueryPlanKind.gather), (999, .partial)] {
+                try await shards.withRouter(QueryRouterConfiguration(gatherRowsMax: limit)) { router in
+                    let request = QueryRequest(sql: sql, organizations: shards.keys)
+                    let (rows, outcome) = try await router.rows(request, sorted: true)
+                    #expect(rows == expected && outcome.plan == plan, "\(limit): \(rows)")
+                    var forced = request
+                    forced.planChoice = .gather
+                    #expect(await router.failure(forced)?.code == (plan == .gather ? nil : .tooLarge))
+                }
+            }
+        }
+    }
+
     @Test("refuses to gather or to return more than the limits")
     func boundsSizes() async throws {
         try await TestShards.with(counts: [500, 500], seed: Self.seed) { shards in

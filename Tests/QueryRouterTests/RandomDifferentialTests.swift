@@ -79,6 +79,15 @@ struct RandomDifferentialTests {
         }
     }
 
+    @Test("equal answers where queries of WITH and FROM are answered first", arguments: [3, 8])
+    func equalsTheUnionPulling(shards: Int) async throws {
+        var options = QueryPlanner.Options()
+        options.pullsTablesFirst = true
+        let seed = Self.seed &+ UInt64(shards)
+        let tally = try await Self.run(shards: shards, statements: 150, seed: seed, options: options)
+        for wrong in tally.wrong { Issue.record("\(wrong)") }
+    }
+
     @Test(
         "a wrong rule is noticed",
         arguments: [

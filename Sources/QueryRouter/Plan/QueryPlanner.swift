@@ -12,6 +12,8 @@ struct QueryPlanner {
         var pushesConditions = true
         /// Whether aggregates may be split; a test splits them wrongly on purpose.
         var rules = StatementSplitter.Rules.exact
+        /// Whether queries of WITH and FROM are answered first also where gathering is possible; for tests of that.
+        var pullsTablesFirst = false
     }
 
     var options = Options()

@@ -144,13 +144,14 @@ extension QuerySession {
         if planned.chosen.plan.kind == .gather, let root = planned.statement.query,
             self.request.planChoice == .automatic
         {
-            let pulled = PulledSubquery.find(in: root, catalog: self.catalog).count
-            let tables = PulledTable.find(in: root, catalog: self.catalog) == nil ? 0 : 1
-            if pulled + tables > 0 {
-                let what =
-                    "\(tables == 0 ? "" : "queries in WITH or FROM and ")\(pulled) sub-queries are answered first where that lets the rest be split"
-                bound.rejections.append(.init(kind: .gather, obstacle: Obstacle(what)))
+            let pulled = PulledSubquery.find(in: root, catalog: self.catalog)
+            var notes =
+                pulled.isEmpty
+                ? [] : ["\(pulled.count) sub-queries are answered first where that lets the rest be split"]
+            if PulledTable.find(in: root, catalog: self.catalog) != nil {
+                notes.append("queries in WITH or FROM are answered first where the rows are too many to be gathered")
             }
+            bound.rejections += notes.map { .init(kind: .gather, obstacle: Obstacle($0)) }
         }
         bound.statements = visits.flatMap { visit in visit.statements.map { (visit.organization, $0.sql) } }
         bound.final = planned.statement.sql

@@ -23,11 +23,12 @@ extension QuerySession {
     /// Answers the sub-queries that stand in the way of a split, and then the statement without them: first those of WITH and
     /// FROM, one after the other, then those in expressions.
     ///
+    /// - Parameter tables: Whether those of WITH and FROM are.
     /// - Returns: nil when that is not possible, or when an organization moved in between: then rows are gathered, which
     ///   shows one moment of each.
-    func runPulling(_ planned: Planned, _ planning: Duration) async throws -> QueryOutcome? {
+    func runPulling(_ planned: Planned, _ planning: Duration, tables pullsTables: Bool) async throws -> QueryOutcome? {
         guard case .gather = planned.chosen.plan, self.request.planChoice == .automatic, self.pulls < Self.pullsMax,
-            let described = planned.described, let tables = try await self.pulledTables(planned, described)
+            let described = planned.described, let tables = try await self.pulledTables(planned, described, pullsTables)
         else { return nil }
         var tree = planned.statement.tree
         var seen = Seen()
@@ -68,10 +69,14 @@ extension QuerySession {
 
     /// Whether the statement splits without its sub-queries; nothing is asked in vain.
     /// - Returns: The number of those in WITH and FROM; nil: it does not, or there are none.
-    private func pulledTables(_ planned: Planned, _ described: StatementDescription) async throws -> Int? {
+    private func pulledTables(
+        _ planned: Planned,
+        _ described: StatementDescription,
+        _ pullsTables: Bool
+    ) async throws -> Int? {
         var tree = planned.statement.tree
         var tables = 0
-        while let root = Self.query(tree), let table = PulledTable.find(in: root, catalog: self.catalog) {
+        while pullsTables, let root = Self.query(tree), let table = PulledTable.find(in: root, catalog: self.catalog) {
             tables += 1
             guard self.pulls + tables <= Self.pullsMax, let fields = try await self.fields(of: table.query)?.fields,
                 let none = PulledTable.select(fields, fields.map { _ in [] })

@@ -149,8 +149,15 @@ struct QuerySession: Sendable {
         switch planned.chosen.plan {
         case .single(let organization): return try await self.runSingle(organization, planned, planning)
         case .gather(let tables):
-            if let outcome = try await self.runPulling(planned, planning) { return outcome }
-            return try await self.runGather(tables, planned, planning)
+            let pullsTables = self.planner.options.pullsTablesFirst
+            if let outcome = try await self.runPulling(planned, planning, tables: pullsTables) { return outcome }
+            do {
+                return try await self.runGather(tables, planned, planning)
+            } catch let error as QueryError where error.code == .tooLarge {
+                // Reading everything twice takes longer than gathering it, but needs no room.
+                guard let outcome = try await self.runPulling(planned, planning, tables: true) else { throw error }
+                return outcome
+            }
         case .scatter(let plan):
             do {
                 return try await self.runScatter(plan, planned, planning)
