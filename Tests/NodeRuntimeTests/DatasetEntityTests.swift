@@ -13,13 +13,15 @@ struct DatasetHarness {
 
     static func with(
         path: String? = nil,
+        geometry: TextGeometry = .standard,
         _ body: (DatasetHarness) async throws -> Void
     ) async throws {
         let threads = ColumnarThreads()
         do {
             let store = try await ColumnarStore.open(path.map { .file($0) } ?? .memory, threads: threads)
             do {
-                try await body(DatasetHarness(datasets: try await OrganizationDatasets.open(store)))
+                let datasets = try await OrganizationDatasets.open(store, geometry: geometry)
+                try await body(DatasetHarness(datasets: datasets))
             } catch {
                 await store.close()
                 throw error

@@ -66,24 +66,11 @@ enum TextFixture {
     ) async throws {
         var generator = SeededGenerator(seed: seed)
         let records = try Fixture.records(self.events(count, &generator), organization: self.organization)
-        let threads = ColumnarThreads()
-        do {
-            let store = try await ColumnarStore.open(.memory, threads: threads)
-            do {
-                let datasets = try await OrganizationDatasets.open(store, geometry: self.geometry)
-                try await datasets.project(records, on: .query)
-                try await datasets.indexTexts()
-                try await body(datasets, records)
-            } catch {
-                await store.close()
-                throw error
-            }
-            await store.close()
-        } catch {
-            await threads.shutdown()
-            throw error
+        try await DatasetHarness.withTexts { datasets in
+            try await datasets.project(records, on: .query)
+            try await datasets.indexTexts()
+            try await body(datasets, records)
         }
-        await threads.shutdown()
     }
 }
 
@@ -368,20 +355,6 @@ extension DatasetHarness {
         path: String? = nil,
         _ body: (OrganizationDatasets) async throws -> Void
     ) async throws {
-        let threads = ColumnarThreads()
-        do {
-            let store = try await ColumnarStore.open(path.map { .file($0) } ?? .memory, threads: threads)
-            do {
-                try await body(try await OrganizationDatasets.open(store, geometry: TextFixture.geometry))
-            } catch {
-                await store.close()
-                throw error
-            }
-            await store.close()
-        } catch {
-            await threads.shutdown()
-            throw error
-        }
-        await threads.shutdown()
+        try await self.with(path: path, geometry: TextFixture.geometry) { try await body($0.datasets) }
     }
 }
